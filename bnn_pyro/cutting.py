@@ -1,0 +1,181 @@
+"""Cutting: the smaller network that is left when nodes are physically removed."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bnn_pyro.nodes import NodeGroup, parameter_axes
+
+
+class InputSelection(nn.Module):
+    """Passes on some of the input features, ``x[..., index]``.
+
+    Args:
+        index: Numbers of the features that are passed on, in their order, shape ``(kept,)``.
+    """
+
+    index: Tensor
+
+    def __init__(self, index: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("index", index)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Select features, ``(*batch, features)`` to ``(*batch, kept)``."""
+        return x[..., self.index]
+
+    def extra_repr(self) -> str:
+        """Say how many features are passed on."""
+        return f"kept={len(self.index)}"
+
+
+def cut(net: nn.Module, groups: Sequence[NodeGroup], keep: Mapping[str, Tensor]) -> nn.Module:
+    """Return a copy of a network without the nodes that are not kept.
+
+    It computes what ``net`` would if the readers' columns of the removed nodes were zero, from smaller weights. A net
+    that loses inputs still takes all of them: it comes as ``network`` behind an `InputSelection` called ``select``, in
+    one ``nn.Sequential``.
+
+    Args:
+        net: The network that the groups were found in.
+        groups: Its node groups, as `bnn_pyro.nodes.find_nodes` returns them.
+        keep: Name of a group -> which of its nodes stay, bool, shape ``(size,)``. Groups without a mask keep all nodes.
+
+    Returns:
+        The smaller network; parameters that nothing was cut from are copies. Gradients are not copied.
+
+    Raises:
+        ValueError: If ``keep`` names an unknown group or has a mask of another shape or dtype, or the groups do not fit
+            ``net``.
+    """
+    positions = kept_positions(net, groups, keep)
+    small = copy.deepcopy(net)
+    small.zero_grad(set_to_none=True)
+    smaller = {
+        id(parameter): _selected(parameter, positions[name])
+        for name, parameter in small.named_parameters()
+        if name in positions
+    }
+    for module in small.modules():
+        _replace_parameters(module, smaller)
+    return _with_selected_inputs(small, groups, keep)
+
+
+def kept_positions(
+    net: nn.Module, groups: Sequence[NodeGroup], keep: Mapping[str, Tensor]
+) -> dict[str, dict[int, Tensor]]:
+    """Find which positions along which dimensions of the parameters are left when nodes are removed.
+
+    Whatever is shaped like a parameter (a posterior mean, an optimiser's state) is cut by these positions too.
+
+    Args:
+        net: The network that the groups were found in.
+        groups: Its node groups, as `bnn_pyro.nodes.find_nodes` returns them.
+        keep: Name of a group -> which of its nodes stay, bool, shape ``(size,)``. Groups without a mask keep all nodes.
+
+    Returns:
+        ``positions[parameter][dim]``, the positions that stay, in their order; only where something is removed.
+
+    Raises:
+        ValueError: If ``keep`` names an unknown group or has a mask of another shape or dtype, or the groups do not fit
+            ``net``.
+    """
+    _check_keep(groups, keep)
+    _check_groups(net, groups)
+    positions: dict[str, dict[int, Tensor]] = {}
+    for parameter, dims in parameter_axes(groups).items():
+        for dim, axes in dims.items():
+            kept = [axis.spread(keep[name].to(axis.index.device)) for name, axis in axes if name in keep]
+            if kept and not (stays := torch.stack(kept).all(dim=0)).all():
+                positions.setdefault(parameter, {})[dim] = stays.nonzero().flatten()
+    return positions
+
+
+def _check_keep(groups: Sequence[NodeGroup], keep: Mapping[str, Tensor]) -> None:
+    sizes = {group.name: group.size for group in groups}
+    for name, mask in keep.items():
+        if name not in sizes:
+            raise ValueError(
+                f"cut: keep must be masks of the groups {', '.join(sizes) or '(none)'}; got one of {name!r}"
+            )
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (sizes[name],):
+            got = f"{mask.dtype} of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+            raise ValueError(f"cut: keep[{name!r}] must be a bool tensor of shape ({sizes[name]},); got {got}")
+
+
+def _check_groups(net: nn.Module, groups: Sequence[NodeGroup]) -> None:
+    shapes = {name: parameter.shape for name, parameter in net.named_parameters()}
+    for group in groups:
+        for axis in (*group.writers, *group.readers):
+            length = shapes[axis.parameter][axis.dim] if axis.parameter in shapes else None
+            if length != len(axis.index):
+                found = "none" if length is None else f"length {length}"
+                raise ValueError(
+                    f"cut: groups must be those that find_nodes finds in net; {group.name!r} needs dim {axis.dim} "
+                    f"of {axis.parameter!r} to have length {len(axis.index)}, got {found}. Call find_nodes on this net"
+                )
+
+
+def _selected(parameter: nn.Parameter, positions: Mapping[int, Tensor]) -> nn.Parameter:
+    """A new parameter with the kept positions; the old storage is not held."""
+    value = parameter.detach()
+    for dim, kept in positions.items():
+        value = value.index_select(dim, kept)
+    return nn.Parameter(value, requires_grad=parameter.requires_grad)
+
+
+def _replace_parameters(module: nn.Module, smaller: Mapping[int, nn.Parameter]) -> None:
+    """Put the smaller parameters in place, the same one wherever the same one stood, and correct the sizes."""
+    for leaf, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+        if id(parameter) in smaller:
+            setattr(module, leaf, smaller[id(parameter)])
+            if isinstance(module, nn.Linear) and leaf == "weight":
+                module.out_features, module.in_features = module.weight.shape
+
+
+def _with_selected_inputs(small: nn.Module, groups: Sequence[NodeGroup], keep: Mapping[str, Tensor]) -> nn.Module:
+    """Put a selection before the net if some of its inputs, the group without writers, are removed."""
+    masks = [(group, keep[group.name]) for group in groups if not group.writers and group.name in keep]
+    for group, mask in masks:
+        if not mask.all():
+            device = group.readers[0].index.device if group.readers else mask.device
+            return with_selection(small, mask.nonzero().flatten().to(device))
+    return small
+
+
+def with_selection(net: nn.Module, index: Tensor | None) -> nn.Module:
+    """Put a selection of input features before a net.
+
+    Args:
+        net: The net that reads the selected features.
+        index: Their numbers, shape ``(kept,)``; None for all, which leaves the net as it is.
+
+    Returns:
+        ``nn.Sequential(select=InputSelection(index), network=net)``, or the net itself.
+    """
+    if index is None:
+        return net
+    select = InputSelection(index)
+    selecting = nn.Sequential(OrderedDict(select=select, network=net))
+    select.training = selecting.training = net.training  # train() would also reach the modules inside the net
+    return selecting
+
+
+def split_selection(net: nn.Module) -> tuple[nn.Module, Tensor | None]:
+    """Take a net apart that `with_selection` has put together.
+
+    Args:
+        net: Any net.
+
+    Returns:
+        The net behind the selection, and the numbers of the selected features; the net itself and None where there is
+        no selection.
+    """
+    if isinstance(net, nn.Sequential) and isinstance(select := getattr(net, "select", None), InputSelection):
+        return net.get_submodule("network"), select.index
+    return net, None

@@ -1,0 +1,263 @@
+"""How good predictions are: accuracy or RMSE, log score, calibration; tensors in, numbers out."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+from torch.nn.functional import nll_loss, one_hot
+from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics.functional.regression import mean_squared_error
+
+ECE_BINS = 15
+QUANTILE_LEVELS = 19
+SUM_TOLERANCE = 1e-3
+Z95 = 1.959963984540054  # the 97.5 % quantile of the standard normal
+
+
+@dataclass(frozen=True, eq=False)
+class ReliabilityCurve:
+    """Calibration of a classifier in equal-width bins of its confidence, each field `(bins,)`.
+
+    Attributes:
+        confidence: Mean probability of the predicted class in the bin; NaN in an empty one.
+        accuracy: Share of right predictions in the bin; NaN in an empty one.
+        counts: Rows in the bin, int64.
+    """
+
+    confidence: Tensor
+    accuracy: Tensor
+    counts: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class CoverageCurve:
+    """Calibration of a regression at its predicted quantiles, each field `(levels,)`.
+
+    Attributes:
+        nominal: Levels of the quantiles, increasing, in (0, 1).
+        observed: Share of the targets at or below their predicted quantile of that level.
+    """
+
+    nominal: Tensor
+    observed: Tensor
+
+
+def classification_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
+    """Score predicted class probabilities by accuracy, NLL, ECE and Brier score.
+
+    - `accuracy`: share of rows whose most probable class is the label;
+    - `nll`: `mean_n -log max(p_n[y_n], tiny)`, tiny the smallest normal number of the dtype;
+    - `ece`: `sum_b (n_b / N) |accuracy_b - confidence_b|` over 15 equal-width bins of the top probability
+      (Naeini, Cooper, Hauskrecht, 2015, Obtaining well calibrated probabilities using Bayesian binning);
+    - `brier`: `mean_n sum_c (p_nc - 1[y_n = c])²`, between 0 and 2
+      (Brier, 1950, Verification of forecasts expressed in terms of probability).
+
+    Args:
+        probabilities: Predicted probabilities, `(rows, classes)`, each row summing to 1 within 1e-3.
+        labels: Integer labels in 0 ... classes - 1, `(rows,)`.
+
+    Returns:
+        The four scores under the names above.
+
+    Raises:
+        ValueError: If a shape or value is another, or there are no rows.
+    """
+    p, y = _checked_classes(probabilities, labels)
+    log_p = p.clamp(min=torch.finfo(p.dtype).tiny).log()
+    return {
+        "accuracy": _share(p.argmax(1) == y),
+        "nll": float(nll_loss(log_p, y)),
+        "ece": _calibration_error(p, y),
+        "brier": float((p - one_hot(y, p.shape[1])).square().sum(1).mean()),
+    }
+
+
+def reliability_curve(probabilities: Tensor, labels: Tensor, bins: int = ECE_BINS) -> ReliabilityCurve:
+    """Return accuracy against confidence in equal-width bins of the top probability, for a calibration plot.
+
+    The bins are those of the ECE: `[b / bins, (b + 1) / bins)`, the last one closed.
+    Source: Guo, Pleiss, Sun, Weinberger (2017), On calibration of modern neural networks.
+
+    Args:
+        probabilities: Predicted probabilities, `(rows, classes)`, each row summing to 1 within 1e-3.
+        labels: Integer labels in 0 ... classes - 1, `(rows,)`.
+        bins: Number of bins, at least 1.
+
+    Returns:
+        The curve, one point a bin, on the device of the probabilities.
+
+    Raises:
+        ValueError: If a shape or value is another, or there are no rows.
+    """
+    _check_count("bins", bins)
+    p, y = _checked_classes(probabilities, labels)
+    confidence, predicted = p.max(1)
+    edges = torch.linspace(0, 1, bins + 1, dtype=p.dtype, device=p.device)
+    index = torch.bucketize(confidence, edges[1:-1], right=True)
+    empty = p.new_zeros(bins)
+    counts = empty.long().index_add(0, index, torch.ones_like(index))
+    return ReliabilityCurve(
+        confidence=empty.index_add(0, index, confidence) / counts,
+        accuracy=empty.index_add(0, index, (predicted == y).to(p.dtype)) / counts,
+        counts=counts,
+    )
+
+
+def regression_metrics(mean: Tensor, sd: Tensor, y: Tensor, *, y_std: float = 1.0) -> dict[str, float]:
+    """Score a predictive mixture of normals, one a posterior draw, by RMSE, NLL and calibration.
+
+    The predictive density of row n is `p_n(y) = (1/S) sum_s N(y; mean_sn, sd_sn²)`. Targets may be standardised; RMSE
+    and NLL are on the original scale, on which all of it is `y_std` times as large.
+
+    - `rmse`: `y_std · sqrt(mean_n (y_n - mean_s mean_sn)²)`;
+    - `nll`: `mean_n -log p_n(y_n) + log y_std`;
+    - `coverage95`: share of targets in the central 95 % of the normal with the mixture's mean and variance;
+    - `ece`: mean of `|q - observed_q|` over the quantile levels q = .05, .10, ..., .95, where observed_q is the share
+      of targets at or below the mixture's q-quantile. It is the calibration error of Kuleshov, Fenner, Ermon (2018),
+      Accurate uncertainties for deep learning using calibrated regression, with absolute instead of squared
+      differences, so that it reads like the ECE of a classifier.
+
+    Args:
+        mean: Mean of each draw, `(draws, rows)`.
+        sd: Standard deviation of each draw, noise included, `(draws, rows)`.
+        y: Targets on the scale of the means, `(rows,)`.
+        y_std: Standard deviation by which the targets were divided; 1 if they are on their original scale.
+
+    Returns:
+        The four scores under the names above.
+
+    Raises:
+        ValueError: If a shape or value is another, or there are no draws or rows.
+    """
+    if not (math.isfinite(y_std) and y_std > 0):
+        raise ValueError(
+            f"y_std must be positive and finite, got {y_std}: give the factor that the targets were divided by."
+        )
+    mean, sd, y = _checked_normals(mean, sd, y)
+    center, curve = mean.mean(0), coverage_curve(mean, sd, y)
+    spread = (sd.square().mean(0) + mean.var(0, correction=0)).sqrt()
+    return {
+        "rmse": y_std * float(mean_squared_error(center, y, squared=False)),
+        "nll": math.log(y_std) - float(_log_density(mean, sd, y).mean()),
+        "coverage95": _share((y - center).abs() <= Z95 * spread),
+        "ece": float((curve.nominal - curve.observed).abs().mean()),
+    }
+
+
+def coverage_curve(mean: Tensor, sd: Tensor, y: Tensor, levels: int = QUANTILE_LEVELS) -> CoverageCurve:
+    """Return observed against nominal coverage at the quantiles of a mixture of normals, for a calibration plot.
+
+    A target is at or below the q-quantile of the mixture when the mixture's distribution function there,
+    `(1/S) sum_s Phi((y_n - mean_sn) / sd_sn)`, is at most q. Scaling the targets and predictions alike changes nothing.
+    Source: Kuleshov, Fenner, Ermon (2018), Accurate uncertainties for deep learning using calibrated regression.
+
+    Args:
+        mean: Mean of each draw, `(draws, rows)`.
+        sd: Standard deviation of each draw, noise included, `(draws, rows)`.
+        y: Targets on the scale of the means, `(rows,)`.
+        levels: Number of quantile levels `k / (levels + 1)`; 19 gives .05, .10, ..., .95.
+
+    Returns:
+        The curve, one point a level, on the device of the targets.
+
+    Raises:
+        ValueError: If a shape or value is another, or there are no draws or rows.
+    """
+    _check_count("levels", levels)
+    mean, sd, y = _checked_normals(mean, sd, y)
+    below = Normal(mean, sd, validate_args=False).cdf(y).mean(0)
+    nominal = torch.arange(1, levels + 1, dtype=y.dtype, device=y.device) / (levels + 1)
+    return CoverageCurve(nominal, (below.unsqueeze(1) <= nominal).to(y.dtype).mean(0))
+
+
+def _calibration_error(p: Tensor, y: Tensor) -> float:
+    """Return the ECE of checked probabilities and labels.
+
+    torchmetrics takes all for logits if one is above 1, by rounding say, and gives a confidence of 1 a bin of its own,
+    both in float32; the largest number below 1 avoids both.
+    """
+    below_one = p.clamp(max=1 - torch.finfo(torch.float32).eps)
+    return float(multiclass_calibration_error(below_one, y, p.shape[1], n_bins=ECE_BINS, norm="l1"))
+
+
+def _share(hits: Tensor) -> float:
+    """Return the share of True, without the rounding of a float32 mean: 96 of 100 is not below .96."""
+    return int(hits.sum()) / hits.numel()
+
+
+def _log_density(mean: Tensor, sd: Tensor, y: Tensor) -> Tensor:
+    """Return the log density of each target under its mixture of normals, `(rows,)`."""
+    draws: Tensor = Normal(mean, sd, validate_args=False).log_prob(y)
+    return draws.logsumexp(0) - math.log(len(mean))
+
+
+def _checked_classes(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the probabilities as at least float32 and the labels as int64, detached, or raise."""
+    if probabilities.ndim != 2 or probabilities.shape[0] == 0 or probabilities.shape[1] < 2:
+        raise ValueError(
+            "probabilities must have shape (rows, classes) with at least 1 row and 2 classes, "
+            f"got {tuple(probabilities.shape)}: average over draws first."
+        )
+    if labels.shape != probabilities.shape[:1]:
+        raise ValueError(
+            f"labels must have shape ({len(probabilities)},), one a row of probabilities, got {tuple(labels.shape)}."
+        )
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be integers, got {labels.dtype}: convert them with labels.long().")
+    p = _check_probabilities(probabilities.detach())
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= p.shape[1]:
+        raise ValueError(f"labels must be in 0 ... {p.shape[1] - 1}, got {low} ... {high}: number the classes from 0.")
+    return p, labels.long()
+
+
+def _check_probabilities(probabilities: Tensor) -> Tensor:
+    """Return the probabilities as at least float32, or raise if they are not such."""
+    _check_finite("probabilities", probabilities)
+    p = probabilities.to(torch.promote_types(probabilities.dtype, torch.float32))
+    if p.min() < 0:
+        raise ValueError(
+            f"probabilities must not be negative, got {float(p.min())}: turn logits into them with softmax."
+        )
+    sums = p.sum(1)
+    worst = float(sums[(sums - 1).abs().argmax()])
+    if abs(worst - 1) > SUM_TOLERANCE:
+        raise ValueError(
+            f"probabilities must sum to 1 in each row, got a sum of {worst}: turn logits into them with softmax."
+        )
+    return p
+
+
+def _checked_normals(mean: Tensor, sd: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the predictive means, standard deviations and targets, detached, in one dtype, or raise."""
+    if mean.ndim != 2 or 0 in mean.shape:
+        raise ValueError(
+            f"mean must have shape (draws, rows) with at least one of each, got {tuple(mean.shape)}: "
+            "add the dimension of a single draw with mean.unsqueeze(0)."
+        )
+    for name, value, shape in (("sd", sd, mean.shape), ("y", y, mean.shape[1:])):
+        if value.shape != shape:
+            raise ValueError(f"{name} must have shape {tuple(shape)} to fit mean, got {tuple(value.shape)}.")
+    for name, value in (("mean", mean), ("sd", sd), ("y", y)):
+        _check_finite(name, value)
+    if sd.min() <= 0:
+        raise ValueError(f"sd must be positive, got {float(sd.min())}: give standard deviations, noise included.")
+    dtype = torch.promote_types(torch.promote_types(mean.dtype, y.dtype), torch.float32)
+    return mean.detach().to(dtype), sd.detach().to(dtype), y.detach().to(dtype)
+
+
+def _check_finite(name: str, values: Tensor) -> None:
+    """Raise if there is a NaN or an infinite value."""
+    bad = int((~values.isfinite()).sum())
+    if bad:
+        raise ValueError(
+            f"{name} must be finite, got {bad} NaN or infinite values of {values.numel()}: look for what diverged."
+        )
+
+
+def _check_count(name: str, value: int) -> None:
+    """Raise unless a number of points is at least 1."""
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}.")

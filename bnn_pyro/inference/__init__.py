@@ -1,0 +1,7 @@
+"""Inference: the drivers and the objective they share."""
+
+from bnn_pyro.inference.objective import SparseELBO, elbo_terms
+from bnn_pyro.inference.schedule import LearningRates, Schedule
+from bnn_pyro.inference.svi import fit
+
+__all__ = ["LearningRates", "Schedule", "SparseELBO", "elbo_terms", "fit"]

@@ -1,0 +1,81 @@
+"""Shrinking while training: leave out nodes that have settled closed, and keep the whole posterior up to date."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bnn_pyro.network import SparseNetwork, gate_site
+from bnn_pyro.pruning import CLOSED_LOGIT, Positions, Shrunk, compose, put_back
+
+WORTH_IT = 0.1  # rebuild when at least this fraction of some group's nodes has closed
+
+
+def settled_open(inclusion: Mapping[str, Tensor], below: float) -> dict[str, Tensor] | None:
+    """Returns which nodes to go on with, or None where too few have closed for a rebuild to pay.
+
+    The most probable node of each group always stays.
+
+    Args:
+        inclusion: Group -> inclusion probabilities, shape ``(size,)``.
+        below: Nodes below this have settled closed.
+
+    Returns:
+        Group -> mask, bool, shape ``(size,)``.
+    """
+    keep = {}
+    for name, gamma in inclusion.items():
+        keep[name] = gamma >= below
+        keep[name][gamma.argmax()] = True
+    closed = [float((~mask).float().mean()) for mask in keep.values()]
+    return keep if closed and max(closed) >= WORTH_IT else None
+
+
+class Whole:
+    """The whole network's model and guide, while a shrunk one is trained.
+
+    Args:
+        model: The whole network.
+        guide: Its guide.
+    """
+
+    def __init__(self, model: SparseNetwork, guide: Any) -> None:
+        self.model, self.guide = model, guide
+        self.guide_positions: Positions = {}
+        self.net_positions: Positions = {}
+
+    def shrunk_by(self, shrunk: Shrunk) -> None:
+        """Notes a shrinking: what was removed is closed for good.
+
+        Args:
+            shrunk: The smaller model and guide, and what of the model and guide so far they kept.
+        """
+        self.guide_positions = compose(self.guide_positions, shrunk.guide_positions)
+        self.net_positions = compose(self.net_positions, shrunk.net_positions)
+        parameters = dict(self.guide.named_parameters())
+        with torch.no_grad():
+            for group in self.model.groups:
+                name = f"logits.{gate_site(group)}_unconstrained"
+                if name in self.guide_positions:
+                    closed = torch.ones_like(parameters[name], dtype=torch.bool)
+                    closed[self.guide_positions[name][0]] = False
+                    parameters[name][closed] = CLOSED_LOGIT
+
+    def update(self, model: SparseNetwork, guide: Any) -> None:
+        """Writes the trained values back to where they stood.
+
+        Args:
+            model: The model that is trained: the whole one or a shrunk one.
+            guide: Its guide.
+        """
+        if guide is not self.guide:
+            _write_back(self.guide, guide, self.guide_positions)
+            _write_back(self.model.net, model.net, self.net_positions)
+            self.guide.gate_mode = guide.gate_mode
+
+
+def _write_back(whole: torch.nn.Module, part: torch.nn.Module, positions: Positions) -> None:
+    smaller = dict(part.named_parameters())
+    for name, parameter in whole.named_parameters():
+        put_back(parameter.data, smaller[name].data, positions.get(name, {}))

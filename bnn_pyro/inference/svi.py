@@ -1,0 +1,404 @@
+"""fit: stochastic variational inference of a SparseNetwork."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol
+
+import pyro
+import torch
+from pyro.infer import ELBO, SVI
+from pyro.optim import PyroOptim
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from bnn_pyro.inference.batches import Data, as_pair, batches, check_against, split_rows
+from bnn_pyro.inference.objective import SparseELBO
+from bnn_pyro.inference.schedule import LearningRates, Schedule
+from bnn_pyro.inference.shrinking import Whole, settled_open
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.posterior import Posterior
+from bnn_pyro.pruning import Positions, Shrunk, select, shrink
+from guides import AutoProgram, AutoSpikeSlab
+
+Record = dict[str, Any]
+Callback = Callable[[Record, Posterior], bool | None]
+OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+
+
+def fit(
+    model: SparseNetwork,
+    train_data: Data,
+    *,
+    epochs: int = 50,
+    batch_size: int = 256,
+    kl_weight: float = 1.0,
+    kl_warmup: float = 0.0,
+    hold: int = 0,
+    freeze: int = 0,
+    decay: float = 0.4,
+    temperature: float | tuple[float, float] | None = None,
+    learning_rates: LearningRates = LearningRates(),  # noqa: B008  (frozen)
+    clip_norm: float | None = None,
+    num_particles: int = 1,
+    local_reparameterization: bool = True,
+    validation: Data | float | None = None,
+    patience: int | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    progress: bool | None = None,
+    shrink_below: float | None = None,
+    guide: Any = None,
+    optimizer: PyroOptim | OptimizerFactory | None = None,
+    elbo: ELBO | None = None,
+) -> Posterior:
+    r"""Fits a guide to a network's posterior by stochastic variational inference.
+
+    Each step minimises, for a batch of B of the N rows,
+
+    .. math:: \frac1N \Big[\kappa\,KL(q \| p) - \frac NB \sum_{i \in \text{batch}} \log p(y_i \mid x_i, w)\Big], \qquad w \sim q,
+
+    the negative bound per datum. The model and the guide are copied: what the user handed in, Pyro's parameter store and the global random
+    state stay as they were.
+
+    Args:
+        model: The network; ``model.num_data`` must be the number of training rows (after the validation split).
+        train_data: (x, y): inputs ``(rows, *input_shape)`` and observations ``(rows,)``. Training happens on their device and dtype.
+        epochs: Passes over the data.
+        batch_size: Rows a step.
+        kl_weight: Weight :math:`\kappa` of the divergence; below 1 the posterior is a tempered (cold) one.
+        kl_warmup: Epochs over which the KL weight rises from 0.
+        hold: Epochs at the start with all gates held open.
+        freeze: Epochs at the end with gates frozen at :math:`\gamma > 1/2`.
+        decay: Fraction of the run over which learning rates fall to 0 by a cosine.
+        temperature: Temperature of the gates' gradient, or (first, last) of a geometric schedule; None leaves the guide's.
+        learning_rates: By the role of a parameter.
+        clip_norm: Largest norm of the gradient of a step; None does not clip.
+        num_particles: Draws of the posterior a step.
+        local_reparameterization: Whether ``Linear`` layers draw their outputs instead of their weights.
+        validation: (x, y), or the fraction of the training rows to hold out.
+        patience: Stop after so many epochs with free gates without a better validation NLL; needs ``validation``.
+        callback: Called after each epoch with the epoch's record and the posterior so far; True stops.
+        seed: Seed of this call; None goes on from the global random state.
+        progress: Whether to show a progress bar; None shows it on a terminal.
+        shrink_below: Leave out nodes whose inclusion probability has fallen below this after an epoch with free gates, so that the rest of the run
+            gets cheaper; in the posterior they are closed for good (:math:`\gamma = 10^{-6}`). None trains all nodes to the end. 0.01 is a good value.
+        guide: A guide of ``model.prior`` or ``model``; default :class:`~guides.AutoSpikeSlab`.
+        optimizer: A Pyro optimiser (which then has its own learning rates), or a function from torch parameter groups to a torch optimiser;
+            default Adam.
+        elbo: A Pyro ELBO to use instead of ours.
+
+    Returns:
+        The posterior, with one record an epoch in ``history``.
+
+    Raises:
+        ValueError: If data, shapes or an option are out of range, or the loss is not finite.
+    """
+    schedule = Schedule(epochs, hold, freeze, kl_weight, kl_warmup, decay, _pair(temperature))
+    _check_at_least_one(batch_size=batch_size, num_particles=num_particles, patience=patience)
+    _check_shrinking(shrink_below, optimizer)
+    if patience is not None and validation is None:
+        raise ValueError("patience needs validation data to watch, got validation=None")
+    x, y = as_pair("train_data", train_data)
+    with _isolated(seed, x.device):
+        model, guide = _own(model, guide, x)
+        (x, y), held_out = _hold_out(x, y, validation)
+        _check_rows(model, x, y, held_out)
+        ours = SparseELBO(num_particles=num_particles, local_reparameterization=local_reparameterization)
+        step = _stepper(model, guide, optimizer, elbo or ours, learning_rates, clip_norm)
+        run = _Run(model, guide, step, schedule, (x, y), held_out, batch_size, shrink_below)
+        run.train(patience, callback, progress)
+    model.net.eval()
+    return Posterior(model, guide, history=run.history, kl_weight=kl_weight)
+
+
+class _Run:
+    """A training run: epochs, records, early stopping."""
+
+    def __init__(
+        self,
+        model: SparseNetwork,
+        guide: Any,
+        step: Any,
+        schedule: Schedule,
+        data: tuple[Tensor, Tensor],
+        held_out: tuple[Tensor, Tensor] | None,
+        batch_size: int,
+        shrink_below: float | None,
+    ) -> None:
+        self.whole = Whole(model, guide)
+        self.shrink_below = shrink_below
+        self.model, self.guide, self.step, self.schedule = model, guide, step, schedule
+        self.data, self.held_out, self.batch_size = data, held_out, batch_size
+        self.posterior = Posterior(model, guide, kl_weight=schedule.kl_weight)  # of the whole network
+        self.history: list[Record] = []
+
+    def train(self, patience: int | None, callback: Callback | None, progress: bool | None) -> None:
+        """Runs the epochs."""
+        start = time.perf_counter()
+        with tqdm(total=self.schedule.epochs, unit="epoch", disable=None if progress is None else not progress) as bar:
+            for epoch in range(self.schedule.epochs):
+                loss = self._epoch(epoch)
+                record = self._record(epoch, loss, time.perf_counter() - start)
+                self.history.append(record)
+                self.posterior.history = self.history
+                bar.set_postfix_str(_summary(record))
+                bar.update()
+                self._shrink(epoch)
+                if (callback is not None and callback(record, self.posterior)) or self._stalled(patience):
+                    break
+
+    def _epoch(self, epoch: int) -> Tensor:
+        """Runs one epoch and returns its mean loss per datum."""
+        x, y = self.data
+        steps = -(-len(x) // self.batch_size)
+        if isinstance(self.guide, AutoProgram):
+            self.guide.gate_mode = self.schedule.gate_mode(epoch)
+        self.model.net.train()
+        total = torch.zeros((), device=x.device)
+        for i, (xs, ys) in enumerate(batches(x, y, self.batch_size)):
+            now = epoch + i / steps
+            self._set_temperature(self.schedule.temperature_at(now))
+            loss = self.step(xs, ys, self.schedule.kl_weight_at(now), self.schedule.rate_at(now))
+            total += loss.detach() * (len(xs) / len(x))
+        return total
+
+    def _set_temperature(self, temperature: float | None) -> None:
+        if temperature is not None and isinstance(self.guide, AutoProgram):
+            self.guide.temperature.fill_(temperature)
+
+    @torch.no_grad()
+    def _record(self, epoch: int, loss: Tensor, seconds: float) -> Record:
+        """Returns what is known after an epoch; the loss is read from the device here, once an epoch."""
+        value = float(loss)
+        if value != value or abs(value) == float("inf"):
+            raise ValueError(f"the loss must stay finite, got {value} in epoch {epoch + 1}: lower learning_rates or set clip_norm")
+        self.model.net.eval()
+        self.whole.update(self.model, self.guide)
+        keep = self.posterior.keep()
+        record: Record = {
+            "epoch": epoch + 1,
+            "loss": value,
+            "kl_weight": self.schedule.kl_weight_at(epoch + 1),
+            "gates": self.schedule.gate_mode(epoch),
+            "nodes_kept": {name: int(mask.sum()) for name, mask in keep.items()},
+            "seconds": seconds,
+        }
+        data, prefix = (self.held_out, "validation") if self.held_out is not None else (self._some_rows(), "train")
+        record.update({f"{prefix}_{k}": v for k, v in self.posterior.evaluate(*data).items()})
+        return record
+
+    def _shrink(self, epoch: int) -> None:
+        """Goes on without the nodes whose gates have settled closed, if there are enough of them to pay."""
+        if self.shrink_below is None or epoch + 1 < self.schedule.hold + 1:
+            return
+        keep = settled_open(Posterior(self.model, self.guide).inclusion(), self.shrink_below)
+        if keep is None:
+            return
+        shrunk = shrink(self.model, self.guide, keep)
+        self.whole.shrunk_by(shrunk)
+        self.step = self.step.moved_to(shrunk)
+        self.model, self.guide = shrunk.model, shrunk.guide
+
+    def _some_rows(self, rows: int = 2000) -> tuple[Tensor, Tensor]:
+        x, y = self.data
+        return x[:rows], y[:rows]
+
+    def _stalled(self, patience: int | None) -> bool:
+        """Whether the validation NLL has not improved for ``patience`` epochs of free gates."""
+        nll = [r["validation_nll"] for r in self.history if r["gates"] != "open"] if patience is not None else []
+        return patience is not None and len(nll) > patience and min(nll[-patience:]) >= min(nll[:-patience])
+
+
+class _Step(Protocol):
+    """One step of an optimiser."""
+
+    def __call__(self, x: Tensor, y: Tensor, kl_weight: float, rate: float) -> Tensor:
+        """Makes a step on a batch, with all learning rates times ``rate``, and returns the loss per datum."""
+
+
+def _stepper(
+    model: SparseNetwork,
+    guide: Any,
+    optimizer: PyroOptim | OptimizerFactory | None,
+    objective: ELBO,
+    rates: LearningRates,
+    clip_norm: float | None,
+) -> _Step:
+    """Returns what makes the steps."""
+    if getattr(guide, "gate_gradient", None) == "disarm" and not isinstance(objective, SparseELBO):
+        raise ValueError(f"elbo must be a SparseELBO for a guide with gate_gradient='disarm', got {type(objective).__name__}")
+    if isinstance(optimizer, PyroOptim):
+        return _pyro_step(model, guide, optimizer, objective)
+    return _TorchStep(model, guide, optimizer or partial(torch.optim.Adam, fused=True), objective, rates, clip_norm)
+
+
+class _TorchStep:
+    """Steps of a torch optimiser, with a learning rate for each role of a parameter."""
+
+    def __init__(
+        self,
+        model: SparseNetwork,
+        guide: Any,
+        factory: OptimizerFactory,
+        objective: ELBO,
+        rates: LearningRates,
+        clip_norm: float | None,
+    ) -> None:
+        self.model, self.guide, self.factory, self.objective = model, guide, factory, objective
+        self.rates, self.clip_norm = rates, clip_norm
+        self.optimizer = factory(_parameter_groups(model, guide, rates))
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def __call__(self, x: Tensor, y: Tensor, kl_weight: float, rate: float) -> Tensor:
+        for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = base * rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = _loss(self.objective, self.model, self.guide, x, y, kl_weight) / self.model.num_data
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        self.optimizer.step()
+        return loss
+
+    def moved_to(self, shrunk: Shrunk) -> "_TorchStep":
+        """Returns the steps of a shrunk model and guide, with the optimiser's state cut likewise."""
+        new = _TorchStep(shrunk.model, shrunk.guide, self.factory, self.objective, self.rates, self.clip_norm)
+        positions = [*_positions(self.guide, shrunk.guide_positions), *_positions(self.model.net, shrunk.net_positions)]
+        dims = {id(parameter): d for parameter, d in positions}
+        for old, small in zip(self.parameters, new.parameters, strict=True):
+            for key, value in self.optimizer.state.get(old, {}).items():
+                whole = isinstance(value, Tensor) and value.shape == old.shape
+                new.optimizer.state[small][key] = select(value, dims[id(old)]).clone() if whole else value
+        return new
+
+
+def _positions(module: torch.nn.Module, positions: Positions) -> Iterator[tuple[torch.nn.Parameter, dict[int, Tensor]]]:
+    for name, parameter in module.named_parameters():
+        yield parameter, positions.get(name, {})
+
+
+def _loss(objective: Any, model: Any, guide: Any, x: Tensor, y: Tensor, kl_weight: float) -> Tensor:
+    if isinstance(objective, SparseELBO):
+        objective.kl_weight = kl_weight
+        return objective.differentiable_loss(model, guide, x, y)
+    with _Tempered(kl_weight):
+        loss: Tensor = objective.differentiable_loss(model, guide, x, y)
+        return loss
+
+
+def _pyro_step(model: SparseNetwork, guide: Any, optimizer: PyroOptim, objective: Any) -> _Step:
+    """Returns a step of Pyro's own SVI."""
+    svi = SVI(model, guide, optimizer, objective)
+
+    def step(x: Tensor, y: Tensor, kl_weight: float, rate: float) -> Tensor:
+        if isinstance(objective, SparseELBO):
+            objective.kl_weight = kl_weight
+            return torch.as_tensor(svi.step(x, y) / model.num_data)
+        with _Tempered(kl_weight):
+            return torch.as_tensor(svi.step(x, y) / model.num_data)
+
+    return step
+
+
+class _Tempered(Messenger):  # type: ignore[misc]
+    """Scales every latent site by the KL weight, for ELBOs of Pyro."""
+
+    def __init__(self, kl_weight: float) -> None:
+        super().__init__()
+        self.kl_weight = kl_weight
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not msg["is_observed"]:
+            msg["scale"] = msg["scale"] * self.kl_weight
+
+
+def _parameter_groups(model: SparseNetwork, guide: Any, rates: LearningRates) -> list[dict[str, Any]]:
+    """Returns torch parameter groups with a learning rate each."""
+    points = [p for p in model.parameters() if p.requires_grad]
+    if isinstance(guide, AutoProgram):
+        named: Mapping[str, Sequence[Any]] = {**guide.parameter_groups(), "points": points}
+    else:
+        named = {"points": [*points, *guide.parameters()]}
+    groups = [{"params": list(p), "lr": getattr(rates, role), "role": role} for role, p in named.items() if p]
+    if not groups:
+        raise ValueError("guide must have parameters to train, got none")
+    return groups
+
+
+def _own(model: SparseNetwork, guide: Any, x: Tensor) -> tuple[SparseNetwork, Any]:
+    """Returns copies of model and guide that belong to this run, on the data's device and dtype."""
+    if not isinstance(model, SparseNetwork):
+        raise ValueError(f"model must be a SparseNetwork, got {type(model).__name__}; use pyro.infer.SVI for other Pyro models")
+    if guide is None:
+        model = copy.deepcopy(model).to(x)
+        return model, AutoSpikeSlab(model.prior)
+    model, guide = copy.deepcopy((model, guide))
+    model.to(x)
+    if not list(guide.parameters()):
+        guide()  # Pyro's own guides make their parameters at the first call
+    return model, guide.to(x)
+
+
+def _hold_out(
+    x: Tensor, y: Tensor, validation: Data | float | None
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
+    if validation is None:
+        return (x, y), None
+    if not isinstance(validation, (int, float)):
+        return (x, y), as_pair("validation", validation)
+    generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+    train, held_out = (rows.to(x.device) for rows in split_rows(len(x), validation, generator))
+    return (x[train], y[train]), (x[held_out], y[held_out])
+
+
+def _check_rows(model: SparseNetwork, x: Tensor, y: Tensor, held_out: tuple[Tensor, Tensor] | None) -> None:
+    if model.num_data != len(x):
+        raise ValueError(f"num_data must be the number of training rows after the validation split ({len(x)}), got {model.num_data}")
+    check_against("train_data", model, x, y)
+    if held_out is not None:
+        check_against("validation", model, *held_out)
+
+
+def _pair(temperature: float | tuple[float, float] | None) -> tuple[float, float] | None:
+    return (temperature, temperature) if isinstance(temperature, (int, float)) else temperature
+
+
+def _check_at_least_one(**values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def _check_shrinking(shrink_below: float | None, optimizer: object) -> None:
+    if shrink_below is None:
+        return
+    if not 0 < shrink_below < 0.5:
+        raise ValueError(f"shrink_below must lie in (0, 0.5), got {shrink_below}")
+    if isinstance(optimizer, PyroOptim):
+        raise ValueError("shrink_below needs a torch optimiser, whose state can be cut; got a Pyro optimiser")
+
+
+@contextmanager
+def _isolated(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Keeps Pyro's parameter store, its validation and (with a seed) the random state as they were."""
+    devices = [device] if device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices, enabled=seed is not None),
+        pyro.get_param_store().scope(),
+        pyro.validation_enabled(False),
+    ):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
+
+
+def _summary(record: Record) -> str:
+    """Returns the line beside the progress bar."""
+    score = next((f"{k.split('_')[-1]} {v:.4f}" for k, v in record.items() if k.endswith(("accuracy", "rmse"))), "")
+    nodes = "-".join(str(n) for n in record["nodes_kept"].values())
+    return f"ELBO/datum {-record['loss']:.4f}, {score}, nodes {nodes or 'all'}"

@@ -1,0 +1,313 @@
+"""SparseNetwork: a plain network, its nodes, a prior and a likelihood, callable as a Pyro model."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bnn_pyro.likelihoods import Likelihood
+from bnn_pyro.nodes import Axis, NodeGroup, Nodes, find_nodes
+from bnn_pyro.priors.gates import gate, inclusion_probability
+from bnn_pyro.priors.slab import GateHint, Slab, slab
+from bnn_pyro.priors.spike_slab import SpikeSlab
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One dimension of a parameter, and the gates along it.
+
+    Args:
+        group: The group whose gates they are.
+        axis: Which gate stands at which position of the dimension.
+        hint: The same for a guide: a negative dimension, or ``(dimension, index)``.
+    """
+
+    group: str
+    axis: Axis
+    hint: GateHint
+
+    def factor(self, gates: Tensor) -> Tensor:
+        """Lays gates of shape ``(size,)`` along the parameter, with 1 where no gate stands."""
+        if isinstance(self.hint, int):
+            return gates.reshape(-1, *[1] * (-self.hint - 1))
+        return self.axis.spread(gates).reshape(-1, *[1] * (-self.hint[0] - 1))
+
+
+@dataclass(frozen=True)
+class BayesianParameter:
+    """A parameter with a slab: its name, its layer, and the gates on its output side and on its input side."""
+
+    name: str
+    layer: str
+    shape: tuple[int, ...]
+    writers: tuple[Reading, ...]
+    readers: tuple[Reading, ...]
+
+    def hints(self) -> dict[str, Any]:
+        """Returns the ``infer["gates"]`` hint of the parameter's slab: every gate at either end."""
+        hints: dict[str, Any] = {}
+        for reading in (*self.writers, *self.readers):
+            hints.setdefault(gate_site(reading.group), []).append(reading.hint)
+        return {site: found[0] if len(found) == 1 else found for site, found in hints.items()}
+
+
+def gate_site(group: str) -> str:
+    """Returns the name of a group's gate site."""
+    return f"{group}.gate"
+
+
+class SparseNetwork(nn.Module):
+    r"""A Bayesian network as a Pyro model.
+
+    .. math::
+        z_g \sim \mathrm{RelaxedBernoulli}(T, \lambda_g), \qquad w_{lj} \sim N(0, r_{lj}^2 I), \qquad
+        y \mid x \sim p(y \mid f(x; z \odot w)).
+
+    Gates multiply once, at the columns that read a node. The user's net is copied, never changed; its parameters are where the guides start, so
+    a trained net is a warm start. Parameters that are not Bayesian keep their values and are trained as points (where they require grad).
+
+    Args:
+        net: Any plain module that maps one tensor to one tensor.
+        example_input: A batch of one or more inputs, shape ``(batch, ...)``.
+        prior: A :class:`~bnn_pyro.priors.SpikeSlab`, or a bare slab for a network without gates.
+        likelihood: How outputs give observations.
+        num_data: Number of training rows N (after the validation split); the log-likelihood of a batch is scaled by N / batch.
+        select_inputs: Whether the net's inputs get gates too.
+        exclude: Names of layers whose nodes get no gate.
+        bayesian: (name, parameter) -> whether it gets a slab; by default the weights and biases of all ``Linear`` layers.
+
+    Raises:
+        ValueError: If nothing is Bayesian, the prior has a spike and there is nothing to prune, ``inclusion`` names an unknown group, or
+            ``num_data`` is below 1.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        example_input: Tensor,
+        *,
+        prior: SpikeSlab | Slab,
+        likelihood: Likelihood,
+        num_data: int,
+        select_inputs: bool = False,
+        exclude: Sequence[str] = (),
+        bayesian: Callable[[str, nn.Parameter], bool] | None = None,
+    ) -> None:
+        super().__init__()
+        if num_data < 1:
+            raise ValueError(f"num_data must be at least 1, got {num_data}")
+        self.spike = prior if isinstance(prior, SpikeSlab) else None
+        self.slab: Slab = prior.slab if isinstance(prior, SpikeSlab) else prior
+        self.likelihood, self.num_data = likelihood, num_data
+        self.input_shape = tuple(example_input.shape[1:])
+        found = find_nodes(net, example_input, inputs=select_inputs, exclude=exclude)
+        nodes = found if self.spike is not None else Nodes((), found.dense)
+        if self.spike is not None and not nodes.groups:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in nodes.dense.items())
+            raise ValueError(f"net must have a node that can be pruned for a spike-and-slab prior, got none ({reasons})")
+        self.net = copy.deepcopy(net)
+        self.selection: Tensor | None
+        self.register_buffer("selection", None)
+        self._build(nodes, bayesian or _is_linear(net))
+
+    def _build(self, nodes: Nodes, bayesian: Callable[[str, nn.Parameter], bool]) -> None:
+        """Works out which parameters have slabs and which gates stand where."""
+        self.nodes = nodes
+        self.groups: dict[str, NodeGroup] = {g.name: g for g in nodes.groups}
+        dims = {n: p.dim() for n, p in self.net.named_parameters()}
+        writers, readers = (_readings(nodes.groups, side, dims) for side in ("writers", "readers"))
+        chosen = [(n, p) for n, p in self.net.named_parameters() if bayesian(n, p)]
+        if not chosen:
+            raise ValueError("bayesian must choose at least one parameter, got none")
+        self.bayesian = tuple(
+            BayesianParameter(n, n.rpartition(".")[0], tuple(p.shape), writers.get(n, ()), readers.get(n, ()))
+            for n, p in chosen
+        )
+        for _, parameter in chosen:
+            parameter.requires_grad_(False)
+        names = {n for n, _ in chosen}
+        self.point_readers = {n: r for n, r in readers.items() if n not in names}
+        self.point_writers = {n: r for n, r in writers.items() if n not in names}
+        self.layers = _layers(self.bayesian)
+        self.inclusion = self._inclusion()
+
+    def replaced(self, net: nn.Module, nodes: Nodes, selection: Tensor | None) -> "SparseNetwork":
+        """Returns a copy with another net, as left by removing nodes: the prior of what is left stays the same.
+
+        Args:
+            net: The smaller net, with parameters of the same names.
+            nodes: Its nodes, groups of the same names.
+            selection: Numbers of the inputs that the smaller net reads, shape ``(kept,)``; None for all.
+
+        Returns:
+            The smaller network; it still takes all inputs.
+        """
+        new = copy.deepcopy(self)
+        new.net, new.selection = net, selection
+        names = {p.name for p in self.bayesian}
+        new._build(nodes, lambda name, parameter: name in names)
+        new.inclusion = dict(self.inclusion)
+        return new
+
+    def _inclusion(self) -> dict[str, float]:
+        """Returns the prior inclusion probability of each group."""
+        if self.spike is None:
+            return {}
+        given = self.spike.inclusion
+        if isinstance(given, Mapping):
+            if set(given) != set(self.groups):
+                raise ValueError(f"inclusion must name exactly the groups {sorted(self.groups)}, got {sorted(given)}")
+            return dict(given)
+        if given is not None:
+            return dict.fromkeys(self.groups, given)
+        hidden = [g for g in self.groups.values() if g.writers]
+        shapes = [p.shape for p in self.bayesian if len(p.shape) > 1]
+        widths = [shapes[0][1], *(g.size for g in hidden), shapes[-1][0]]
+        theory = inclusion_probability(widths, self.num_data) if hidden else (0.5,)
+        named = dict(zip((g.name for g in hidden), theory, strict=False))
+        return {name: named.get(name, theory[0]) for name in self.groups}
+
+    # ---- the Pyro model ----------------------------------------------------------------------------------------------------------
+
+    def prior(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Samples the network's parameters from the prior: the program of all latent sites, without data.
+
+        Args:
+            *args: Ignored, so that guides can be called with the model's arguments.
+            **kwargs: Ignored.
+
+        Returns:
+            Parameter name -> tensor, gates multiplied in at the readers.
+        """
+        return self._program()[0]
+
+    def _program(self) -> tuple[dict[str, Tensor], Any]:
+        gates = {name: self._gate(group) for name, group in self.groups.items()}
+        weights = dict(self._slabs())
+        return self.assemble(weights, gates), self.likelihood.prior(like=self._like)
+
+    def _gate(self, group: NodeGroup) -> Tensor:
+        spike: Any = self.spike
+        like = self._like
+        inclusion = torch.full((), self.inclusion[group.name], dtype=like.dtype, device=like.device)
+        return gate(gate_site(group.name), inclusion, size=group.size, temperature=spike.temperature)
+
+    def _slabs(self) -> Iterator[tuple[str, Tensor]]:
+        like = self._like
+        shared = self.slab.shared(list(self.layers.values()), like)
+        scales: dict[str, Tensor] = {}
+        for parameter in self.bayesian:
+            if parameter.layer not in scales:
+                size, group_size = self.layers[parameter.layer]
+                scales[parameter.layer] = self.slab.scale(parameter.layer, size, group_size, shared, like)
+            start = self.net.get_parameter(parameter.name)
+            hints = parameter.hints() or None
+            yield parameter.name, slab(parameter.name, parameter.shape, scale=scales[parameter.layer], gates=hints, init=start)
+
+    @property
+    def _like(self) -> Tensor:
+        return self.net.get_parameter(self.bayesian[0].name)
+
+    def assemble(self, weights: Mapping[str, Tensor], gates: Mapping[str, Tensor], *, absent: bool = False) -> dict[str, Tensor]:
+        """Multiplies gates into weights: once, at the readers; with ``absent`` at the output side too.
+
+        Args:
+            weights: Bayesian parameter -> slab.
+            gates: Group -> gates, shape ``(size,)``.
+            absent: Whether the rows and biases of closed nodes become 0 as well, for gates that are frozen at 0 or 1.
+
+        Returns:
+            Parameter name -> tensor to call the net with.
+        """
+        values: dict[str, Tensor] = {}
+        for parameter in self.bayesian:
+            readings = (*parameter.readers, *parameter.writers) if absent else parameter.readers
+            values[parameter.name] = _multiply(weights[parameter.name], readings, gates)
+        points = {n: (*self.point_readers.get(n, ()), *(self.point_writers.get(n, ()) if absent else ()))
+                  for n in {**self.point_readers, **self.point_writers}}
+        for name, readings in points.items():
+            if readings:
+                values[name] = _multiply(self.net.get_parameter(name), readings, gates)
+        return values
+
+    def call_net(self, values: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """Calls the net with sampled parameters.
+
+        Args:
+            values: Parameter name -> tensor.
+            x: Inputs, shape ``(batch, ...)``.
+
+        Returns:
+            The net's output.
+        """
+        x = x if self.selection is None else x.index_select(-1, self.selection)
+        output: Tensor = functional_call(self.net, dict(values), (x,))
+        return output
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """The Pyro model: samples the prior, calls the net, observes y.
+
+        Args:
+            x: Inputs, shape ``(batch, *input_shape)``.
+            y: Observations, shape ``(batch,)``; None samples them.
+
+        Returns:
+            The observations.
+
+        Raises:
+            ValueError: If the batch is empty, larger than ``num_data`` while y is given, or of another shape than the example input.
+        """
+        rows = self._check(x, y)
+        points = {n: pyro.param(f"net.{n}", p) for n, p in self.net.named_parameters() if p.requires_grad}
+        values, latent = self._program()
+        output = self.call_net({**points, **values}, x)
+        size = rows if y is None else self.num_data
+        with pyro.plate("data", size, subsample=torch.arange(rows, device=x.device)):
+            observed: Tensor = pyro.sample("obs", self.likelihood.distribution(output, latent), obs=y)
+        return observed
+
+    def _check(self, x: Tensor, y: Tensor | None) -> int:
+        if tuple(x.shape[1:]) != self.input_shape or not len(x):
+            raise ValueError(f"x must have shape (batch, {', '.join(map(str, self.input_shape))}), got {tuple(x.shape)}")
+        if y is not None and len(y) != len(x):
+            raise ValueError(f"y must have one entry a row of x ({len(x)}), got {len(y)}")
+        if y is not None and len(x) > self.num_data:
+            raise ValueError(f"num_data must be at least the batch ({len(x)} rows), got {self.num_data}")
+        return len(x)
+
+
+def _is_linear(net: nn.Module) -> Callable[[str, nn.Parameter], bool]:
+    names = {f"{n}.{p}" if n else p for n, m in net.named_modules() if isinstance(m, nn.Linear) for p in ("weight", "bias")}
+    return lambda name, parameter: name in names
+
+
+def _readings(groups: Sequence[NodeGroup], side: str, dims: Mapping[str, int]) -> dict[str, tuple[Reading, ...]]:
+    """Returns, for each parameter, the gates on one side of it."""
+    found: dict[str, tuple[Reading, ...]] = {}
+    for group in groups:
+        for axis in getattr(group, side):
+            dim = axis.dim - dims[axis.parameter]
+            whole = torch.equal(axis.index, torch.arange(group.size))
+            reading = Reading(group.name, axis, dim if whole else (dim, axis.index))
+            found[axis.parameter] = (*found.get(axis.parameter, ()), reading)
+    return found
+
+
+def _layers(parameters: Sequence[BayesianParameter]) -> dict[str, tuple[int, int]]:
+    """Returns (number of nodes, weights a node) of each layer."""
+    layers: dict[str, tuple[int, int]] = {}
+    for p in parameters:
+        size, group_size = p.shape[0], torch.Size(p.shape[1:]).numel()
+        layers[p.layer] = (size, layers.get(p.layer, (size, 0))[1] + group_size)
+    return layers
+
+
+def _multiply(value: Tensor, readings: Sequence[Reading], gates: Mapping[str, Tensor]) -> Tensor:
+    for reading in readings:
+        value = value * reading.factor(gates[reading.group])
+    return value

@@ -1,0 +1,132 @@
+"""Gates: one relaxed-Bernoulli variable a node, which puts the whole node to sleep."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pyro
+import torch
+from pyro.distributions import RelaxedBernoulli
+from torch import Size, Tensor
+from torch.nn.functional import logsigmoid, softplus
+
+
+class AtomicRelaxedBernoulli(RelaxedBernoulli):  # type: ignore[misc]
+    r"""A relaxed Bernoulli that counts an exact 0 or 1 as an atom.
+
+    Inside (0, 1) the density is the relaxed one, with :math:`x = \mathrm{logit}(z)` and logits :math:`\ell`
+
+    .. math:: \log p(z) = \log T + \ell - Tx - 2\,\mathrm{softplus}(\ell - Tx) - \log z(1-z);
+
+    at exactly 0 and 1 it is the Bernoulli mass :math:`\log\sigma(\mp\ell)`. HMC and relaxed gates never hit the atoms; hard gates always do, so that
+    the same model is the relaxed one for the former and the true spike-and-slab model for the latter.
+
+    Args:
+        temperature: Positive temperature, a scalar tensor.
+        probs: Probability of an open gate.
+        logits: Its log-odds; give one of the two.
+        validate_args: As in every distribution.
+
+    Source: Maddison, Mnih, Teh (2017), *The Concrete Distribution*.
+    """
+
+    def expand(self, batch_shape: Size, _instance: Any = None) -> "AtomicRelaxedBernoulli":
+        new = self._get_checked_instance(AtomicRelaxedBernoulli, _instance)
+        return super().expand(batch_shape, _instance=new)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        inside = (value > 0) & (value < 1)
+        safe = torch.where(inside, value, torch.full_like(value, 0.5))
+        log_value, log_rest = safe.log(), torch.log1p(-safe)
+        difference = self.logits - self.temperature * (log_value - log_rest)
+        relaxed = self.temperature.log() + difference - 2 * softplus(difference) - log_value - log_rest
+        atom = value * logsigmoid(self.logits) + (1 - value) * logsigmoid(-self.logits)
+        return torch.where(inside, relaxed, atom)
+
+
+def gate(
+    name: str,
+    inclusion: float | Tensor,
+    *,
+    size: int | None = None,
+    temperature: float | Tensor = 0.5,
+) -> Tensor:
+    r"""Samples gates :math:`z \sim \mathrm{RelaxedBernoulli}(T, \lambda)`, an exact 0 or 1 counting as an atom.
+
+    Args:
+        name: Name of the site.
+        inclusion: Prior inclusion probability :math:`\lambda` in (0, 1), a number or a tensor of shape ``(size,)``; its dtype and device
+            are the gates'.
+        size: Number of gates; None for a scalar gate.
+        temperature: Temperature T > 0 of the relaxation.
+
+    Returns:
+        The gates, shape ``(size,)`` or ``()``.
+
+    Raises:
+        ValueError: If ``inclusion`` is a number outside (0, 1), ``size`` is below 1 or ``temperature`` is not positive.
+
+    Source: Jantre, Bhattacharya, Maiti (2021), *Layer adaptive node selection in Bayesian neural networks*.
+    """
+    if not isinstance(inclusion, Tensor) and not 0 < inclusion < 1:
+        raise ValueError(f"inclusion must lie in (0, 1), got {inclusion}")
+    if not isinstance(temperature, Tensor) and not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    if size is not None and size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    probability = torch.as_tensor(inclusion)
+    temperature = torch.as_tensor(temperature, dtype=probability.dtype, device=probability.device)
+    gates = AtomicRelaxedBernoulli(temperature, logits=torch.logit(probability))
+    if size is None:
+        return _sampled(name, gates)
+    return _sampled(name, gates.expand((size,)).to_event(1))
+
+
+def _sampled(name: str, distribution: Any) -> Tensor:
+    value: Tensor = pyro.sample(name, distribution)
+    return value
+
+
+def inclusion_probability(widths: Sequence[int], num_data: int, *, constant: float = 1e-9) -> tuple[float, ...]:
+    r"""Returns the theory's prior inclusion probability of each hidden layer.
+
+    For widths :math:`k_0, \dots, k_{L+1}`, n data rows and constant C,
+
+    .. math::
+        -\log\lambda_l &= \log k_{l+1} + C (k_l + 1)\vartheta_l, \\
+        \vartheta_l &= (k_l+1)^2 + \sum_{m \ne l} \log(k_m+1) + L + \log k_{l+1} + \log(k_l+1) + \log n + \log U, \\
+        U &= \sum_{l=0}^{L} (L+1)^2 [\log n + \log(L+1) + \log(k_l+1) + \log k_{l+1}].
+
+    Args:
+        widths: Inputs, hidden widths, outputs: :math:`k_0, \dots, k_{L+1}`, at least three.
+        num_data: Number of training rows n.
+        constant: C, a small positive constant.
+
+    Returns:
+        :math:`\lambda_0, \dots, \lambda_{L-1}`, one a hidden layer.
+
+    Raises:
+        ValueError: If there are fewer than three widths, a width or ``num_data`` is below 1, or ``constant`` is negative.
+
+    Source: Jantre, Bhattacharya, Maiti (2021), *Layer adaptive node selection in Bayesian neural networks*.
+    """
+    if len(widths) < 3 or min(widths) < 1:
+        raise ValueError(f"widths must be at least three positive numbers (inputs, hidden, outputs), got {tuple(widths)}")
+    if num_data < 1:
+        raise ValueError(f"num_data must be at least 1, got {num_data}")
+    if constant < 0:
+        raise ValueError(f"constant must not be negative, got {constant}")
+    hidden = len(widths) - 2
+    incoming = [math.log(k + 1) for k in widths[:-1]]
+    outgoing = [math.log(k) for k in widths[1:]]
+    log_n = math.log(num_data)
+    total = sum((hidden + 1) ** 2 * (log_n + math.log(hidden + 1) + a + b) for a, b in zip(incoming, outgoing, strict=True))
+
+    def log_inclusion(layer: int) -> float:
+        others = sum(incoming) - incoming[layer]
+        complexity = (widths[layer] + 1) ** 2 + others + hidden + outgoing[layer] + incoming[layer] + log_n + math.log(total)
+        return -outgoing[layer] - constant * (widths[layer] + 1) * complexity
+
+    return tuple(math.exp(log_inclusion(layer)) for layer in range(hidden))

@@ -1,0 +1,52 @@
+"""The Gaussian slab (SS-IG): independent normals of one fixed standard deviation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bnn_pyro.priors.slab import slab
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    r"""Hyper-parameters of the Gaussian slab, :math:`w \sim N(0, \sigma_0^2)`.
+
+    Args:
+        sigma: Standard deviation :math:`\sigma_0 > 0` (not the variance).
+
+    Raises:
+        ValueError: If ``sigma`` is not positive.
+
+    Source: Jantre, Bhattacharya, Maiti (2021), *Layer adaptive node selection in Bayesian neural networks*.
+    """
+
+    sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.sigma > 0:
+            raise ValueError(f"sigma must be positive, got {self.sigma}")
+
+    def shared(self, groups: Sequence[tuple[int, int]], like: Tensor) -> None:
+        """Samples nothing: a Gaussian slab shares no latent scale."""
+        return None
+
+    def scale(self, name: str, size: int, group_size: int, shared: Any, like: Tensor) -> Tensor:
+        """Returns :math:`\\sigma_0`, the standard deviation of all weights."""
+        return torch.full((), self.sigma, dtype=like.dtype, device=like.device)
+
+
+def gaussian(name: str, shape: Sequence[int], *, sigma: float | Tensor = 1.0) -> Tensor:
+    r"""Samples weights without a spike, :math:`w \sim N(0, \sigma_0^2)`.
+
+    Args:
+        name: Name of the site.
+        shape: Shape of the weights, ``(nodes, ...)``.
+        sigma: Standard deviation :math:`\sigma_0`.
+
+    Returns:
+        The weights, of shape ``shape``.
+    """
+    return slab(name, shape, scale=sigma)

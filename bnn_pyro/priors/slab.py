@@ -1,0 +1,79 @@
+"""The slab: what a group of weights is drawn from when its gate is open."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import pyro
+import torch
+from pyro.distributions import Normal
+from torch import Size, Tensor
+
+GateHint = int | tuple[int, Tensor]
+
+
+class Slab(Protocol):
+    """What a network asks of a slab: the network's shared latent scales, and the scale of each node."""
+
+    def shared(self, groups: Sequence[tuple[int, int]], like: Tensor) -> Any:
+        """Samples what all groups share.
+
+        Args:
+            groups: (number of nodes, weights a node) of every layer.
+            like: A tensor whose dtype and device the samples take.
+
+        Returns:
+            Whatever ``scale`` needs; None where nothing is shared.
+        """
+
+    def scale(self, name: str, size: int, group_size: int, shared: Any, like: Tensor) -> Tensor:
+        """Samples the standard deviation of each node's weights.
+
+        Args:
+            name: Prefix of the sites' names.
+            size: Number of nodes.
+            group_size: Weights a node (bias included).
+            shared: What ``shared`` returned.
+            like: A tensor whose dtype and device the samples take.
+
+        Returns:
+            Standard deviations, shape ``(size,)`` or ``()``.
+        """
+
+
+def slab(
+    name: str,
+    shape: Sequence[int],
+    *,
+    scale: float | Tensor = 1.0,
+    gates: Mapping[str, GateHint] | None = None,
+    init: Tensor | None = None,
+) -> Tensor:
+    r"""Samples a group-wise Normal, :math:`w_{j\cdot} \sim N(0, r_j^2 I)`.
+
+    Args:
+        name: Name of the site.
+        shape: Shape of the weights, ``(nodes, ...)``.
+        scale: Standard deviation r of each node's weights, shape ``(*batch, nodes)``, or one for all; its dtype and device are the weights'.
+        gates: Which gates multiply the weights: gate site -> the dimension (negative) along which its gates lie, or ``(dimension, index)`` with
+            ``index[i]`` the gate of position i, -1 for none. A guide weights the slab's divergence by their inclusion probabilities.
+        init: A value for guides to start at, of shape ``shape``.
+
+    Returns:
+        The weights, shape ``(*batch, *shape)``.
+
+    Raises:
+        ValueError: If ``shape`` is empty or the scale's last axis is not one a node.
+    """
+    if not shape or min(shape) < 0:
+        raise ValueError(f"shape must have at least one dimension and no negative size, got {tuple(shape)}")
+    scale = torch.as_tensor(scale)
+    if scale.dim() and scale.shape[-1] not in (1, shape[0]):
+        raise ValueError(f"scale must have one entry a node ({shape[0]}), got shape {tuple(scale.shape)}")
+    if scale.dim():
+        scale = scale.reshape(*scale.shape, *[1] * (len(shape) - 1))
+    batch = scale.shape[: -len(shape)] if scale.dim() else Size()
+    zero = torch.zeros((), dtype=scale.dtype, device=scale.device)
+    normal = Normal(zero, scale).expand((*batch, *shape)).to_event(len(shape))
+    infer: dict[str, Any] = {} if gates is None else {"gates": dict(gates)}
+    value: Tensor = pyro.sample(name, normal, infer=infer if init is None else {**infer, "init": init})
+    return value

@@ -1,0 +1,148 @@
+"""Spike and slab: the prior a network is given, and the composed model functions for one's own model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from bnn_pyro.priors.gates import gate
+from bnn_pyro.priors.group_horseshoe import GroupHorseshoe, group_horseshoe_scale
+from bnn_pyro.priors.group_lasso import group_lasso_scale
+from bnn_pyro.priors.slab import GateHint, Slab, slab
+
+
+@dataclass(frozen=True)
+class SpikeSlab:
+    r"""A spike-and-slab group prior: :math:`w_j \mid z_j \sim z_j \cdot \text{slab} + (1 - z_j)\,\delta_0`, :math:`z_j \sim \mathrm{Bern}(\lambda)`.
+
+    Args:
+        slab: The slab's hyper-parameters: Gaussian, GroupLasso, GroupHorseshoe, or one's own with the face of
+            :class:`~bnn_pyro.priors.slab.Slab`.
+        inclusion: Prior inclusion probability :math:`\lambda` in (0, 1): one for all groups of nodes, or one a group by name; None takes
+            the theory's (:func:`~bnn_pyro.priors.gates.inclusion_probability`).
+        temperature: Temperature of the relaxed gates.
+
+    Raises:
+        ValueError: If an inclusion probability lies outside (0, 1) or the temperature is not positive.
+    """
+
+    slab: Slab = field(default_factory=GroupHorseshoe)
+    inclusion: float | Mapping[str, float] | None = None
+    temperature: float = 0.5
+
+    def __post_init__(self) -> None:
+        values = self.inclusion if isinstance(self.inclusion, Mapping) else {"": self.inclusion}
+        for name, value in values.items():
+            if value is not None and not 0 < value < 1:
+                raise ValueError(f"inclusion{f'[{name!r}]' if name else ''} must lie in (0, 1), got {value}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be positive, got {self.temperature}")
+
+
+def spike_slab_gaussian(
+    name: str,
+    shape: Sequence[int],
+    *,
+    inclusion: float | Tensor,
+    sigma: float | Tensor = 1.0,
+    temperature: float | Tensor = 0.5,
+    gates: Mapping[str, GateHint] | None = None,
+) -> Tensor:
+    r"""Samples gated Gaussian weights (SS-IG), :math:`z_j \cdot N(0, \sigma_0^2 I)`.
+
+    Args:
+        name: Prefix of the sites ``<name>.gate`` and ``<name>.weight``.
+        shape: ``(nodes, weights a node)``; a one-dimensional shape has one weight a node.
+        inclusion: Prior inclusion probability.
+        sigma: :math:`\sigma_0`.
+        temperature: Temperature of the gates.
+        gates: Further gates that multiply the weights afterwards, as in :func:`~bnn_pyro.priors.slab.slab`.
+
+    Returns:
+        The gated weights, of shape ``shape``.
+    """
+    return _gated(name, shape, torch.as_tensor(sigma), inclusion, temperature, gates)
+
+
+def spike_slab_group_lasso(
+    name: str,
+    shape: Sequence[int],
+    *,
+    rate: Tensor | float,
+    inclusion: float | Tensor,
+    sigma: float | Tensor = 1.0,
+    temperature: float | Tensor = 0.5,
+    gates: Mapping[str, GateHint] | None = None,
+) -> Tensor:
+    r"""Samples gated group-lasso weights (SS-GL), :math:`z_j \cdot N(0, \sigma_0^2 \tau_j^2 I)`.
+
+    Args:
+        name: Prefix of the sites ``<name>.gate``, ``<name>.tau_squared`` and ``<name>.weight``.
+        shape: ``(nodes, weights a node)``; a one-dimensional shape has one weight a node.
+        rate: :math:`\varsigma^2`, from :func:`~bnn_pyro.priors.group_lasso.group_lasso_rate`.
+        inclusion: Prior inclusion probability.
+        sigma: :math:`\sigma_0`.
+        temperature: Temperature of the gates.
+        gates: Further gates that multiply the weights afterwards.
+
+    Returns:
+        The gated weights, of shape ``shape``.
+    """
+    size, group_size = _sizes(shape)
+    scale = sigma * group_lasso_scale(name, size, group_size=group_size, rate=rate)
+    return _gated(name, shape, scale, inclusion, temperature, gates)
+
+
+def spike_slab_group_horseshoe(
+    name: str,
+    shape: Sequence[int],
+    *,
+    global_scale: Tensor | float = 1.0,
+    inclusion: float | Tensor,
+    sigma: float | Tensor = 1.0,
+    slab_width: Tensor | float | None = 1.0,
+    temperature: float | Tensor = 0.5,
+    gates: Mapping[str, GateHint] | None = None,
+) -> Tensor:
+    r"""Samples gated group-horseshoe weights (SS-GHS), :math:`z_j \cdot N(0, \sigma_0^2 \tilde\tau_j^2 I)`.
+
+    Args:
+        name: Prefix of the sites ``<name>.gate``, ``<name>.tau.alpha``, ``<name>.tau.beta`` and ``<name>.weight``.
+        shape: ``(nodes, weights a node)``; a one-dimensional shape has one weight a node.
+        global_scale: s, from :func:`~bnn_pyro.priors.group_horseshoe.half_cauchy`.
+        inclusion: Prior inclusion probability.
+        sigma: :math:`\sigma_0`.
+        slab_width: c; None for the unregularised horseshoe.
+        temperature: Temperature of the gates.
+        gates: Further gates that multiply the weights afterwards.
+
+    Returns:
+        The gated weights, of shape ``shape``.
+    """
+    size, _ = _sizes(shape)
+    scale = sigma * group_horseshoe_scale(name, size, global_scale=global_scale, slab_width=slab_width)
+    return _gated(name, shape, scale, inclusion, temperature, gates)
+
+
+def _sizes(shape: Sequence[int]) -> tuple[int, int]:
+    if not shape or min(shape) < 1:
+        raise ValueError(f"shape must be (nodes, weights a node) with positive sizes, got {tuple(shape)}")
+    return shape[0], torch.Size(shape[1:]).numel()
+
+
+def _gated(
+    name: str,
+    shape: Sequence[int],
+    scale: Tensor,
+    inclusion: float | Tensor,
+    temperature: float | Tensor,
+    gates: Mapping[str, GateHint] | None,
+) -> Tensor:
+    size, _ = _sizes(shape)
+    probability = torch.as_tensor(inclusion, dtype=scale.dtype, device=scale.device) if scale.dim() else inclusion
+    if not isinstance(inclusion, Tensor) and not 0 < inclusion < 1:
+        raise ValueError(f"inclusion must lie in (0, 1), got {inclusion}")
+    z = gate(f"{name}.gate", probability, size=size, temperature=temperature)
+    w = slab(f"{name}.weight", shape, scale=scale, gates={f"{name}.gate": -len(shape), **(gates or {})})
+    return z.reshape(*z.shape, *[1] * (len(shape) - 1)) * w

@@ -1,0 +1,224 @@
+"""The two distributions of the spike-and-slab variational family."""
+
+from typing import Any
+
+import torch
+from pyro.distributions import RelaxedBernoulliStraightThrough
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Size, Tensor
+from torch.distributions import constraints
+from torch.distributions.utils import lazy_property
+from torch.nn.functional import logsigmoid
+
+
+class HardGate(RelaxedBernoulliStraightThrough):  # type: ignore[misc]
+    r"""A Bernoulli gate that is drawn hard and differentiated soft.
+
+    With :math:`\ell = \log u - \log(1-u)` and logits :math:`\theta`, the draw is :math:`z = 1[\theta + \ell > 0]`, which is
+    Bernoulli(:math:`\sigma(\theta)`) at every temperature; in the backward pass it stands for :math:`\sigma((\theta + \ell)/T)`
+    (straight through). Everything is computed in logit space, so no probability is ever clamped.
+
+    ``log_prob`` is the Bernoulli's, :math:`z \log\sigma(\theta) + (1-z) \log\sigma(-\theta)`, linear in ``z`` so that the
+    straight-through gradient passes.
+
+    Args:
+        temperature: Positive temperature of the relaxation, a scalar tensor.
+        logits: Log-odds of an open gate, shape ``(*batch,)``.
+        straight_through: Whether a draw carries the soft gradient. Without it the distribution says that it is not
+            reparameterised, and an estimator such as DisARM has to give the gradient.
+        validate_args: As in every distribution.
+
+    Source: Bengio, Leonard, Courville (2013), *Estimating or Propagating Gradients Through
+    Stochastic Neurons*; Maddison, Mnih, Teh (2017), *The Concrete Distribution*.
+    """
+
+    support = constraints.boolean
+
+    def __init__(
+        self,
+        temperature: Tensor,
+        logits: Tensor,
+        *,
+        straight_through: bool = True,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.straight_through = straight_through
+        super().__init__(temperature, logits=logits, validate_args=validate_args)
+
+    @property
+    def has_rsample(self) -> bool:
+        return self.straight_through
+
+    @property
+    def mean(self) -> Tensor:
+        return self.probs
+
+    @property
+    def variance(self) -> Tensor:
+        return self.probs * torch.sigmoid(-self.logits)
+
+    @property
+    def median(self) -> Tensor:
+        """The more probable of 0 and 1 (0 where they tie), shape ``(*batch,)``."""
+        return (self.logits > 0).to(self.logits.dtype)
+
+    def expand(self, batch_shape: Size, _instance: Any = None) -> "HardGate":
+        new = self._get_checked_instance(HardGate, _instance)
+        new.straight_through = self.straight_through
+        return super().expand(batch_shape, _instance=new)
+
+    def rsample(self, sample_shape: Size = torch.Size()) -> Tensor:
+        logits = self.logits.expand(self._extended_shape(sample_shape))
+        uniform = torch.rand_like(logits).clamp(min=torch.finfo(logits.dtype).tiny)
+        noisy = logits + uniform.log() - (-uniform).log1p()
+        hard = (noisy > 0).to(logits.dtype)
+        if not self.straight_through:
+            return hard
+        soft = torch.sigmoid(noisy / self.temperature)
+        return hard + (soft - soft.detach())
+
+    def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        return value * logsigmoid(self.logits) + (1 - value) * logsigmoid(-self.logits)
+
+    def antithetic(self, value: Tensor) -> Tensor:
+        r"""Draws the antithetic partner of a draw.
+
+        If ``value`` was made from the uniform :math:`u`, the partner is what :math:`1 - u` would have made. Given ``value``
+        it is open with probability :math:`\max(0, 2\gamma - 1)/\gamma` where the gate was open and
+        :math:`\min(1, \gamma/(1-\gamma))` where it was closed.
+
+        Args:
+            value: A draw of this distribution, shape ``(*batch,)``.
+
+        Returns:
+            The partner, of the same shape.
+        """
+        with torch.no_grad():
+            after_open = -torch.expm1(-self.logits.clamp(min=0))
+            after_closed = self.logits.clamp(max=0).exp()
+            return torch.bernoulli(torch.where(value > 0.5, after_open, after_closed))
+
+
+class GatedNormal(TorchDistribution):  # type: ignore[misc]
+    r"""A Normal whose divergence from its prior counts only as far as its gates are open.
+
+    It draws :math:`q = N(\mu, \sigma^2)` and has :math:`\log q_\gamma(w) = \log p(w) + \gamma (\log q(w) - \log p(w))`, so that
+    :math:`E_q[\log q_\gamma - \log p] = \gamma\,KL(q \| p)`. This is the bound of the spike-and-slab family in which a closed weight
+    keeps its prior: :math:`q(w \mid z=0) = p(w)`. ``log_prob`` is therefore a term of a bound and not the density of a draw.
+
+    Args:
+        loc: Mean of q, shape ``(*batch,)``.
+        scale: Standard deviation of q, shape ``(*batch,)``.
+        prior_loc: Mean of p.
+        prior_scale: Standard deviation of p.
+        weight: Inclusion probability :math:`\gamma` in [0, 1]: the product over all gates that multiply the weight.
+        validate_args: As in every distribution.
+
+    Source: Jantre, Bhattacharya, Maiti (2021), *Layer adaptive node selection in Bayesian neural networks*.
+    """
+
+    arg_constraints = {
+        "loc": constraints.real,
+        "scale": constraints.positive,
+        "prior_loc": constraints.real,
+        "prior_scale": constraints.positive,
+        "weight": constraints.unit_interval,
+    }
+    support = constraints.real
+    has_rsample = True
+
+    def __init__(
+        self,
+        loc: Tensor,
+        scale: Tensor,
+        prior_loc: Tensor,
+        prior_scale: Tensor,
+        weight: Tensor,
+        *,
+        validate_args: bool | None = None,
+    ) -> None:
+        shape = torch.broadcast_shapes(*(x.shape for x in (loc, scale, prior_loc, prior_scale, weight)))
+        self.loc, self.scale = loc.expand(shape), scale.expand(shape)
+        self.prior_loc, self.prior_scale, self.weight = prior_loc, prior_scale, weight
+        super().__init__(shape, validate_args=validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        return self.scale.square()
+
+    def expand(self, batch_shape: Size, _instance: Any = None) -> "GatedNormal":
+        new = self._get_checked_instance(GatedNormal, _instance)
+        new.loc, new.scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)
+        new.prior_loc, new.prior_scale, new.weight = self.prior_loc, self.prior_scale, self.weight
+        TorchDistribution.__init__(new, torch.Size(batch_shape), validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def rsample(self, sample_shape: Size = torch.Size()) -> Tensor:
+        noise = torch.randn(
+            self._extended_shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device
+        )
+        return torch.addcmul(self.loc, self.scale, noise)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        posterior = torch.distributions.Normal(self.loc, self.scale, validate_args=False).log_prob(value)
+        prior = torch.distributions.Normal(self.prior_loc, self.prior_scale, validate_args=False).log_prob(value)
+        return prior + self.weight * (posterior - prior)
+
+
+class NonCenteredNormal(GatedNormal):
+    r"""A GatedNormal given in units of its prior, :math:`q = N(m + r\mu, (r\sigma)^2)` for the prior :math:`N(m, r^2)`.
+
+    Its divergence from that prior, :math:`\gamma\,[\tfrac12(\sigma^2 + \mu^2 - 1) - \log\sigma]`, does not depend on m and r.
+
+    Args:
+        unit_loc: :math:`\mu`, shape ``(*batch,)``.
+        unit_scale: :math:`\sigma`, shape ``(*batch,)``.
+        prior_loc: m.
+        prior_scale: r.
+        weight: Inclusion probability :math:`\gamma` in [0, 1].
+        validate_args: As in every distribution.
+    """
+
+    def __init__(
+        self,
+        unit_loc: Tensor,
+        unit_scale: Tensor,
+        prior_loc: Tensor,
+        prior_scale: Tensor,
+        weight: Tensor,
+        *,
+        validate_args: bool | None = None,
+    ) -> None:
+        shape = torch.broadcast_shapes(*(x.shape for x in (unit_loc, unit_scale, prior_loc, prior_scale, weight)))
+        self.unit_loc, self.unit_scale = unit_loc.expand(shape), unit_scale.expand(shape)
+        self.prior_loc, self.prior_scale, self.weight = prior_loc, prior_scale, weight
+        TorchDistribution.__init__(self, shape, validate_args=validate_args)
+
+    @lazy_property
+    def loc(self) -> Tensor:
+        return torch.addcmul(self.prior_loc, self.prior_scale, self.unit_loc)
+
+    @lazy_property
+    def scale(self) -> Tensor:
+        return self.prior_scale * self.unit_scale
+
+    def expand(self, batch_shape: Size, _instance: Any = None) -> "NonCenteredNormal":
+        new = self._get_checked_instance(NonCenteredNormal, _instance)
+        new.unit_loc, new.unit_scale = self.unit_loc.expand(batch_shape), self.unit_scale.expand(batch_shape)
+        new.prior_loc, new.prior_scale, new.weight = self.prior_loc, self.prior_scale, self.weight
+        TorchDistribution.__init__(new, torch.Size(batch_shape), validate_args=False)
+        new._validate_args = self._validate_args
+        return new

@@ -1,0 +1,157 @@
+"""What a guide needs to know of a latent site: its kind, its initial value, the gates that multiply it."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from pyro.infer.autoguide.initialization import init_to_median
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal, RelaxedBernoulli, biject_to, constraints
+
+Kind = Literal["gate", "slab", "scale", "other"]
+Site = dict[str, Any]
+GateHint = int | tuple[int, Tensor]
+
+
+def base_distribution(distribution: Distribution) -> Distribution:
+    """Returns the distribution inside any number of ``Independent`` wrappers."""
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def site_kind(name: str, prior: Distribution) -> Kind:
+    """Tells how a latent site is answered: a gate, a slab (Normal), a positive scale, or another continuous site.
+
+    Args:
+        name: The site's name, for the message.
+        prior: The site's distribution in the model.
+
+    Returns:
+        The kind of the site.
+
+    Raises:
+        ValueError: If the site is discrete.
+    """
+    base = base_distribution(prior)
+    if isinstance(base, RelaxedBernoulli):
+        return "gate"
+    if isinstance(base, Normal):
+        return "slab"
+    if base.support.is_discrete:
+        raise ValueError(f"site {name!r} must be continuous, got {type(base).__name__}; draw gates from a RelaxedBernoulli")
+    if base.support in (constraints.positive, constraints.nonnegative) and not base.event_shape:
+        return "scale"
+    return "other"
+
+
+def initial_value(site: Site) -> Tensor:
+    r"""Returns a good value to start a site's posterior at; usable as ``init_loc_fn`` of Pyro's own guides too.
+
+    A site may bring its own in ``infer={"init": value}``. Otherwise a gate starts at the prior's inclusion probability, a slab of
+    two or more dimensions by Kaiming's rule, :math:`U(\pm\sqrt{6/\text{fan-in}})` around the prior's mean, any other slab at the
+    prior's mean, and everything else at the prior's median.
+
+    Args:
+        site: A site as Pyro gives it to an ``init_loc_fn``: with ``"name"``, ``"fn"`` and perhaps ``"infer"``.
+
+    Returns:
+        A value of the site's shape, detached.
+    """
+    prior: Any = site["fn"]
+    base: Any = base_distribution(prior)
+    shape = prior.batch_shape + prior.event_shape
+    hint = site.get("infer", {}).get("init")
+    if hint is not None:
+        return torch.as_tensor(hint, dtype=site_dtype(base), device=site_device(base)).detach().expand(shape).clone()
+    kind = site_kind(site["name"], prior)
+    if kind == "gate":
+        return base.probs.detach().expand(shape).clone()
+    if kind == "slab":
+        value = base.loc.detach().expand(shape).clone()
+        if len(prior.event_shape) > 1:
+            bound = (6 / prior.event_shape[1:].numel()) ** 0.5
+            value += torch.empty_like(value).uniform_(-bound, bound)
+        return value
+    value: Tensor = init_to_median(site, num_samples=101)
+    return value.detach()
+
+
+def site_dtype(base: Distribution) -> torch.dtype:
+    """Returns the dtype of a distribution's draws."""
+    return _a_parameter(base).dtype
+
+
+def site_device(base: Distribution) -> torch.device:
+    """Returns the device of a distribution's draws."""
+    return _a_parameter(base).device
+
+
+def _a_parameter(base: Distribution) -> Tensor:
+    values = (getattr(base, name, None) for name in base.arg_constraints)
+    return next((v for v in values if isinstance(v, Tensor)), torch.empty(()))
+
+
+def gate_product(hints: Mapping[str, GateHint | list[GateHint]], probabilities: Mapping[str, Tensor]) -> Tensor | None:
+    r"""Returns the probability :math:`\prod_g \gamma_g` that all gates of a slab are open, ready to broadcast against it.
+
+    Args:
+        hints: Gate site -> the slab's dimension (negative) along which its last axis lies, or ``(dimension, index)`` where ``index[i]`` is the
+            gate of position i, -1 for none; or a list of two of these where one gate stands at both ends.
+        probabilities: Gate site -> inclusion probabilities, shape ``(*batch, gates)``.
+
+    Returns:
+        The product, or None where no gate is named.
+
+    Raises:
+        ValueError: If a hint names a site that is not a gate drawn earlier.
+    """
+    product: Tensor | None = None
+    for name, hint in hints.items():
+        if name not in probabilities:
+            known = ", ".join(sorted(probabilities)) or "none"
+            raise ValueError(f"infer['gates'] must name gate sites drawn before the slab, got {name!r}; known: {known}")
+        factor = _joint(probabilities[name], hint if isinstance(hint, list) else [hint])
+        product = factor if product is None else product * factor
+    return product
+
+
+def _joint(probability: Tensor, hints: list[GateHint]) -> Tensor:
+    """Returns the probability that a gate site's gates at all the given places are open: a gate that meets itself counts once."""
+    aligned = [align_gate(probability, hint) for hint in hints]
+    if len(hints) == 1:
+        return aligned[0]
+    if len(hints) > 2:
+        raise ValueError(f"a gate site may stand at two places of a slab at the most, got {len(hints)}")
+    positions = torch.arange(probability.shape[-1], device=probability.device)
+    first, second = (align_gate(positions, hint, absent=-1 - i) for i, hint in enumerate(hints))
+    return torch.where(first == second, aligned[0].expand_as(first == second), aligned[0] * aligned[1])
+
+
+def align_gate(value: Tensor, hint: GateHint, *, absent: int = 1) -> Tensor:
+    """Lays a gate's last axis along a dimension of the weight that it multiplies.
+
+    Args:
+        value: Gates or their probabilities, shape ``(*batch, gates)``; a scalar multiplies everything.
+        hint: A negative dimension of the weight, or ``(dimension, index)`` with -1 in ``index`` for positions without a gate.
+        absent: The value at positions without a gate.
+
+    Returns:
+        A tensor that broadcasts against the weight.
+
+    Raises:
+        ValueError: If the dimension is not negative.
+    """
+    dim, index = (hint, None) if isinstance(hint, int) else hint
+    if dim >= 0:
+        raise ValueError(f"a gate's dimension must be negative (counted from the right), got {dim}")
+    if index is not None:
+        none = torch.full((*value.shape[:-1], 1), absent, dtype=value.dtype, device=value.device)
+        value = torch.cat([value, none], -1)[..., index.to(value.device)]
+    return value if value.dim() == 0 else value.reshape(*value.shape, *[1] * (-dim - 1))
+
+
+def unconstrained_shape(prior: Distribution) -> torch.Size:
+    """Returns the shape of a site's value mapped to the reals by ``biject_to(prior.support)``."""
+    shape = prior.batch_shape + prior.event_shape
+    return torch.Size(biject_to(prior.support).inverse_shape(shape))
