@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro
@@ -68,22 +69,29 @@ class SparseNetwork(nn.Module):
         z_g \sim \mathrm{RelaxedBernoulli}(T, \lambda_g), \qquad w_{lj} \sim N(0, r_{lj}^2 I), \qquad
         y \mid x \sim p(y \mid f(x; z \odot w)).
 
-    Gates multiply once, at the columns that read a node. The user's net is copied, never changed; its parameters are where the guides start, so
-    a trained net is a warm start. Parameters that are not Bayesian keep their values and are trained as points (where they require grad).
+    Gates multiply once, at the columns that read a node. The user's net is copied, never changed; its parameters are
+    where the guides start, so a trained net is a warm start. Parameters that are not Bayesian keep their values and are
+    trained as points (where they require grad).
+
+    Where the prior takes the theory's inclusion probabilities, each group of hidden nodes gets the one of a perceptron
+    with as many nodes in its hidden layers, and the inputs that of the first hidden layer (1/2 where there is none).
 
     Args:
         net: Any plain module that maps one tensor to one tensor.
         example_input: A batch of one or more inputs, shape ``(batch, ...)``.
         prior: A :class:`~bnn_pyro.priors.SpikeSlab`, or a bare slab for a network without gates.
         likelihood: How outputs give observations.
-        num_data: Number of training rows N (after the validation split); the log-likelihood of a batch is scaled by N / batch.
-        select_inputs: Whether the net's inputs get gates too.
+        num_data: Number of training rows N (after the validation split); the log-likelihood of a batch is scaled by
+            N / batch.
+        select_inputs: Whether the net's inputs get gates too, if the prior has a spike.
         exclude: Names of layers whose nodes get no gate.
-        bayesian: (name, parameter) -> whether it gets a slab; by default the weights and biases of all ``Linear`` layers.
+        bayesian: (name, parameter) -> whether it gets a slab; by default the weights and biases of all ``Linear``
+            layers.
 
     Raises:
-        ValueError: If nothing is Bayesian, the prior has a spike and there is nothing to prune, ``inclusion`` names an unknown group, or
-            ``num_data`` is below 1.
+        ValueError: If nothing is Bayesian, or parameters of one layer differ in their number of rows; if the prior has
+            a spike and there is nothing to prune; if ``inclusion`` does not name the groups; if ``num_data`` is below
+            1; or if :func:`~bnn_pyro.nodes.find_nodes` refuses the net, the example or an excluded name.
     """
 
     def __init__(
@@ -109,7 +117,10 @@ class SparseNetwork(nn.Module):
         nodes = found if self.spike is not None else Nodes((), found.dense)
         if self.spike is not None and not nodes.groups:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in nodes.dense.items())
-            raise ValueError(f"net must have a node that can be pruned for a spike-and-slab prior, got none ({reasons})")
+            raise ValueError(
+                f"net must have a node that can be pruned for a spike-and-slab prior, got none ({reasons}); "
+                "give a bare slab as the prior instead"
+            )
         self.net = copy.deepcopy(net)
         self.selection: Tensor | None
         self.register_buffer("selection", None)
@@ -117,27 +128,44 @@ class SparseNetwork(nn.Module):
 
     def _build(self, nodes: Nodes, bayesian: Callable[[str, nn.Parameter], bool]) -> None:
         """Works out which parameters have slabs and which gates stand where."""
-        self.nodes = nodes
-        self.groups: dict[str, NodeGroup] = {g.name: g for g in nodes.groups}
-        dims = {n: p.dim() for n, p in self.net.named_parameters()}
-        writers, readers = (_readings(nodes.groups, side, dims) for side in ("writers", "readers"))
-        chosen = [(n, p) for n, p in self.net.named_parameters() if bayesian(n, p)]
+        chosen = {n: p for n, p in self.net.named_parameters() if bayesian(n, p)}
         if not chosen:
-            raise ValueError("bayesian must choose at least one parameter, got none")
-        self.bayesian = tuple(
-            BayesianParameter(n, n.rpartition(".")[0], tuple(p.shape), writers.get(n, ()), readers.get(n, ()))
-            for n, p in chosen
-        )
-        for _, parameter in chosen:
+            raise ValueError("bayesian must choose at least one parameter of net, got none")
+        for parameter in chosen.values():
             parameter.requires_grad_(False)
-        names = {n for n, _ in chosen}
-        self.point_readers = {n: r for n, r in readers.items() if n not in names}
-        self.point_writers = {n: r for n, r in writers.items() if n not in names}
+        self._place_gates(nodes, tuple(chosen))
         self.layers = _layers(self.bayesian)
         self.inclusion = self._inclusion()
 
+    def _place_gates(self, nodes: Nodes, bayesian: Sequence[str]) -> None:
+        """Notes which gates stand at which end of which parameter."""
+        self.nodes = nodes
+        self.groups: dict[str, NodeGroup] = {g.name: g for g in nodes.groups}
+        shapes = {n: tuple(p.shape) for n, p in self.net.named_parameters()}
+        writers, readers = (_readings(nodes.groups, side, shapes) for side in ("writers", "readers"))
+        self.bayesian = tuple(
+            BayesianParameter(n, n.rpartition(".")[0] or "net", shapes[n], writers.get(n, ()), readers.get(n, ()))
+            for n in bayesian
+        )
+        self.point_readers = {n: r for n, r in readers.items() if n not in bayesian}
+        self.point_writers = {n: r for n, r in writers.items() if n not in bayesian}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SparseNetwork":
+        """Takes the nodes' numbers along when the network is moved to another device."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        groups = tuple(_moved(group, self._like.device) for group in self.nodes.groups)
+        self._place_gates(Nodes(groups, self.nodes.dense), [p.name for p in self.bayesian])
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        for parameter in self.parameters():
+            parameter.__dict__.pop("unconstrained", None)  # by which Pyro's store refers to a point, weakly
+        return self.__dict__.copy()
+
     def replaced(self, net: nn.Module, nodes: Nodes, selection: Tensor | None) -> "SparseNetwork":
         """Returns a copy with another net, as left by removing nodes: the prior of what is left stays the same.
+
+        Inclusion probabilities, and the number of weights a node that a slab is told, are those of the whole network.
 
         Args:
             net: The smaller net, with parameters of the same names.
@@ -152,6 +180,7 @@ class SparseNetwork(nn.Module):
         names = {p.name for p in self.bayesian}
         new._build(nodes, lambda name, parameter: name in names)
         new.inclusion = dict(self.inclusion)
+        new.layers = {name: (size, self.layers[name][1]) for name, (size, _) in new.layers.items()}
         return new
 
     def _inclusion(self) -> dict[str, float]:
@@ -166,13 +195,13 @@ class SparseNetwork(nn.Module):
         if given is not None:
             return dict.fromkeys(self.groups, given)
         hidden = [g for g in self.groups.values() if g.writers]
-        shapes = [p.shape for p in self.bayesian if len(p.shape) > 1]
-        widths = [shapes[0][1], *(g.size for g in hidden), shapes[-1][0]]
+        layers = [module for module in self.net.modules() if isinstance(module, nn.Linear)]
+        widths = [layers[0].in_features, *(g.size for g in hidden), layers[-1].out_features]
         theory = inclusion_probability(widths, self.num_data) if hidden else (0.5,)
         named = dict(zip((g.name for g in hidden), theory, strict=False))
         return {name: named.get(name, theory[0]) for name in self.groups}
 
-    # ---- the Pyro model ----------------------------------------------------------------------------------------------------------
+    # ---- the Pyro model ----------------------------------------------------------------------------------------------
 
     def prior(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Samples the network's parameters from the prior: the program of all latent sites, without data.
@@ -184,12 +213,12 @@ class SparseNetwork(nn.Module):
         Returns:
             Parameter name -> tensor, gates multiplied in at the readers.
         """
-        return self._program()[0]
+        return self._program({})[0]
 
-    def _program(self) -> tuple[dict[str, Tensor], Any]:
+    def _program(self, points: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Any]:
         gates = {name: self._gate(group) for name, group in self.groups.items()}
-        weights = dict(self._slabs())
-        return self.assemble(weights, gates), self.likelihood.prior(like=self._like)
+        values = self.assemble({**points, **dict(self._slabs())}, gates)
+        return {**points, **values}, self.likelihood.prior(like=self._like)
 
     def _gate(self, group: NodeGroup) -> Tensor:
         spike: Any = self.spike
@@ -205,34 +234,35 @@ class SparseNetwork(nn.Module):
             if parameter.layer not in scales:
                 size, group_size = self.layers[parameter.layer]
                 scales[parameter.layer] = self.slab.scale(parameter.layer, size, group_size, shared, like)
-            start = self.net.get_parameter(parameter.name)
-            hints = parameter.hints() or None
-            yield parameter.name, slab(parameter.name, parameter.shape, scale=scales[parameter.layer], gates=hints, init=start)
+            start, hints = self.net.get_parameter(parameter.name), parameter.hints() or None
+            scale = scales[parameter.layer]
+            yield parameter.name, slab(parameter.name, parameter.shape, scale=scale, gates=hints, init=start)
 
     @property
     def _like(self) -> Tensor:
         return self.net.get_parameter(self.bayesian[0].name)
 
-    def assemble(self, weights: Mapping[str, Tensor], gates: Mapping[str, Tensor], *, absent: bool = False) -> dict[str, Tensor]:
-        """Multiplies gates into weights: once, at the readers; with ``absent`` at the output side too.
+    def assemble(
+        self, weights: Mapping[str, Tensor], gates: Mapping[str, Tensor], *, absent: bool = False
+    ) -> dict[str, Tensor]:
+        """Multiplies gates into parameters: once, at the readers; with ``absent`` at the output side too.
 
         Args:
-            weights: Bayesian parameter -> slab.
+            weights: Bayesian parameter -> slab. A point, if given, is used instead of the net's own.
             gates: Group -> gates, shape ``(size,)``.
             absent: Whether the rows and biases of closed nodes become 0 as well, for gates that are frozen at 0 or 1.
 
         Returns:
-            Parameter name -> tensor to call the net with.
+            Parameter name -> tensor to call the net with: Bayesian parameters, and the points that gates multiply.
         """
         values: dict[str, Tensor] = {}
         for parameter in self.bayesian:
             readings = (*parameter.readers, *parameter.writers) if absent else parameter.readers
             values[parameter.name] = _multiply(weights[parameter.name], readings, gates)
-        points = {n: (*self.point_readers.get(n, ()), *(self.point_writers.get(n, ()) if absent else ()))
-                  for n in {**self.point_readers, **self.point_writers}}
-        for name, readings in points.items():
-            if readings:
-                values[name] = _multiply(self.net.get_parameter(name), readings, gates)
+        for side in (self.point_readers, self.point_writers) if absent else (self.point_readers,):
+            for name, readings in side.items():
+                point = values.get(name, weights.get(name, self.net.get_parameter(name)))
+                values[name] = _multiply(point, readings, gates)
         return values
 
     def call_net(self, values: Mapping[str, Tensor], x: Tensor) -> Tensor:
@@ -249,6 +279,17 @@ class SparseNetwork(nn.Module):
         output: Tensor = functional_call(self.net, dict(values), (x,))
         return output
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Holds the net in evaluation mode: no dropout, and statistics of batches stay as they are."""
+        training = [module for module in self.net.modules() if module.training]
+        self.net.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """The Pyro model: samples the prior, calls the net, observes y.
 
@@ -260,12 +301,13 @@ class SparseNetwork(nn.Module):
             The observations.
 
         Raises:
-            ValueError: If the batch is empty, larger than ``num_data`` while y is given, or of another shape than the example input.
+            ValueError: If the batch is empty, larger than ``num_data`` while y is given, or of another shape than the
+                example input.
         """
         rows = self._check(x, y)
         points = {n: pyro.param(f"net.{n}", p) for n, p in self.net.named_parameters() if p.requires_grad}
-        values, latent = self._program()
-        output = self.call_net({**points, **values}, x)
+        values, latent = self._program(points)
+        output = self.call_net(values, x)
         size = rows if y is None else self.num_data
         with pyro.plate("data", size, subsample=torch.arange(rows, device=x.device)):
             observed: Tensor = pyro.sample("obs", self.likelihood.distribution(output, latent), obs=y)
@@ -273,26 +315,37 @@ class SparseNetwork(nn.Module):
 
     def _check(self, x: Tensor, y: Tensor | None) -> int:
         if tuple(x.shape[1:]) != self.input_shape or not len(x):
-            raise ValueError(f"x must have shape (batch, {', '.join(map(str, self.input_shape))}), got {tuple(x.shape)}")
-        if y is not None and len(y) != len(x):
-            raise ValueError(f"y must have one entry a row of x ({len(x)}), got {len(y)}")
+            wanted = ", ".join(map(str, self.input_shape))
+            raise ValueError(f"x must have shape (batch, {wanted}) and a row, got {tuple(x.shape)}")
+        if y is not None and y.shape[:1] != x.shape[:1]:
+            raise ValueError(f"y must have one entry a row of x ({len(x)}), got shape {tuple(y.shape)}")
         if y is not None and len(x) > self.num_data:
             raise ValueError(f"num_data must be at least the batch ({len(x)} rows), got {self.num_data}")
         return len(x)
 
 
 def _is_linear(net: nn.Module) -> Callable[[str, nn.Parameter], bool]:
-    names = {f"{n}.{p}" if n else p for n, m in net.named_modules() if isinstance(m, nn.Linear) for p in ("weight", "bias")}
+    layers = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    names = {f"{name}.{leaf}" if name else leaf for name, _ in layers for leaf in ("weight", "bias")}
     return lambda name, parameter: name in names
 
 
-def _readings(groups: Sequence[NodeGroup], side: str, dims: Mapping[str, int]) -> dict[str, tuple[Reading, ...]]:
+def _moved(group: NodeGroup, device: torch.device) -> NodeGroup:
+    writers, readers = (
+        tuple(replace(axis, index=axis.index.to(device)) for axis in side) for side in (group.writers, group.readers)
+    )
+    return replace(group, writers=writers, readers=readers)
+
+
+def _readings(
+    groups: Sequence[NodeGroup], side: str, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[Reading, ...]]:
     """Returns, for each parameter, the gates on one side of it."""
     found: dict[str, tuple[Reading, ...]] = {}
     for group in groups:
         for axis in getattr(group, side):
-            dim = axis.dim - dims[axis.parameter]
-            whole = torch.equal(axis.index, torch.arange(group.size))
+            dim = axis.dim - len(shapes[axis.parameter])
+            whole = torch.equal(axis.index, torch.arange(group.size, device=axis.index.device))
             reading = Reading(group.name, axis, dim if whole else (dim, axis.index))
             found[axis.parameter] = (*found.get(axis.parameter, ()), reading)
     return found
@@ -302,8 +355,13 @@ def _layers(parameters: Sequence[BayesianParameter]) -> dict[str, tuple[int, int
     """Returns (number of nodes, weights a node) of each layer."""
     layers: dict[str, tuple[int, int]] = {}
     for p in parameters:
-        size, group_size = p.shape[0], torch.Size(p.shape[1:]).numel()
-        layers[p.layer] = (size, layers.get(p.layer, (size, 0))[1] + group_size)
+        size, weights = layers.get(p.layer, (p.shape[0] if p.shape else 0, 0))
+        if not p.shape or p.shape[0] != size:
+            raise ValueError(
+                f"bayesian must choose parameters with one row a node, alike in a layer; {p.name!r} has shape {p.shape}"
+                + (f" where others of {p.layer!r} have {size} rows" if size else "")
+            )
+        layers[p.layer] = (size, weights + torch.Size(p.shape[1:]).numel())
     return layers
 
 

@@ -1,7 +1,7 @@
 """Pruning: keep-masks in; a smaller plain network, or a smaller model and guide that can be trained on, out."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,23 +25,37 @@ def prune(posterior: "Posterior", *, keep: Mapping[str, Tensor] | None = None) -
 
     Args:
         posterior: A fitted posterior.
-        keep: Group -> which nodes stay, bool, shape ``(size,)``; default :math:`\gamma > 1/2`.
+        keep: Group -> which nodes stay, bool, shape ``(size,)``; for groups without a mask :math:`\gamma > 1/2`.
 
     Returns:
-        A plain module in eval mode whose output is that of ``posterior.median_model()``. If inputs are removed it still takes all of them and selects
-        its own.
+        A plain module in eval mode whose output is that of ``posterior.median_model(keep=keep)``. If inputs are removed
+        it still takes all of them and selects its own.
 
     Raises:
         ValueError: If ``keep`` has an unknown group or a mask of another shape or dtype.
     """
-    net, selection = split_selection(posterior.median_model())
-    small, chosen = split_selection(cut(net, posterior.model.nodes.groups, posterior.keep() if keep is None else keep))
-    return with_selection(small, _chained(selection, chosen))
+    model, masks = posterior.model, {**posterior.keep(), **(keep or {})}
+    whole = posterior.median_model(keep=masks)
+    net = whole if model.selection is None else split_selection(whole)[0]
+    small, chosen = _cut(net, model.nodes.groups, masks)
+    return with_selection(small, _chained(model.selection, chosen))
+
+
+def _cut(net: nn.Module, groups: Sequence[NodeGroup], keep: Mapping[str, Tensor]) -> tuple[nn.Module, Tensor | None]:
+    """Returns the cut net, and the numbers of the inputs that it reads where some are cut.
+
+    A net may have a selection of its own, as a pruned one has; that one stays.
+    """
+    small = cut(net, groups, keep)
+    loses_inputs = any(not g.writers and g.name in keep and not keep[g.name].all() for g in groups)
+    return split_selection(small) if loses_inputs else (small, None)
 
 
 def _chained(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     """Returns one selection of inputs that does what two do, one after the other."""
-    return second if first is None else first if second is None else first[second]
+    if first is None or second is None:
+        return second if first is None else first
+    return first[second]
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,8 @@ class Shrunk:
     Args:
         model: The smaller network; it still takes all inputs.
         guide: Its guide.
-        guide_positions: Guide parameter -> dimension -> the positions that were kept, in order; only where something was removed.
+        guide_positions: Guide parameter -> dimension -> the positions that were kept, in order; only where something
+            was removed.
         net_positions: The same for the net's parameters.
     """
 
@@ -75,15 +90,17 @@ def shrink(model: SparseNetwork, guide: AutoProgram, keep: Mapping[str, Tensor])
         The smaller model and guide, with the positions that were kept.
 
     Raises:
-        ValueError: If a group would be left without a node (nothing could be trained there: ``prune`` instead), the guide is not ours, or ``keep`` does not
-            fit.
+        ValueError: If a group would be left without a node (nothing could be trained there: ``prune`` instead), the
+            guide is not ours, or ``keep`` does not fit.
     """
     if not isinstance(guide, AutoProgram):
         raise ValueError(f"guide must be an AutoSpikeSlab or AutoCentered to be shrunk, got {type(guide).__name__}")
+    positions = kept_positions(model.net, model.nodes.groups, keep)
     for name, mask in keep.items():
         if not mask.any():
-            raise ValueError(f"keep must leave a node in every group, got none in {name!r}; use prune for a final network")
-    positions = kept_positions(model.net, model.nodes.groups, keep)
+            raise ValueError(
+                f"keep must leave a node in every group, got none in {name!r}; use prune for a final network"
+            )
     smaller = _smaller_model(model, keep, positions)
     by_parameter = {name: _positions_of(name, model, keep, positions) for name, _ in guide.named_parameters()}
     guide_positions = {name: dims for name, dims in by_parameter.items() if dims}
@@ -113,9 +130,12 @@ def put_back(whole: Tensor, part: Tensor, dims: Mapping[int, Tensor]) -> None:
         part: The smaller tensor.
         dims: Dimension -> positions in ``whole``.
     """
-    places = [dims.get(d, torch.arange(size)).to(whole.device) for d, size in enumerate(whole.shape)]
     with torch.no_grad():
-        whole[torch.meshgrid(*places, indexing="ij")] = part if places else part.squeeze()
+        if not dims:
+            whole.copy_(part)
+            return
+        places = [dims.get(d, torch.arange(size)).to(whole.device) for d, size in enumerate(whole.shape)]
+        whole[torch.meshgrid(*places, indexing="ij")] = part
 
 
 def compose(first: Positions, second: Positions) -> Positions:
@@ -129,7 +149,7 @@ def compose(first: Positions, second: Positions) -> Positions:
 
 
 def _smaller_model(model: SparseNetwork, keep: Mapping[str, Tensor], positions: Positions) -> SparseNetwork:
-    net, chosen = split_selection(cut(model.net, model.nodes.groups, keep))
+    net, chosen = _cut(model.net, model.nodes.groups, keep)
     groups = tuple(_smaller_group(group, keep, positions) for group in model.nodes.groups)
     return model.replaced(net, Nodes(groups, model.nodes.dense), _chained(model.selection, chosen))
 
@@ -148,22 +168,26 @@ def _smaller_group(group: NodeGroup, keep: Mapping[str, Tensor], positions: Posi
     return NodeGroup(group.name, int(mask.sum()), writers, readers)
 
 
-def _positions_of(name: str, model: SparseNetwork, keep: Mapping[str, Tensor], positions: Positions) -> dict[int, Tensor]:
-    """Returns what is kept of a guide's parameter: it has its site's shape, and its site stands for a parameter, a gate or a layer's rows."""
+def _positions_of(
+    name: str, model: SparseNetwork, keep: Mapping[str, Tensor], positions: Positions
+) -> dict[int, Tensor]:
+    """Returns what is kept of a guide's parameter.
+
+    It has its site's shape, and its site stands for a parameter, a group's gates, or one value a row of a layer.
+    """
     site = name.removesuffix("_unconstrained").partition(".")[2]
-    if site in positions or any(site == p.name for p in model.bayesian):
-        return positions.get(site, {})
-    for group, mask in keep.items():
-        if site == gate_site(group):
-            return {} if mask.all() else {0: mask.nonzero().flatten()}
-    for parameter in model.bayesian:
-        if site.startswith(f"{parameter.layer}."):
-            rows = positions.get(parameter.name, {})
-            return {0: rows[0]} if 0 in rows else {}
-    return {}
+    gates = {gate_site(group): mask for group, mask in keep.items()}
+    if site in gates:
+        return {} if gates[site].all() else {0: gates[site].nonzero().flatten()}
+    names = [parameter.name for parameter in model.bayesian]
+    if site not in names:
+        layer = max((layer for layer in model.layers if site.startswith(f"{layer}.")), key=len, default=None)
+        of_layer = next((p.name for p in model.bayesian if p.layer == layer), "")
+        return {dim: kept for dim, kept in positions.get(of_layer, {}).items() if dim == 0}
+    return positions.get(site, {})
 
 
-def _smaller_guide(guide: AutoProgram, model: SparseNetwork, positions: Positions) -> AutoProgram:
+def _smaller_guide(guide: Any, model: SparseNetwork, positions: Positions) -> Any:
     smaller = copy.deepcopy(guide)
     smaller.model = model.prior
     for name, parameter in smaller.named_parameters():

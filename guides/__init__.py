@@ -6,4 +6,12 @@ from guides.program import AutoProgram
 from guides.sites import initial_value
 from guides.spike_slab import AutoSpikeSlab
 
-__all__ = ["AutoCentered", "AutoProgram", "AutoSpikeSlab", "GatedNormal", "HardGate", "NonCenteredNormal", "initial_value"]
+__all__ = [
+    "AutoCentered",
+    "AutoProgram",
+    "AutoSpikeSlab",
+    "GatedNormal",
+    "HardGate",
+    "NonCenteredNormal",
+    "initial_value",
+]

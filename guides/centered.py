@@ -17,10 +17,11 @@ class AutoCentered(AutoProgram):
 
     .. math:: KL = \gamma\,[\log(r/\sigma) - \tfrac12 + (\sigma^2 + (\mu - m)^2)/(2 r^2)],
 
-    which is what makes the centred family slow and, for heavy-tailed scales, unstable: it stands here to be compared with
-    :class:`~guides.AutoSpikeSlab`, whose options and errors it shares.
+    which is what makes the centred family slow and, for heavy-tailed scales, unstable: it stands here to be compared
+    with :class:`~guides.AutoSpikeSlab`, whose options and errors it shares.
 
-    Source: Betancourt, Girolami (2015), *Hamiltonian Monte Carlo for hierarchical models*; Jantre, Bhattacharya, Maiti (2023).
+    Source: Betancourt, Girolami (2015), *Hamiltonian Monte Carlo for hierarchical models*; Jantre, Bhattacharya, Maiti
+    (2023).
     """
 
     def _initial_slab(self, prior: Any, value: Tensor) -> tuple[Tensor, Tensor]:

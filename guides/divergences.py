@@ -1,27 +1,29 @@
 r"""Closed-form Kullback-Leibler divergences of the spike-and-slab family, registered with ``torch.distributions.kl``.
 
-Registering is this module's one side effect. The sources are Jantre, Bhattacharya, Maiti (2021, 2023) for the terms of the
-horseshoe and the group lasso; every form is checked against Monte Carlo in the tests.
+Registering is this module's one side effect. The sources are Jantre, Bhattacharya, Maiti (2021, 2023) for the terms of
+the horseshoe and the group lasso; every form is checked against Monte Carlo in the tests.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from pyro.distributions import RelaxedBernoulliStraightThrough
 from torch import Tensor
 from torch.distributions import Gamma, InverseGamma, LogNormal, Normal, RelaxedBernoulli
 from torch.distributions.kl import register_kl
 from torch.nn.functional import logsigmoid
 
-from guides.gated import GatedNormal, HardGate, NonCenteredNormal
-
-from pyro.distributions import RelaxedBernoulliStraightThrough
+from guides.gated import GatedNormal, NonCenteredNormal
 
 HALF_LOG_2PI_E = 0.5 * math.log(2 * math.pi * math.e)
 
 
 def bernoulli_divergence(logits: Tensor, prior_logits: Tensor) -> Tensor:
-    r"""Returns :math:`KL(Bern(\gamma) \| Bern(\lambda)) = \gamma\log(\gamma/\lambda) + (1-\gamma)\log((1-\gamma)/(1-\lambda))`.
+    r"""Returns the divergence of two Bernoullis.
+
+    .. math:: KL(Bern(\gamma) \| Bern(\lambda)) = \gamma\log(\gamma/\lambda) + (1-\gamma)\log((1-\gamma)/(1-\lambda))
 
     Computed from log-odds, so that nothing overflows near 0 and 1.
 
@@ -40,7 +42,8 @@ def bernoulli_divergence(logits: Tensor, prior_logits: Tensor) -> Tensor:
 def relaxed_divergence(logits: Tensor, prior_logits: Tensor) -> Tensor:
     r"""Returns the divergence of two relaxed Bernoullis of a common temperature, :math:`\delta\coth(\delta/2) - 2`.
 
-    :math:`\delta` is the difference of their log-odds; the temperature cancels. It is larger than the divergence of the rounded gates.
+    :math:`\delta` is the difference of their log-odds; the temperature cancels. It is larger than the divergence of the
+    rounded gates.
 
     Args:
         logits: Log-odds of the first, any shape.
@@ -50,11 +53,12 @@ def relaxed_divergence(logits: Tensor, prior_logits: Tensor) -> Tensor:
         The divergence in nats, of the broadcast shape.
     """
     delta = (logits - prior_logits).abs()
-    near = delta < 1e-2
+    near = delta < 0.1
     safe = torch.where(near, torch.ones_like(delta), delta)
-    far_value = safe - 2 + 2 * safe / torch.expm1(safe)
+    far_value = safe - 2 - 2 * safe * torch.exp(-safe) / torch.expm1(-safe)
     square = delta.square()
-    return torch.where(near, square / 6 - square.square() / 360, far_value)
+    near_value = square / 6 * (1 - square / 60 * (1 - square / 42))
+    return torch.where(near, near_value, far_value)
 
 
 def normal_divergence(loc: Tensor, scale: Tensor, prior_loc: Tensor, prior_scale: Tensor) -> Tensor:
@@ -75,7 +79,9 @@ def normal_divergence(loc: Tensor, scale: Tensor, prior_loc: Tensor, prior_scale
 
 
 class _UnitDivergence(torch.autograd.Function):
-    r""":math:`KL(N(\mu, \sigma^2) \| N(0, 1))` with its gradient written out, in half of autograd's passes over the weights."""
+    r""":math:`KL(N(\mu, \sigma^2) \| N(0, 1))` with its gradient written out: half of autograd's passes over weights."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(loc: Tensor, scale: Tensor) -> Tensor:
@@ -91,36 +97,32 @@ class _UnitDivergence(torch.autograd.Function):
         return gradient * loc, gradient * (scale - scale.reciprocal())
 
 
-@register_kl(RelaxedBernoulliStraightThrough, RelaxedBernoulli)
 def rounded_gate_divergence(p: RelaxedBernoulliStraightThrough, q: RelaxedBernoulli) -> Tensor:
     """KL of the *rounded* gates: hard gates answer for the true spike-and-slab model, whose gates are Bernoulli."""
     return bernoulli_divergence(p.logits, q.logits)
 
 
-@register_kl(RelaxedBernoulli, RelaxedBernoulli)
 def relaxed_gate_divergence(p: RelaxedBernoulli, q: RelaxedBernoulli) -> Tensor:
     """KL of two relaxed gates; there is a closed form for equal temperatures only."""
-    if not torch.equal(torch.as_tensor(p.temperature), torch.as_tensor(q.temperature)):
+    temperature: Tensor = torch.as_tensor(q.temperature)
+    if not torch.equal(torch.as_tensor(p.temperature).to(temperature), temperature):
         raise NotImplementedError("the KL of relaxed Bernoullis has a closed form for equal temperatures only")
     return relaxed_divergence(p.logits, q.logits)
 
 
-@register_kl(GatedNormal, Normal)
 def gated_normal_divergence(p: GatedNormal, q: Normal) -> Tensor:
     """KL of a slab, weighted by the inclusion probability of its gates."""
     return p.weight * normal_divergence(p.loc, p.scale, q.loc, q.scale)
 
 
-@register_kl(NonCenteredNormal, Normal)
 def non_centered_divergence(p: NonCenteredNormal, q: Normal) -> Tensor:
-    """The same in units of the prior where q is that very prior: fewer passes over the weights, and no slope in its scale."""
+    """The same where q is the very prior that p is given in units of: fewer passes over the weights, no slope in r."""
     if q.loc is not p.prior_loc or q.scale is not p.prior_scale:
         return gated_normal_divergence(p, q)
-    divergence: Tensor = _UnitDivergence.apply(p.unit_loc, p.unit_scale)  # type: ignore[no-untyped-call]
+    divergence: Tensor = _UnitDivergence.apply(p.unit_loc, p.unit_scale)
     return p.weight * divergence
 
 
-@register_kl(LogNormal, Gamma)
 def log_normal_gamma_divergence(p: LogNormal, q: Gamma) -> Tensor:
     r""":math:`-a\log b + \log\Gamma(a) - a\mu + b e^{\mu+\sigma^2/2} - \log\sigma - H` for Gamma(shape a, rate b)."""
     a, b = q.concentration, q.rate
@@ -128,9 +130,21 @@ def log_normal_gamma_divergence(p: LogNormal, q: Gamma) -> Tensor:
     return torch.lgamma(a) - a * (b.log() + p.loc) + b * mean - p.scale.log() - HALF_LOG_2PI_E
 
 
-@register_kl(LogNormal, InverseGamma)
 def log_normal_inverse_gamma_divergence(p: LogNormal, q: InverseGamma) -> Tensor:
-    r""":math:`-a\log b + \log\Gamma(a) + a\mu + b e^{\sigma^2/2-\mu} - \log\sigma - H` for InvGamma(shape a, rate b)."""
+    r""":math:`-a\log b + \log\Gamma(a) + a\mu + b e^{\sigma^2/2-\mu} - \log\sigma - H` for InvGamma(a, scale b)."""
     a, b = q.concentration, q.rate
     mean_inverse = (0.5 * p.scale.square() - p.loc).exp()
     return torch.lgamma(a) - a * (b.log() - p.loc) + b * mean_inverse - p.scale.log() - HALF_LOG_2PI_E
+
+
+_CLOSED_FORMS: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {
+    (RelaxedBernoulliStraightThrough, RelaxedBernoulli): rounded_gate_divergence,
+    (RelaxedBernoulli, RelaxedBernoulli): relaxed_gate_divergence,
+    (GatedNormal, Normal): gated_normal_divergence,
+    (NonCenteredNormal, Normal): non_centered_divergence,
+    (LogNormal, Gamma): log_normal_gamma_divergence,
+    (LogNormal, InverseGamma): log_normal_inverse_gamma_divergence,
+}
+
+for (first, second), closed_form in _CLOSED_FORMS.items():
+    register_kl(first, second)(closed_form)

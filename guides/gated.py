@@ -1,25 +1,27 @@
-"""The two distributions of the spike-and-slab variational family."""
+"""The distributions of the spike-and-slab variational family: the hard gate and the gated slab."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from pyro.distributions import RelaxedBernoulliStraightThrough
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
-from torch.distributions import constraints
+from torch.distributions import Distribution, Normal, constraints
 from torch.distributions.utils import lazy_property
 from torch.nn.functional import logsigmoid
 
 
-class HardGate(RelaxedBernoulliStraightThrough):  # type: ignore[misc]
+class HardGate(RelaxedBernoulliStraightThrough):
     r"""A Bernoulli gate that is drawn hard and differentiated soft.
 
-    With :math:`\ell = \log u - \log(1-u)` and logits :math:`\theta`, the draw is :math:`z = 1[\theta + \ell > 0]`, which is
-    Bernoulli(:math:`\sigma(\theta)`) at every temperature; in the backward pass it stands for :math:`\sigma((\theta + \ell)/T)`
-    (straight through). Everything is computed in logit space, so no probability is ever clamped.
+    With :math:`\ell = \log u - \log(1-u)` and logits :math:`\theta`, the draw is :math:`z = 1[\theta + \ell > 0]`,
+    which is Bernoulli(:math:`\sigma(\theta)`) at every temperature; in the backward pass it stands for
+    :math:`\sigma((\theta + \ell)/T)` (straight through). Everything is computed in logit space, so no probability is
+    ever clamped.
 
-    ``log_prob`` is the Bernoulli's, :math:`z \log\sigma(\theta) + (1-z) \log\sigma(-\theta)`, linear in ``z`` so that the
-    straight-through gradient passes.
+    ``log_prob`` is the Bernoulli's, :math:`z \log\sigma(\theta) + (1-z) \log\sigma(-\theta)`, linear in ``z`` so that
+    the straight-through gradient passes.
 
     Args:
         temperature: Positive temperature of the relaxation, a scalar tensor.
@@ -51,24 +53,26 @@ class HardGate(RelaxedBernoulliStraightThrough):  # type: ignore[misc]
 
     @property
     def mean(self) -> Tensor:
-        return self.probs
+        return torch.sigmoid(self.logits)
 
     @property
     def variance(self) -> Tensor:
-        return self.probs * torch.sigmoid(-self.logits)
+        return torch.sigmoid(self.logits) * torch.sigmoid(-self.logits)
 
     @property
     def median(self) -> Tensor:
         """The more probable of 0 and 1 (0 where they tie), shape ``(*batch,)``."""
-        return (self.logits > 0).to(self.logits.dtype)
+        logits: Tensor = self.logits
+        return (logits > 0).to(logits.dtype)
 
-    def expand(self, batch_shape: Size, _instance: Any = None) -> "HardGate":
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "HardGate":
         new = self._get_checked_instance(HardGate, _instance)
         new.straight_through = self.straight_through
-        return super().expand(batch_shape, _instance=new)
+        expanded: HardGate = super().expand(Size(batch_shape), _instance=new)
+        return expanded
 
-    def rsample(self, sample_shape: Size = torch.Size()) -> Tensor:
-        logits = self.logits.expand(self._extended_shape(sample_shape))
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        logits: Tensor = self.logits.expand(self._extended_shape(Size(sample_shape)))
         uniform = torch.rand_like(logits).clamp(min=torch.finfo(logits.dtype).tiny)
         noisy = logits + uniform.log() - (-uniform).log1p()
         hard = (noisy > 0).to(logits.dtype)
@@ -77,20 +81,21 @@ class HardGate(RelaxedBernoulliStraightThrough):  # type: ignore[misc]
         soft = torch.sigmoid(noisy / self.temperature)
         return hard + (soft - soft.detach())
 
-    def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with torch.no_grad():
             return self.rsample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        return value * logsigmoid(self.logits) + (1 - value) * logsigmoid(-self.logits)
+        logits: Tensor = self.logits
+        return value * logsigmoid(logits) + (1 - value) * logsigmoid(-logits)
 
     def antithetic(self, value: Tensor) -> Tensor:
         r"""Draws the antithetic partner of a draw.
 
-        If ``value`` was made from the uniform :math:`u`, the partner is what :math:`1 - u` would have made. Given ``value``
-        it is open with probability :math:`\max(0, 2\gamma - 1)/\gamma` where the gate was open and
+        If ``value`` was made from the uniform :math:`u`, the partner is what :math:`1 - u` would have made. Given
+        ``value`` it is open with probability :math:`\max(0, 2\gamma - 1)/\gamma` where the gate was open and
         :math:`\min(1, \gamma/(1-\gamma))` where it was closed.
 
         Args:
@@ -105,12 +110,13 @@ class HardGate(RelaxedBernoulliStraightThrough):  # type: ignore[misc]
             return torch.bernoulli(torch.where(value > 0.5, after_open, after_closed))
 
 
-class GatedNormal(TorchDistribution):  # type: ignore[misc]
+class GatedNormal(TorchDistribution):
     r"""A Normal whose divergence from its prior counts only as far as its gates are open.
 
-    It draws :math:`q = N(\mu, \sigma^2)` and has :math:`\log q_\gamma(w) = \log p(w) + \gamma (\log q(w) - \log p(w))`, so that
-    :math:`E_q[\log q_\gamma - \log p] = \gamma\,KL(q \| p)`. This is the bound of the spike-and-slab family in which a closed weight
-    keeps its prior: :math:`q(w \mid z=0) = p(w)`. ``log_prob`` is therefore a term of a bound and not the density of a draw.
+    It draws :math:`q = N(\mu, \sigma^2)` and has :math:`\log q_\gamma(w) = \log p(w) + \gamma (\log q(w) - \log p(w))`,
+    so that :math:`E_q[\log q_\gamma - \log p] = \gamma\,KL(q \| p)`. This is the bound of the spike-and-slab family in
+    which a closed weight keeps its prior: :math:`q(w \mid z=0) = p(w)`. ``log_prob`` is therefore a term of a bound and
+    not the density of a draw.
 
     Args:
         loc: Mean of q, shape ``(*batch,)``.
@@ -156,32 +162,31 @@ class GatedNormal(TorchDistribution):  # type: ignore[misc]
     def variance(self) -> Tensor:
         return self.scale.square()
 
-    def expand(self, batch_shape: Size, _instance: Any = None) -> "GatedNormal":
-        new = self._get_checked_instance(GatedNormal, _instance)
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "GatedNormal":
+        new: GatedNormal = Distribution._get_checked_instance(self, GatedNormal, _instance)
         new.loc, new.scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)
         new.prior_loc, new.prior_scale, new.weight = self.prior_loc, self.prior_scale, self.weight
-        TorchDistribution.__init__(new, torch.Size(batch_shape), validate_args=False)
+        TorchDistribution.__init__(new, Size(batch_shape), validate_args=False)
         new._validate_args = self._validate_args
         return new
 
-    def rsample(self, sample_shape: Size = torch.Size()) -> Tensor:
-        noise = torch.randn(
-            self._extended_shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device
-        )
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        noise = torch.randn(self._extended_shape(Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device)
         return torch.addcmul(self.loc, self.scale, noise)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        posterior = torch.distributions.Normal(self.loc, self.scale, validate_args=False).log_prob(value)
-        prior = torch.distributions.Normal(self.prior_loc, self.prior_scale, validate_args=False).log_prob(value)
+        posterior: Tensor = Normal(self.loc, self.scale, validate_args=False).log_prob(value)
+        prior: Tensor = Normal(self.prior_loc, self.prior_scale, validate_args=False).log_prob(value)
         return prior + self.weight * (posterior - prior)
 
 
 class NonCenteredNormal(GatedNormal):
     r"""A GatedNormal given in units of its prior, :math:`q = N(m + r\mu, (r\sigma)^2)` for the prior :math:`N(m, r^2)`.
 
-    Its divergence from that prior, :math:`\gamma\,[\tfrac12(\sigma^2 + \mu^2 - 1) - \log\sigma]`, does not depend on m and r.
+    Its divergence from that prior, :math:`\gamma\,[\tfrac12(\sigma^2 + \mu^2 - 1) - \log\sigma]`, does not depend on m
+    and r.
 
     Args:
         unit_loc: :math:`\mu`, shape ``(*batch,)``.
@@ -191,6 +196,14 @@ class NonCenteredNormal(GatedNormal):
         weight: Inclusion probability :math:`\gamma` in [0, 1].
         validate_args: As in every distribution.
     """
+
+    arg_constraints = {
+        "unit_loc": constraints.real,
+        "unit_scale": constraints.positive,
+        "prior_loc": constraints.real,
+        "prior_scale": constraints.positive,
+        "weight": constraints.unit_interval,
+    }
 
     def __init__(
         self,
@@ -215,10 +228,10 @@ class NonCenteredNormal(GatedNormal):
     def scale(self) -> Tensor:
         return self.prior_scale * self.unit_scale
 
-    def expand(self, batch_shape: Size, _instance: Any = None) -> "NonCenteredNormal":
-        new = self._get_checked_instance(NonCenteredNormal, _instance)
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "NonCenteredNormal":
+        new: NonCenteredNormal = Distribution._get_checked_instance(self, NonCenteredNormal, _instance)
         new.unit_loc, new.unit_scale = self.unit_loc.expand(batch_shape), self.unit_scale.expand(batch_shape)
         new.prior_loc, new.prior_scale, new.weight = self.prior_loc, self.prior_scale, self.weight
-        TorchDistribution.__init__(new, torch.Size(batch_shape), validate_args=False)
+        TorchDistribution.__init__(new, Size(batch_shape), validate_args=False)
         new._validate_args = self._validate_args
         return new

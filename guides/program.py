@@ -1,8 +1,10 @@
 """The part that all guides share: they run the model's own program and answer each latent site by a distribution."""
 
 import copy
+import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -10,12 +12,11 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
-from pyro.infer.autoguide.utils import deep_setattr
-from pyro.nn import PyroParam, pyro_method
+from pyro.nn import PyroModule, PyroParam, pyro_method
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Distribution, Independent, TransformedDistribution, biject_to, constraints
+from torch.distributions import Distribution, RelaxedBernoulli, biject_to, constraints
 
 import guides.divergences  # noqa: F401  (registers the closed forms)
 from guides.gated import GatedNormal, HardGate
@@ -26,29 +27,33 @@ GateMode = Literal["free", "open", "frozen"]
 GateGradient = Literal["straight-through", "disarm"]
 Reading = Literal["draw", "median"]
 
+_COPIES = itertools.count(1)
 
-class AutoProgram(AutoGuide):  # type: ignore[misc]
+
+class AutoProgram(AutoGuide):
     r"""Base of the guides that run the model's program with their own values.
 
-    When the program comes to a latent site, the site's prior has already been made from the guide's own draws upstream, and the guide
-    answers with its posterior given that prior: a gate with a :class:`~guides.HardGate`, a positive site with a LogNormal, any other
-    continuous site with a Normal mapped by ``biject_to(support)``; how a slab (a Normal site) is answered is the subclass's own.
-    All parameters exist after construction.
+    When the program comes to a latent site, the site's prior has already been made from the guide's own draws upstream,
+    and the guide answers with its posterior given that prior: a gate with a :class:`~guides.HardGate`, a positive site
+    with a LogNormal, any other continuous site with a Normal mapped by ``biject_to(support)``; how a slab (a Normal
+    site) is answered is the subclass's own. All parameters exist after construction.
 
     Args:
         model: A Pyro model, or the program of its latent sites alone.
         *args: Arguments the program is run with once, with data, so that observed sites are known.
         init_loc_fn: Site -> initial value, as in Pyro's guides.
-        init_scale: Initial posterior standard deviation: of a slab as a fraction of the root mean square of its initial values (of the
-            prior's scale where these are 0), of the logarithm of a scale as it is.
+        init_scale: Initial posterior standard deviation: of a slab as a fraction of the root mean square of its initial
+            values (of the prior's scale where these are 0), of the logarithm of a scale as it is.
         init_inclusion: Initial inclusion probability of every gate, in (0, 1); None leaves it to ``init_loc_fn``.
         gates: ``"hard"`` for the true spike-and-slab model, ``"relaxed"`` for the relaxed one that HMC samples.
-        gate_gradient: ``"straight-through"`` or ``"disarm"``; the latter needs :class:`bnn_pyro.inference.objective.SparseELBO`.
-        temperature: Temperature of the gate's gradient; None takes the prior's.
+        gate_gradient: ``"straight-through"`` or ``"disarm"``; the latter needs
+            :class:`bnn_pyro.inference.objective.SparseELBO`.
+        temperature: Temperature of the gates' gradient; None takes that of the first gate's prior.
         **kwargs: Keyword arguments of the program.
 
     Raises:
-        ValueError: If an option is out of range, a latent site is discrete, or two sites cannot stand side by side by name.
+        ValueError: If an option is out of range, a latent site is discrete, or two sites cannot stand side by side by
+            name.
     """
 
     temperature: Tensor
@@ -65,7 +70,7 @@ class AutoProgram(AutoGuide):  # type: ignore[misc]
         temperature: float | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(model)
+        AutoGuide.__init__(self, model)
         _check_choice("gates", gates, ("hard", "relaxed"))
         _check_choice("gate_gradient", gate_gradient, ("straight-through", "disarm"))
         if gates == "relaxed" and gate_gradient == "disarm":
@@ -79,35 +84,35 @@ class AutoProgram(AutoGuide):  # type: ignore[misc]
         self.gate_gradient = gate_gradient
         self.gate_mode: GateMode = "free"
         self.kinds: dict[str, Kind] = {}
+        self.observed: frozenset[str] = frozenset()
         self._reading: Reading = "draw"
         self._init_scale, self._init_inclusion = init_scale, init_inclusion
-        self.register_buffer("temperature", torch.tensor(float("nan") if temperature is None else temperature))
-        self._setup(init_loc_fn, args, kwargs)
+        self._setup(init_loc_fn, temperature, args, kwargs)
 
-    # ---- construction ------------------------------------------------------------------------------------------------------------
+    # ---- construction ------------------------------------------------------------------------------------------------
 
-    def _setup(self, init_loc_fn: InitFn, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _setup(
+        self, init_loc_fn: InitFn, temperature: float | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         """Runs the program once, gives every latent site its initial value and makes the site's parameters."""
         with torch.no_grad(), poutine.block(), _Initialise(self, init_loc_fn) as initialise:
             self.model(*args, **kwargs)
-        self.prototype_trace = initialise.trace
+        self.prototype_trace, self.observed = initialise.trace, frozenset(initialise.observed)
         if not self.kinds:
             raise ValueError("model must have a latent site that is not observed, got none")
-        if self.temperature.isnan():
-            self.temperature = torch.full_like(self.temperature, 0.5)
+        like = next(self.parameters())
+        start = initialise.temperature if temperature is None else temperature
+        self.register_buffer("temperature", torch.full((), start, dtype=like.dtype, device=like.device))
 
     def _initialise_site(self, name: str, prior: Any, value: Tensor, frames: Sequence[Any]) -> None:
         """Makes the parameters of one site from its initial value."""
         kind = self.kinds[name] = site_kind(name, prior)
-        base: Any = base_distribution(prior)
         if kind == "gate":
             start = value if self._init_inclusion is None else torch.full_like(value, self._init_inclusion)
             self._store("logits", name, torch.logit(start), prior.event_dim, frames)
-            if self.temperature.isnan():
-                self.temperature = torch.as_tensor(base.temperature, dtype=value.dtype, device=value.device).clone()
             return
         if kind == "slab":
-            loc, scale = self._initial_slab(prior, value)
+            loc, scale = self._initial_slab(base_distribution(prior), value)
         elif kind == "scale":
             loc, scale = value.log(), torch.full_like(value, self._init_scale)
         else:
@@ -118,21 +123,35 @@ class AutoProgram(AutoGuide):  # type: ignore[misc]
         self._store("scales", name, scale, loc.dim() - len(prior.batch_shape), frames, constraint=positive)
 
     def _store(
-        self, role: str, name: str, value: Tensor, event_dim: int, frames: Sequence[Any], *, constraint: Any = constraints.real
+        self,
+        role: str,
+        name: str,
+        value: Tensor,
+        event_dim: int,
+        frames: Sequence[Any],
+        *,
+        constraint: Any = constraints.real,
     ) -> None:
         """Registers one parameter, repeated to the full size of every plate that subsamples."""
+        if not torch.isfinite(value).all():
+            raise ValueError(f"the initial value of site {name!r} must lie inside its support, not on its border")
         for frame in frames:
             full = frame.full_size or frame.size
-            dim = frame.dim - event_dim
-            if frame.size != full and -value.dim() <= dim:
+            dim = frame.dim - event_dim if frame.vectorized else 0
+            if frame.size != full and -value.dim() <= dim < 0:
                 repeats = -(-full // value.shape[dim])
                 value = torch.cat([value] * repeats, dim).narrow(dim, 0, full)
-        try:
-            deep_setattr(self, f"{role}.{name}", PyroParam(value.contiguous(), constraint=constraint, event_dim=event_dim))
-        except (KeyError, AttributeError, TypeError) as error:
-            raise ValueError(f"site names must not be prefixes of each other up to a dot, got {name!r}: {error}") from error
+        owner: Any = self
+        *path, last = f"{role}.{name}".split(".")
+        for part in path:
+            if not hasattr(owner, part):
+                setattr(owner, part, PyroModule())
+            owner = getattr(owner, part)
+            _check_name(name, isinstance(owner, PyroModule))
+        _check_name(name, last != "" and not hasattr(owner, last))
+        setattr(owner, last, PyroParam(value.contiguous(), constraint=constraint, event_dim=event_dim))
 
-    # ---- answering ---------------------------------------------------------------------------------------------------------------
+    # ---- answering ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def _initial_slab(self, prior: Any, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,19 +165,20 @@ class AutoProgram(AutoGuide):  # type: ignore[misc]
         return attrgetter(name)(self.locs), attrgetter(name)(self.scales)
 
     def posterior(self, name: str, prior: Any, infer: dict[str, Any], probabilities: dict[str, Tensor]) -> Any:
-        """Returns the distribution that answers a site, given its prior and the inclusion probabilities of the gates so far."""
+        """Returns the distribution that answers a site, given its prior and the probabilities of the gates so far."""
         kind = self.kinds.get(name)
         if kind is None:
             raise ValueError(f"the program must have the same sites at every call, got a new one: {name!r}")
+        answer: Any
         if kind == "gate":
             answer, probabilities[name] = self._gate(name)
         elif kind == "slab":
             hints = infer.get("gates", {}) if self.gates == "hard" else {}
-            answer = self._slab(name, base_distribution(prior), gate_product(hints, probabilities))
+            answer = self._slab(name, base_distribution(prior), gate_product(hints, probabilities, prior))
         elif kind == "scale":
             answer = dist.LogNormal(*self._parameters_of(name))
         else:
-            transform = biject_to(prior.support)
+            transform = biject_to(base_distribution(prior).support)
             normal = dist.Normal(*self._parameters_of(name)).to_event(transform.domain.event_dim)
             answer = dist.TransformedDistribution(normal, transform.with_cache())
         answer = answer.to_event(prior.event_dim - len(answer.event_shape)) if prior.event_dim else answer
@@ -178,19 +198,20 @@ class AutoProgram(AutoGuide):  # type: ignore[misc]
         """Returns the value to use at a site, or None where it is to be drawn."""
         kind = self.kinds[name]
         base: Any = base_distribution(posterior)
-        if kind == "gate" and self.gate_mode != "free":
-            value = base.logits > 0 if self.gate_mode == "frozen" else torch.ones_like(base.logits)
-            return value.to(base.logits.dtype)
-        if self._reading == "draw":
+        value: Tensor
+        if kind == "gate" and self.gate_mode == "open":
+            value = torch.ones_like(base.logits)
+        elif kind == "gate" and (self.gate_mode == "frozen" or self._reading == "median"):
+            value = (base.logits > 0).to(base.logits.dtype)
+        elif self._reading == "draw":
             return None
-        if kind == "gate":
-            return (base.logits > 0).to(base.logits.dtype)
-        if kind == "slab":
-            return base.loc
-        if kind == "scale":
-            return base.loc.exp()
-        location, _ = self._parameters_of(name)
-        return biject_to(posterior.support)(location)
+        elif kind == "slab":
+            value = base.loc
+        elif kind == "scale":
+            value = base.loc.exp()
+        else:
+            value = biject_to(posterior.support)(self._parameters_of(name)[0])
+        return value
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Runs the program with values drawn from the posterior.
@@ -203,13 +224,12 @@ class AutoProgram(AutoGuide):  # type: ignore[misc]
             Latent site -> value.
 
         Raises:
-            ValueError: If the guide was unpickled without its model, or the program has a site that it had not at construction.
+            ValueError: If the guide was unpickled without its model, or the program has a site that it had not at
+                construction.
         """
-        if self.model is None:
-            raise ValueError("the guide was pickled without its model (a local function): set guide.model before calling it")
-        return self._answers(poutine.block(self.model, hide_fn=_is_observed), *args, **kwargs).values
+        return self._answers(*args, **kwargs).values
 
-    @pyro_method  # type: ignore[untyped-decorator]
+    @pyro_method
     def run(self, program: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Runs a program with the guide's draws in place of its own: model and guide in one pass.
 
@@ -226,13 +246,22 @@ class AutoProgram(AutoGuide):  # type: ignore[misc]
         with _Answer(self):
             return program(*args, **kwargs)
 
-    @pyro_method  # type: ignore[untyped-decorator]
-    def _answers(self, program: Callable[..., Any], *args: Any, **kwargs: Any) -> "_Answer":
-        with _Answer(self) as answer:
-            program(*args, **kwargs)
+    @pyro_method
+    def _answers(self, *args: Any, **kwargs: Any) -> "_Answer":
+        """Runs the guide's own program; what is observed, or was at construction, stays out of sight."""
+        if self.model is None:
+            raise ValueError(
+                "the guide was pickled without its model (a local function): set guide.model before calling it"
+            )
+        answer = _Answer(self, partial=True)
+        with suppress(_AllAnswered), answer:
+            poutine.block(self.model, hide_fn=self._is_observed)(*args, **kwargs)
         return answer
 
-    # ---- reading the posterior ---------------------------------------------------------------------------------------------------
+    def _is_observed(self, msg: Any) -> bool:
+        return bool(msg["type"] == "sample" and (msg["is_observed"] or msg["name"] in self.observed))
+
+    # ---- reading the posterior ---------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def median(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
@@ -249,8 +278,7 @@ class AutoProgram(AutoGuide):  # type: ignore[misc]
         """
         mode, self._reading = self._reading, "median"
         try:
-            values: dict[str, Tensor] = self(*args, **kwargs)
-            return values
+            return {name: value.detach() for name, value in self(*args, **kwargs).items()}
         finally:
             self._reading = mode
 
@@ -258,7 +286,8 @@ class AutoProgram(AutoGuide):  # type: ignore[misc]
     def quantiles(self, quantiles: Sequence[float] | Tensor, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Returns the quantiles of each site whose marginal posterior has them in closed form.
 
-        Those are gates (0 or 1), scales, other one-dimensional sites, and slabs whose prior does not depend on a latent scale.
+        Those are gates, scales, other sites whose entries each have a support of their own (not a simplex), and slabs
+        whose posterior does not depend on a latent.
 
         Args:
             quantiles: Probabilities in [0, 1], shape ``(q,)``.
@@ -267,15 +296,19 @@ class AutoProgram(AutoGuide):  # type: ignore[misc]
 
         Returns:
             Latent site -> quantiles, shape ``(q, *site)``.
+
+        Raises:
+            ValueError: If a probability lies outside [0, 1].
         """
         levels = torch.as_tensor(quantiles, dtype=self.temperature.dtype, device=self.temperature.device)
+        if not ((levels >= 0) & (levels <= 1)).all():
+            raise ValueError(f"quantiles must lie in [0, 1], got {levels.tolist()}")
         with poutine.block():
-            first, second = (self._answers(self.model, *args, **kwargs) for _ in range(2))
-        return {
-            name: _quantiles(fn, levels)
-            for name, fn in first.posteriors.items()
-            if _same_normal(fn, second.posteriors[name]) or self.kinds[name] != "slab"
-        }
+            first, second = (self._answers(*args, **kwargs).posteriors for _ in range(2))
+        slabs = (name for name, kind in self.kinds.items() if kind == "slab")
+        latent = {name for name in slabs if not _same_normal(first[name], second[name])}
+        joint = {name for name, fn in first.items() if base_distribution(fn).event_shape}
+        return {name: _quantiles(fn, levels) for name, fn in first.items() if name not in latent | joint}
 
     def inclusion(self) -> dict[str, Tensor]:
         r"""Returns the inclusion probability :math:`\gamma = \sigma(\theta)` of each gate site, detached."""
@@ -287,19 +320,18 @@ class AutoProgram(AutoGuide):  # type: ignore[misc]
         ``scales`` holds all parameters of positive and other sites.
         """
         groups: dict[str, list[torch.nn.Parameter]] = {"gates": [], "scales": [], "slab_locs": [], "slab_scales": []}
-        for name, parameter in self.named_parameters():
-            role, _, site = name.removesuffix("_unconstrained").partition(".")
+        for role, site, parameter in self.named_site_parameters():
             kind = self.kinds[site]
             groups["gates" if kind == "gate" else f"slab_{role}" if kind == "slab" else "scales"].append(parameter)
         return groups
 
     def named_site_parameters(self) -> Iterator[tuple[str, str, torch.nn.Parameter]]:
-        """Yields (role, site, parameter) for each parameter; every one has the shape of its site's (unconstrained) value."""
+        """Yields (role, site, parameter) for each parameter, which has the shape of its site's unconstrained value."""
         for name, parameter in self.named_parameters():
             role, _, site = name.removesuffix("_unconstrained").partition(".")
             yield role, site, parameter
 
-    # ---- copying and pickling ----------------------------------------------------------------------------------------------------
+    # ---- copying and pickling ----------------------------------------------------------------------------------------
 
     @property
     def model(self) -> Any:
@@ -309,35 +341,48 @@ class AutoProgram(AutoGuide):  # type: ignore[misc]
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "model":  # held in a tuple, so that a module is not registered as the guide's own
             name, value = "_model", (value,)
-        super().__setattr__(name, value)
+        if name == "gate_mode":
+            _check_choice(name, value, ("free", "open", "frozen"))
+        AutoGuide.__setattr__(self, name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = self.__dict__.copy()
-        state["master"] = None
-        qualified = getattr(self._model[0], "__qualname__", "")
-        if "<locals>" in qualified or "<lambda>" in qualified:
+        # the prototype may hold what cannot be pickled: Pyro's parameters refer to themselves weakly
+        state = {**self.__dict__, "master": None, "prototype_trace": None}
+        names = (getattr(x, "__qualname__", "") for x in (self.model, type(self.model)))
+        if any("<locals>" in name or "<lambda>" in name for name in names):
             state["_model"] = (None,)
         return state
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "AutoProgram":
+        """Copies the guide and its model; the copy has a name, and so parameters, of its own in Pyro's store."""
         new = type(self).__new__(type(self))
         memo[id(self)] = new
-        new.__setstate__(copy.deepcopy({**self.__dict__, "master": None}, memo))
+        AutoGuide.__setstate__(new, copy.deepcopy({**self.__dict__, "master": None, "prototype_trace": None}, memo))
+        old, name = self._pyro_name, f"{type(self).__name__}_{next(_COPIES)}"
+        modules: Iterator[Any] = new.modules()
+        for module in modules:
+            module._pyro_name = name + module._pyro_name.removeprefix(old)
         return new
 
 
-class _Initialise(Messenger):  # type: ignore[misc]
+class _Initialise(Messenger):
     """Gives each latent site its initial value and the guide its parameters."""
 
     def __init__(self, guide: AutoProgram, init_loc_fn: InitFn) -> None:
         super().__init__()
         self.guide, self.init_loc_fn = guide, init_loc_fn
         self.trace = poutine.Trace()
+        self.observed: set[str] = set()
+        self.temperature = 0.5
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or site_is_subsample(msg) or msg["done"]:
+        if msg["is_observed"]:
+            self.observed.add(msg["name"])
+        if not _is_latent(msg):
             return
-        kind = site_kind(msg["name"], msg["fn"])
+        kind, base = site_kind(msg["name"], msg["fn"]), base_distribution(msg["fn"])
+        if isinstance(base, RelaxedBernoulli) and "gate" not in self.guide.kinds.values():
+            self.temperature = float(torch.as_tensor(base.temperature).flatten()[0])
         value = self.init_loc_fn(msg).detach()
         self.guide._initialise_site(msg["name"], msg["fn"], value, msg["cond_indep_stack"])
         msg["value"] = torch.ones_like(value) if kind == "gate" else value
@@ -345,20 +390,31 @@ class _Initialise(Messenger):  # type: ignore[misc]
         self.trace.add_node(msg["name"], type="sample", fn=msg["fn"], value=msg["value"], is_observed=False, infer={})
 
 
-class _Answer(Messenger):  # type: ignore[misc]
-    """Answers each latent site of the program by the guide's posterior."""
+class _AllAnswered(Exception):
+    """Every latent site has its value: the rest of the program need not run."""
 
-    def __init__(self, guide: AutoProgram) -> None:
+
+class _Answer(Messenger):
+    """Answers each latent site of the program by the guide's posterior.
+
+    In a plate around the guide (many draws at once) a ``partial`` run ends with the last latent site: that plate is
+    placed by what it sees of the guide, where the data's plates are out of sight, and its dimension may be one of
+    theirs.
+    """
+
+    def __init__(self, guide: AutoProgram, *, partial: bool = False) -> None:
         super().__init__()
-        self.guide = guide
+        self.guide, self.partial = guide, partial
+        self.frames: dict[str, int] = {}
         self.values: dict[str, Tensor] = {}
         self.posteriors: dict[str, Any] = {}
         self.probabilities: dict[str, Tensor] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or site_is_subsample(msg):
+        if not _is_latent(msg):
             return
         name, prior = msg["name"], msg["fn"]
+        self.frames[name] = len(msg["cond_indep_stack"])
         msg["infer"] = {**msg["infer"], "prior": prior}
         msg["fn"] = self.posteriors[name] = self.guide.posterior(name, prior, msg["infer"], self.probabilities)
         value = self.guide.reading(name, msg["fn"])
@@ -366,12 +422,17 @@ class _Answer(Messenger):  # type: ignore[misc]
             msg["value"], msg["done"] = value, True
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if not msg["is_observed"] and not site_is_subsample(msg):
-            self.values[msg["name"]] = msg["value"]
+        name = msg["name"]
+        if name not in self.posteriors:
+            return
+        self.values[name] = msg["value"]
+        in_a_plate = len(msg["cond_indep_stack"]) > self.frames[name]
+        if self.partial and in_a_plate and self.values.keys() == self.guide.kinds.keys():
+            raise _AllAnswered
 
 
-def _is_observed(msg: Any) -> bool:
-    return bool(msg["type"] == "sample" and msg["is_observed"])
+def _is_latent(msg: Any) -> bool:
+    return not (msg["is_observed"] or msg["done"] or site_is_subsample(msg))
 
 
 def _same_normal(first: Distribution, second: Distribution) -> bool:
@@ -381,20 +442,24 @@ def _same_normal(first: Distribution, second: Distribution) -> bool:
 
 
 def _quantiles(posterior: Distribution, levels: Tensor) -> Tensor:
-    """Returns the quantiles of a one-dimensional posterior, shape ``(q, *site)``."""
+    """Returns the quantiles of each entry of a posterior, shape ``(q, *site)``."""
     base: Any = base_distribution(posterior)
     levels = levels.reshape(-1, *[1] * len(posterior.batch_shape + posterior.event_shape))
     if isinstance(base, HardGate):
         return (levels > torch.sigmoid(-base.logits)).to(levels.dtype)
-    if isinstance(base, GatedNormal):
-        base = dist.Normal(base.loc, base.scale)
-    if isinstance(base, TransformedDistribution):
-        value = base.base_dist.icdf(levels) if not isinstance(base.base_dist, Independent) else base.base_dist.base_dist.icdf(levels)
-        for transform in base.transforms:
-            value = transform(value)
-        return value
-    value: Tensor = base.icdf(levels)
+    if isinstance(base, RelaxedBernoulli):
+        return torch.sigmoid((base.logits + torch.logit(levels)) / base.temperature)
+    normal = dist.Normal(base.loc, base.scale) if isinstance(base, GatedNormal) else base
+    value: Tensor = normal.icdf(levels)
     return value
+
+
+def _check_name(name: str, free: bool) -> None:
+    if not free:
+        raise ValueError(
+            f"site names must not begin with one another up to a dot, nor have a module's attribute between dots, "
+            f"got {name!r}: rename it"
+        )
 
 
 def _check_choice(name: str, value: str, known: Sequence[str]) -> None:

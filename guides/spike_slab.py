@@ -12,20 +12,20 @@ from guides.program import AutoProgram
 class AutoSpikeSlab(AutoProgram):
     r"""Answers a slab by :math:`q(w) = N(m + r\mu, (r\sigma)^2)` where its prior is :math:`N(m, r^2)`.
 
-    The prior's mean m and scale r are those that the program makes from the guide's own draws upstream, so :math:`\mu` and
-    :math:`\sigma` live in units of r, and
+    The prior's mean m and scale r are those that the program makes from the guide's own draws upstream, so :math:`\mu`
+    and :math:`\sigma` live in units of r, and
 
     .. math:: KL = \gamma\,[\tfrac12(\sigma^2 + \mu^2 - 1) - \log\sigma]
 
-    does not depend on r: the non-centred family. :math:`\gamma` is the product of the inclusion probabilities of all gates that
-    multiply the slab; the slab's site names them by ``infer={"gates": {gate site: dimension of the slab}}``. Without the hint the weight
-    is 1, a looser but valid bound.
+    does not depend on r: the non-centred family. :math:`\gamma` is the product of the inclusion probabilities of all
+    gates that multiply the slab; the slab's site names them by ``infer={"gates": {gate site: dimension of the slab}}``.
+    Without the hint the weight is 1, a looser but valid bound.
 
-    Options and errors are those of :class:`~guides.AutoProgram`. ``gates="relaxed"`` is SVI for the relaxed model, in which a weight is
-    never exactly absent: gates are relaxed Bernoullis and every slab has weight 1.
+    Options and errors are those of :class:`~guides.AutoProgram`. ``gates="relaxed"`` is SVI for the relaxed model, in
+    which a weight is never exactly absent: gates are relaxed Bernoullis and every slab has weight 1.
 
-    Source: Jantre, Bhattacharya, Maiti (2023), *A comprehensive study of spike and slab shrinkage priors for structurally sparse Bayesian
-    neural networks*, with the weight extended to all gates of a slab.
+    Source: Jantre, Bhattacharya, Maiti (2023), *A comprehensive study of spike and slab shrinkage priors for
+    structurally sparse Bayesian neural networks*, with the weight extended to all gates of a slab.
     """
 
     def _initial_slab(self, prior: Any, value: Tensor) -> tuple[Tensor, Tensor]:

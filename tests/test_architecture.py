@@ -27,12 +27,14 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "bnn_pyro.evaluation.cost": (),
     # The floors above.
     "bnn_pyro.network": ("bnn_pyro.priors", "bnn_pyro.nodes", "bnn_pyro.likelihoods"),
-    "bnn_pyro.pruning": ("bnn_pyro.nodes", "bnn_pyro.network"),
-    "bnn_pyro.posterior": ("bnn_pyro.pruning", "guides", "bnn_pyro.evaluation.metrics", "bnn_pyro.evaluation.cost"),
+    "bnn_pyro.cutting": ("bnn_pyro.nodes",),
+    "bnn_pyro.pruning": ("bnn_pyro.cutting", "bnn_pyro.network", "guides"),
+    "bnn_pyro.posterior": ("bnn_pyro.pruning", "bnn_pyro.evaluation.metrics", "bnn_pyro.evaluation.cost"),
     "bnn_pyro.inference": ("bnn_pyro.posterior",),
     "bnn_pyro.evaluation": ("bnn_pyro.posterior",),
     # The roof, and the table of contents.
-    "bnn_pyro.cli": ("bnn_pyro", "bnn_pyro.networks", "bnn_pyro.data"),
+    "bnn_pyro.recipes": ("bnn_pyro.inference", "bnn_pyro.evaluation", "bnn_pyro.networks", "bnn_pyro.data"),
+    "bnn_pyro.cli": ("bnn_pyro", "bnn_pyro.recipes"),
     "bnn_pyro.__main__": ("bnn_pyro.cli",),
     "bnn_pyro": ("bnn_pyro.inference", "bnn_pyro.evaluation"),
 }

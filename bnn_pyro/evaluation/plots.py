@@ -17,12 +17,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bnn_pyro.evaluation.metrics import CoverageCurve, ReliabilityCurve
+from bnn_pyro.evaluation.metrics import Z95, CoverageCurve, ReliabilityCurve
 
 Curve = ReliabilityCurve | CoverageCurve
 Values = NDArray[np.float64]
@@ -31,17 +32,20 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _INK, _MUTED, _REMOVED = "#222222", "#767676", "#DCDCDC"
 _PHASES = {"open": ("#DCEBF7", "gates held open"), "frozen": ("#E9E9E9", "gates frozen")}
+_WARMUP: dict[str, Any] = {"color": _MUTED, "linestyle": ":", "linewidth": 1.5}
 _MAX_TILES = 64
 _MAX_COLUMNS = 4
+_MIN_ROWS = 5  # the accuracy of fewer rows says nothing
 
 
-def plot_training(history: Sequence[Mapping[str, Any]]) -> Figure:
+def plot_training(history: Sequence[Mapping[str, Any]], totals: Mapping[str, int] | None = None) -> Figure:
     """Draw the loss and the score over the epochs, and beside them the nodes kept in each group.
 
     The epochs in which the gates were held open or frozen are shaded. A tempered posterior is called so in the title.
 
     Args:
         history: One record an epoch, as `posterior.history` holds them.
+        totals: Number of nodes of each group before pruning, to tell beside those kept; None leaves it out.
 
     Returns:
         The figure, without the panel of nodes if there are no groups.
@@ -60,10 +64,10 @@ def plot_training(history: Sequence[Mapping[str, Any]]) -> Figure:
     if score is not None:
         _draw_score(figure.add_subplot(grid[1, 0]), history, score)
     if groups:
-        _draw_nodes(figure.add_subplot(grid[:, 1]), history, groups)
+        _draw_nodes(figure.add_subplot(grid[:, 1]), history, groups, totals or {})
     for axes in figure.axes:
         _finish_epochs(axes, history, shade=bool(groups))
-    _add_phase_legend(figure, history, groups)
+    _add_legend(figure, history, shade=bool(groups))
     figure.suptitle(f"Training{_tempering(history)}", x=0.01, ha="left", fontweight="bold", color=_INK)
     return figure
 
@@ -159,6 +163,9 @@ def _draw_loss(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     _line(axes, _epochs(history), loss, _COLORS[0])
     if min(loss) > 0 and max(loss) > 10 * min(loss):
         axes.set_yscale("log")
+    warmup = _warmup(history)
+    if warmup is not None:
+        axes.axvline(warmup, **_WARMUP)
     axes.set_title("Loss: negative ELBO", loc="left", fontsize="medium")
     axes.set_ylabel("nats per datum")
 
@@ -174,7 +181,9 @@ def _draw_score(axes: Axes, history: Sequence[Mapping[str, Any]], key: str) -> N
     axes.set_ylabel("rows classified right" if name == "accuracy" else "units of the scaled target")
 
 
-def _draw_nodes(axes: Axes, history: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> None:
+def _draw_nodes(
+    axes: Axes, history: Sequence[Mapping[str, Any]], groups: Sequence[str], totals: Mapping[str, int]
+) -> None:
     """Draw the number of nodes kept in each group, named at the end of its line."""
     counts = {name: [record["nodes_kept"][name] for record in history] for name in groups}
     top = 1.05 * max(1, *(max(values) for values in counts.values()))
@@ -183,11 +192,11 @@ def _draw_nodes(axes: Axes, history: Sequence[Mapping[str, Any]], groups: Sequen
     for number, (name, values) in enumerate(counts.items()):
         color = _COLORS[number % len(_COLORS)]
         _line(axes, _epochs(history), values, color, linestyle="-" if number < len(_COLORS) else "--")
-        label = f"{name}: {values[-1]}" if len(values) == 1 else f"{name}: {values[0]} → {values[-1]}"
+        label = f"{name}: {values[-1]} of {totals[name]}" if name in totals else f"{name}: {values[-1]}"
         axes.text(1.02, places[number], label, color=color, transform=axes.transAxes, va="center", fontsize="small")
     axes.set_title("Nodes kept (γ > ½)", loc="left", fontsize="medium")
     axes.set_ylabel("nodes")
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
 def _spread(places: Sequence[float], gap: float) -> list[float]:
@@ -215,7 +224,7 @@ def _finish_epochs(axes: Axes, history: Sequence[Mapping[str, Any]], *, shade: b
     first, last = history[0]["epoch"], history[-1]["epoch"]
     axes.set_xlim(first - 1, last + 0.01 * (last - first + 1))
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     for phase, start, end in _phases(history) if shade else ():
         axes.axvspan(start, end, color=_PHASES[phase][0], zorder=0, linewidth=0)
     _style(axes)
@@ -229,16 +238,34 @@ def _phases(history: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, int, in
             yield str(phase), epochs[0] - 1, epochs[-1]
 
 
-def _add_phase_legend(figure: Figure, history: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> None:
-    shown = {phase for phase, _, _ in _phases(history)} if groups else set()
-    patches = [Patch(color=color, label=label) for phase, (color, label) in _PHASES.items() if phase in shown]
-    if patches:
-        figure.legend(handles=patches, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+def _add_legend(figure: Figure, history: Sequence[Mapping[str, Any]], *, shade: bool) -> None:
+    """Say below the panels what the shades and the dotted line are."""
+    shown = {phase for phase, _, _ in _phases(history)} if shade else set()
+    weights = [record.get("kl_weight", 1.0) for record in history if record.get("gates") != "frozen"]
+    weight = history[-1].get("kl_weight", 1.0)
+    notes = {"frozen": f", KL weight {weight:g}" if weights and weights[-1] != weight else ""}
+    handles: list[Any] = [
+        Patch(color=color, label=label + notes.get(phase, ""))
+        for phase, (color, label) in _PHASES.items()
+        if phase in shown
+    ]
+    if _warmup(history) is not None:
+        handles.insert(0, Line2D([], [], label="KL warm-up ends", **_WARMUP))
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+
+
+def _warmup(history: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the epoch at whose end the KL weight has stopped rising; None if it does not rise at the start."""
+    weights = [record.get("kl_weight", 1.0) for record in history]
+    rises = [after > before for before, after in zip(weights, weights[1:], strict=False)]
+    last = rises.index(False) if False in rises else len(rises)
+    return float(history[last]["epoch"]) if last else None
 
 
 def _tempering(history: Sequence[Mapping[str, Any]]) -> str:
     """Return what the title says of a posterior that is tempered."""
-    weight = max(record.get("kl_weight", 1.0) for record in history)
+    weight = history[-1].get("kl_weight", 1.0)
     return f" of a tempered (cold) posterior, KL weight {weight:g}" if weight < 1 else ""
 
 
@@ -260,7 +287,7 @@ def _draw_inclusion(axes: Axes, name: str, gamma: Values) -> None:
     axes.fill_between(edges[kept:], heights[kept:], step="post", color=_COLORS[1], alpha=0.85, linewidth=0)
     axes.axhline(0.5, color=_INK, linewidth=1, linestyle="--")
     axes.set(xlim=(0, len(gamma)), ylim=(0, 1.02), xlabel="nodes, most probable first")
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
     axes.set_title(f"{name}: {kept} of {len(gamma)} kept", loc="left", fontsize="medium")
     _style(axes)
 
@@ -269,44 +296,59 @@ def _draw_inclusion(axes: Axes, name: str, gamma: Values) -> None:
 
 
 def _plot_reliability(curves: Mapping[str, ReliabilityCurve]) -> Figure:
-    figure = _figure(5.6, 6.2)
+    figure = _figure(5.8, 6.6)
     grid = figure.add_gridspec(2, 1, height_ratios=(3, 1))
     above, below = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
-    _draw_diagonal(above, "calibrated")
+    _draw_diagonal(above)
     for number, (name, curve) in enumerate(curves.items()):
-        _draw_reliability(above, below, number, name, curve)
-    above.set(ylabel="accuracy", ylim=(0, 1.02))
+        _draw_reliability(above, number, name, curve)
+        _draw_histogram(below, number, curve)
+    above.set(ylabel="accuracy, with 95 % intervals", xlim=(0, 1.01), ylim=(0, 1.02))
     above.set_title("Calibration on test rows", loc="left", fontweight="bold")
-    below.set(ylabel="share of rows", xlabel="confidence: probability of the predicted class")
-    below.set_ylim(bottom=0)
-    below.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    for axes in (above, below):
-        axes.set_xlim(0, 1.01)
-        _style(axes)
-    above.legend(loc="upper left", frameon=False, fontsize="small")
+    below.set(ylabel="share of rows", xlabel="confidence: probability of the predicted class", xlim=(0, 1.01))
+    rows = max(float(curve.counts.sum()) for curve in curves.values())
+    below.set_yscale("log")
+    below.set_ylim(0.5 / rows, 1.3)
+    below.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+    _style(above)
+    _style(below)
+    figure.legend(
+        *above.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize="small"
+    )
     return figure
 
 
-def _draw_reliability(above: Axes, below: Axes, number: int, name: str, curve: ReliabilityCurve) -> None:
-    """Draw one curve, with the area of a point growing with its rows, and its histogram."""
+def _draw_reliability(axes: Axes, number: int, name: str, curve: ReliabilityCurve) -> None:
+    """Draw one curve over the bins with rows enough, with the intervals of Wilson (1927) for their accuracies."""
     counts, color = _values(curve.counts), _COLORS[number % len(_COLORS)]
-    share, full = counts / counts.sum(), counts > 0
-    confidence, accuracy = _values(curve.confidence)[full], _values(curve.accuracy)[full]
-    ece = float((share[full] * np.abs(accuracy - confidence)).sum())
+    full = counts > 0
+    gaps = np.abs(_values(curve.accuracy) - _values(curve.confidence))[full]
+    ece = float((counts[full] * gaps).sum() / counts.sum())
+    shown = counts >= min(_MIN_ROWS, counts.max())
+    confidence, accuracy = _values(curve.confidence)[shown], _values(curve.accuracy)[shown]
+    axes.vlines(confidence, *_wilson(accuracy, counts[shown]), color=color, linewidth=1.2, alpha=0.6)
     label, marker = f"{name} (ECE {ece:.3f})", _MARKERS[number % len(_MARKERS)]
-    above.plot(confidence, accuracy, color=color, linewidth=1.2, alpha=0.7)
-    sizes = 18 + 130 * share[full]
-    above.scatter(confidence, accuracy, sizes, color=color, marker=marker, label=label, zorder=3, linewidth=0)
-    edges = np.linspace(0, 1, len(counts) + 1)
-    below.stairs(share, edges, color=color, linewidth=1.6, fill=number == 0, alpha=0.35 if number == 0 else 1.0)
+    axes.plot(confidence, accuracy, color=color, marker=marker, markersize=6, linewidth=1, label=label, clip_on=False)
+
+
+def _wilson(share: Values, rows: Values) -> tuple[Values, Values]:
+    center = (share + Z95**2 / (2 * rows)) / (1 + Z95**2 / rows)
+    width = Z95 * np.sqrt(share * (1 - share) / rows + Z95**2 / (4 * rows**2)) / (1 + Z95**2 / rows)
+    return center - width, center + width
+
+
+def _draw_histogram(axes: Axes, number: int, curve: ReliabilityCurve) -> None:
+    counts, color = _values(curve.counts), _COLORS[number % len(_COLORS)]
+    share, edges = counts / counts.sum(), np.linspace(0, 1, len(counts) + 1)
     if number == 0:
-        below.stairs(share, edges, color=color, linewidth=1.6)
+        axes.stairs(share, edges, color=color, fill=True, alpha=0.3)
+    axes.stairs(share, edges, color=color, linewidth=1.6)
 
 
 def _plot_coverage(curves: Mapping[str, CoverageCurve]) -> Figure:
     figure = _figure(5.6, 5.4)
     axes = figure.add_subplot()
-    _draw_diagonal(axes, "calibrated")
+    _draw_diagonal(axes)
     for number, (name, curve) in enumerate(curves.items()):
         nominal, observed = _values(curve.nominal), _values(curve.observed)
         label = f"{name} (ECE {np.abs(nominal - observed).mean():.3f})"
@@ -314,13 +356,13 @@ def _plot_coverage(curves: Mapping[str, CoverageCurve]) -> Figure:
         axes.plot(nominal, observed, color=color, marker=marker, markersize=4.5, linewidth=1.5, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="level of the predicted quantile", ylabel="share of targets below it")
     axes.set_title("Calibration on test rows", loc="left", fontweight="bold")
-    axes.legend(loc="upper left", frameon=False, fontsize="small")
     _style(axes)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     return figure
 
 
-def _draw_diagonal(axes: Axes, label: str) -> None:
-    axes.plot((0, 1), (0, 1), color=_MUTED, linewidth=1, linestyle="--", label=label)
+def _draw_diagonal(axes: Axes) -> None:
+    axes.plot((0, 1), (0, 1), color=_MUTED, linewidth=1, linestyle="--", label="calibrated")
 
 
 # ---- the first layer -------------------------------------------------------------------------------------------------
@@ -397,7 +439,7 @@ def _plot_heat_map(weights: Values, inputs: NDArray[np.bool_], total: int) -> Fi
     _colorbar(figure, axes, image, "size of the weight", extend="max")
     axes.set(xlabel="kept nodes, strongest first", ylabel="input")
     axes.spines[:].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=25, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.set_title(
         f"{inputs.sum()} of {rows} inputs{_grey(inputs)}, {columns} of {total} nodes kept",

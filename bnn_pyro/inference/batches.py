@@ -1,6 +1,7 @@
 """Training data at the door, and mini-batches that stay on the device."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from bnn_pyro.network import SparseNetwork
 
-Data = tuple[Tensor, Tensor] | Any
+Data = Any
+"""A pair of tensors (x, y), anything with ``x`` and ``y``, or a ``TensorDataset`` of two."""
 
 
 def as_pair(name: str, data: Data) -> tuple[Tensor, Tensor]:
@@ -19,21 +21,26 @@ def as_pair(name: str, data: Data) -> tuple[Tensor, Tensor]:
         data: The data.
 
     Returns:
-        Inputs and observations.
+        Inputs and observations, on the inputs' device; real observations have the inputs' dtype.
 
     Raises:
-        ValueError: If the data has another form, is empty, differs in length, or is not finite.
+        ValueError: If the data has another form, is empty, differs in length, or is not finite; or if the inputs are
+            not floating-point numbers.
     """
-    parts = getattr(data, "tensors", None) or ((data.x, data.y) if hasattr(data, "x") and hasattr(data, "y") else data)
-    if not isinstance(parts, Sequence) or len(parts) != 2 or not all(isinstance(p, Tensor) for p in parts):
-        raise ValueError(f"{name} must be a pair of tensors (x, y), got {type(data).__name__}")
+    has_both = hasattr(data, "x") and hasattr(data, "y")
+    parts: Any = (data.x, data.y) if has_both else getattr(data, "tensors", data)
+    is_pair = isinstance(parts, Sequence) and len(parts) == 2
+    if not is_pair or not all(isinstance(part, Tensor) and part.dim() for part in parts):
+        raise ValueError(f"{name} must be a pair of tensors (x, y), one row an observation, got {type(data).__name__}")
     x, y = parts
     if not len(x) or len(x) != len(y):
         raise ValueError(f"{name} must have as many rows in y as in x, and one at least, got {len(x)} and {len(y)}")
+    if not x.is_floating_point():
+        raise ValueError(f"{name} must have floating-point inputs, got {x.dtype}: convert them with x.float()")
     for part, tensor in (("x", x), ("y", y)):
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} must be finite, got NaN or infinite values in {part}")
-    return x, y
+    return x, y.to(x) if y.is_floating_point() else y.to(x.device)
 
 
 def check_against(name: str, model: SparseNetwork, x: Tensor, y: Tensor) -> None:
@@ -41,7 +48,7 @@ def check_against(name: str, model: SparseNetwork, x: Tensor, y: Tensor) -> None
 
     Args:
         name: The argument's name, for the message.
-        model: The network, on the data's device.
+        model: The network, on the data's device and of its dtype.
         x: Inputs.
         y: Observations.
 
@@ -49,22 +56,35 @@ def check_against(name: str, model: SparseNetwork, x: Tensor, y: Tensor) -> None
         ValueError: If the shapes do not fit, or the likelihood does not take the observations.
     """
     if tuple(x.shape[1:]) != model.input_shape:
-        raise ValueError(f"{name} must have inputs of shape (rows, *{model.input_shape}), got {tuple(x.shape)}")
-    with torch.no_grad():
-        was_training = model.net.training
-        output = model.call_net({}, x[:2]) if not was_training else _in_eval(model, x[:2])
+        wanted = ", ".join(map(str, model.input_shape))
+        raise ValueError(f"{name} must have inputs of shape (rows, {wanted}), got {tuple(x.shape)}")
+    with torch.no_grad(), model.evaluating():
+        output = model.call_net({}, x[:1])
     try:
-        model.likelihood.check(output[:1].expand(len(y), *output.shape[1:]), y)
+        model.likelihood.check(output.expand(len(y), *output.shape[1:]), y)
     except ValueError as error:
         raise ValueError(f"{name} does not fit the likelihood: {error}") from error
 
 
-def _in_eval(model: SparseNetwork, x: Tensor) -> Tensor:
-    model.net.eval()
-    try:
-        return model.call_net({}, x)
-    finally:
-        model.net.train()
+@contextmanager
+def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Draws random numbers from a seed, on the CPU and one device; afterwards their generators are as they were.
+
+    Args:
+        seed: The seed; None draws on from the global random state.
+        device: The device.
+
+    Yields:
+        Nothing.
+    """
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(cuda, enabled=seed is not None):
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)  # manual_seed of torch itself would seed every other device too
+            for place in cuda:
+                with torch.cuda.device(place):
+                    torch.cuda.manual_seed(seed)
+        yield
 
 
 def split_rows(rows: int, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -83,7 +103,9 @@ def split_rows(rows: int, fraction: float, generator: torch.Generator) -> tuple[
     """
     held_out = round(rows * fraction)
     if not 0 < fraction < 1 or not 0 < held_out < rows:
-        raise ValueError(f"validation must be a fraction in (0, 1) that leaves rows on both sides, got {fraction} of {rows} rows")
+        raise ValueError(
+            f"validation must be a fraction in (0, 1) that leaves rows on both sides, got {fraction} of {rows} rows"
+        )
     order = torch.randperm(rows, generator=generator)
     return order[held_out:], order[:held_out]
 

@@ -1,19 +1,19 @@
 """Saving a posterior, and loading it into a model of the same make."""
 
-import copy
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
+import pyro
 import torch
 from torch import nn
 
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior import Posterior
+from bnn_pyro.posterior import Posterior, copies
 from guides import AutoProgram, AutoSpikeSlab
 
 FORMAT = 1
+KEYS = {"guide_class", "guide", "gate_mode", "model", "kl_weight", "history"}
 
 
 def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
@@ -24,19 +24,28 @@ def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
     Args:
         posterior: The posterior.
         path: The file; an existing one is replaced once the new one is complete.
+
+    Raises:
+        ValueError: If the folder of the file does not exist.
     """
     content = {
         "format": FORMAT,
         "guide_class": type(posterior.guide).__name__,
         "guide": posterior.guide.state_dict(),
-        "net": posterior.model.net.state_dict(),
+        "gate_mode": getattr(posterior.guide, "gate_mode", "free"),
+        "model": posterior.model.state_dict(),
         "kl_weight": posterior.kl_weight,
         "history": posterior.history,
     }
     target = Path(path)
+    if not target.parent.is_dir():
+        raise ValueError(f"path must be in a folder that exists, got {target}")
     partial = target.with_name(f"{target.name}.partial")
-    torch.save(content, partial)
-    partial.replace(target)
+    try:
+        torch.save(content, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_posterior(path: str | os.PathLike[str], model: SparseNetwork, *, guide: Any = None) -> Posterior:
@@ -45,7 +54,7 @@ def load_posterior(path: str | os.PathLike[str], model: SparseNetwork, *, guide:
     Args:
         path: The file.
         model: A network with the same net, prior and options.
-        guide: A guide of the saved class; default :class:`~guides.AutoSpikeSlab`.
+        guide: A guide for the model of the saved class; default :class:`~guides.AutoSpikeSlab`.
 
     Returns:
         The posterior.
@@ -54,14 +63,16 @@ def load_posterior(path: str | os.PathLike[str], model: SparseNetwork, *, guide:
         ValueError: If there is no such file, it is damaged, or it was saved from another model or guide.
     """
     content = _read(Path(path))
-    model = copy.deepcopy(model)
-    guide = AutoSpikeSlab(model.prior) if guide is None else copy.deepcopy(guide)
-    if isinstance(guide, AutoProgram):
-        guide.model = model.prior
+    with torch.random.fork_rng(), pyro.get_param_store().scope():
+        model, guide = copies(model, AutoSpikeSlab(model.prior) if guide is None else guide)
+        if not list(guide.parameters()):
+            guide()  # Pyro's own guides make their parameters at the first call
     if type(guide).__name__ != content["guide_class"]:
         raise ValueError(f"guide must be a {content['guide_class']}, as in {path}, got {type(guide).__name__}")
+    _load("model", model, content["model"], path)
     _load("guide", guide, content["guide"], path)
-    _load("model", model.net, content["net"], path)
+    if isinstance(guide, AutoProgram):
+        guide.gate_mode = content["gate_mode"]
     model.net.eval()
     return Posterior(model, guide, history=content["history"], kl_weight=content["kl_weight"])
 
@@ -71,9 +82,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"path must be a file written by save_posterior, got {path}: no such file")
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # whatever a damaged file makes torch raise
         raise ValueError(f"path must be a file written by save_posterior, got {path}: damaged ({error})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != FORMAT or not content.keys() >= KEYS:
         raise ValueError(f"path must be a file written by save_posterior in format {FORMAT}, got {path}")
     return content
 

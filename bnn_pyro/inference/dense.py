@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from bnn_pyro.inference.batches import Data, as_pair, batches
+from bnn_pyro.inference.batches import Data, as_pair, batches, seeded
 from bnn_pyro.likelihoods import Likelihood
 
 
@@ -23,7 +23,7 @@ def train_dense(
     seed: int | None = None,
     progress: bool | None = None,
 ) -> nn.Module:
-    r"""Trains a copy of a plain network by AdamW on the likelihood's negative log-density.
+    """Trains a copy of a plain network by AdamW on the likelihood's negative log-density.
 
     The learning rate falls to 0 by a cosine over the run. A latent of the likelihood (a learned noise) is held at 1.
 
@@ -42,17 +42,15 @@ def train_dense(
         The trained copy, in eval mode.
 
     Raises:
-        ValueError: If the data is empty, not finite or does not fit the likelihood, or a number is out of range.
+        ValueError: If the data is empty, not finite or does not fit the likelihood, a number is out of range, or the
+            loss is not finite.
     """
     for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     x, y = as_pair("train_data", train_data)
     trained = copy.deepcopy(net).to(x)
-    devices = [x.device] if x.device.type == "cuda" else []
-    with torch.random.fork_rng(devices, enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
+    with seeded(seed, x.device):
         _check_outputs(trained, x, y, likelihood)
         _train(trained.train(), x, y, likelihood, epochs, batch_size, learning_rate, weight_decay, progress)
     return trained.eval()
@@ -60,8 +58,8 @@ def train_dense(
 
 def _check_outputs(net: nn.Module, x: Tensor, y: Tensor, likelihood: Likelihood) -> None:
     with torch.no_grad():
-        output = net.eval()(x[:2])
-    likelihood.check(output[:1].expand(len(y), *output.shape[1:]), y)
+        output = net.eval()(x[:1])
+    likelihood.check(output.expand(len(y), *output.shape[1:]), y)
 
 
 def _train(
@@ -84,6 +82,8 @@ def _train(
             distribution: Any = likelihood.distribution(net(xs), noise)
             loss: Tensor = -distribution.log_prob(ys).mean()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
+    if not torch.isfinite(loss):
+        raise ValueError(f"the loss must stay finite, got {float(loss.detach())}: lower learning_rate")

@@ -18,15 +18,16 @@ from guides.sites import base_distribution
 class LocalNormal(Tensor):
     r"""A weight that is a Normal, not yet drawn.
 
-    Multiplied by a tensor it stays one, :math:`N(\mu g, \sigma^2 g^2)`. Read by ``linear`` it gives one draw a row of the input,
+    Multiplied by a tensor it stays one, :math:`N(\mu g, \sigma^2 g^2)`. Read by ``linear`` it gives one draw a row of
+    the input,
 
     .. math:: y_b \sim N(x_b \mu^\top + v, x_b^2 (\sigma^2)^\top),
 
-    which has the same marginals as a draw of the weights for every row, less variance in the gradient, and no noise a weight. Read by
-    anything else it is drawn first.
+    which has the same marginals as a draw of the weights for every row, less variance in the gradient, and no noise a
+    weight. Read by anything else it is drawn first.
 
-    It is held as :math:`w_{ij} = c_j (m + r_i (\mu_{ij} + \sigma_{ij}\varepsilon_{ij}))`, so that factors a row or a column (a node's scale, its gate) multiply the
-    layer's outputs and inputs instead of its weights.
+    It is held as :math:`w_{ij} = c_j (m + r_i (\mu_{ij} + \sigma_{ij}\varepsilon_{ij}))`, so that factors a row or a
+    column (a node's scale, its gate) multiply the layer's outputs and inputs instead of its weights.
 
     Source: Kingma, Salimans, Welling (2015), *Variational dropout and the local reparameterization trick*.
     """
@@ -36,6 +37,7 @@ class LocalNormal(Tensor):
     shift: Tensor | None
     row: Tensor | None
     column: Tensor | None
+    noise: list[Tensor]
 
     @staticmethod
     def of(
@@ -46,9 +48,10 @@ class LocalNormal(Tensor):
         row: Tensor | None = None,
         column: Tensor | None = None,
     ) -> "LocalNormal":
-        """Makes one from means and standard deviations ``(out, in)``, a scalar shift, and factors ``(out,)`` and ``(in,)``."""
+        """Makes one from means and standard deviations ``(out, in)``, a scalar shift, factors ``(out,)``, ``(in,)``."""
         weight: LocalNormal = torch.Tensor._make_subclass(LocalNormal, loc.detach())
         weight.loc, weight.sd, weight.shift, weight.row, weight.column = loc, sd, shift, row, column
+        weight.noise = []
         return weight
 
     @staticmethod
@@ -62,12 +65,15 @@ class LocalNormal(Tensor):
         return LocalNormal.of(posterior.loc, posterior.scale)
 
     def times(self, factor: Tensor) -> "LocalNormal":
-        """Returns the product with a tensor that broadcasts to the weight's shape."""
-        rows, columns = ([1, 1, *factor.shape])[-2:]
-        if rows == 1:
-            column = factor.reshape(columns) if self.column is None else self.column * factor.reshape(columns)
-            return LocalNormal.of(self.loc, self.sd, shift=self.shift, row=self.row, column=column)
-        return LocalNormal.of(self.mean_weight() * factor, self.sd_weight() * factor)
+        """Returns the product with a tensor that broadcasts to the weight's shape; both have the same draw."""
+        factor = factor.to(self.loc)  # as for scalars, whose dtype does not change a tensor's
+        if factor.numel() == [1, *factor.shape][-1]:
+            column = factor.flatten() if self.column is None else self.column * factor.flatten()
+            product = LocalNormal.of(self.loc, self.sd, shift=self.shift, row=self.row, column=column)
+        else:
+            product = LocalNormal.of(self.mean_weight() * factor, self.sd_weight() * factor)
+        product.noise = self.noise
+        return product
 
     def mean_weight(self) -> Tensor:
         """Returns the mean of each weight."""
@@ -85,8 +91,10 @@ class LocalNormal(Tensor):
         return value if self.column is None else value * self.column
 
     def draw(self) -> Tensor:
-        """Draws the weight itself."""
-        return torch.addcmul(self.mean_weight(), self.sd_weight(), torch.randn_like(self.loc))
+        """Returns the weight itself, drawn at the first reading."""
+        if not self.noise:
+            self.noise.append(torch.randn_like(self.loc))
+        return torch.addcmul(self.mean_weight(), self.sd_weight(), self.noise[0])
 
     @classmethod
     def __torch_function__(
@@ -98,19 +106,30 @@ class LocalNormal(Tensor):
                 return func(*args, **kwargs)
         if func in _PRODUCTS and not all(isinstance(a, LocalNormal) for a in args[:2]):
             weight, factor = (args[0], args[1]) if isinstance(args[0], LocalNormal) else (args[1], args[0])
-            return weight.times(torch.as_tensor(factor))
-        if func is functional.linear and isinstance(args[1], LocalNormal) and not isinstance(args[0], LocalNormal):
+            factor = torch.as_tensor(factor)
+            if torch.broadcast_shapes(factor.shape, weight.loc.shape) == weight.loc.shape:
+                return weight.times(factor)
+        if func is functional.linear and _is_local(*args, **kwargs):
             return _linear(*args, **kwargs)
         args, kwargs = tree_map(lambda a: a.draw() if isinstance(a, LocalNormal) else a, (tuple(args), dict(kwargs)))
         return func(*args, **kwargs)
 
 
 _PRODUCTS = {torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__}
-_METADATA = torch.overrides.get_default_nowrap_functions() | {Tensor.size, Tensor.dim, Tensor.__len__, Tensor.numel}
+_METADATA = {
+    *torch.overrides.get_default_nowrap_functions(),
+    *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device")),
+    *(Tensor.size, Tensor.dim, Tensor.__len__, Tensor.numel),
+}
 
 
-def _linear(x: Tensor, weight: LocalNormal, bias: Tensor | None = None) -> Tensor:
-    x = x if weight.column is None else x * weight.column
+def _is_local(input: Any, weight: Any, bias: Any = None) -> bool:
+    """Whether a call of ``linear`` may draw its outputs."""
+    return isinstance(weight, LocalNormal) and not isinstance(input, LocalNormal)
+
+
+def _linear(input: Tensor, weight: LocalNormal, bias: Tensor | None = None) -> Tensor:
+    x = input if weight.column is None else input * weight.column
     mean = functional.linear(x, weight.loc)
     # an input row of zeros has no variance, and sqrt no slope there
     variance = functional.linear(x.square(), weight.sd.square()).clamp(min=torch.finfo(x.dtype).tiny)
@@ -120,11 +139,11 @@ def _linear(x: Tensor, weight: LocalNormal, bias: Tensor | None = None) -> Tenso
     return output if bias is None else output + bias
 
 
-class LocalReparameterization(Messenger):  # type: ignore[misc]
+class LocalReparameterization(Messenger):
     """Leaves matrix-shaped Normal sites of a guide undrawn, as :class:`LocalNormal` values.
 
-    Only values of exactly two event dimensions and no batch are touched; a model that reads such a value otherwise than by a product and
-    ``linear`` gets an ordinary draw.
+    Only values of exactly two event dimensions and no batch are touched; a model that reads such a value otherwise than
+    by a product and ``linear`` gets an ordinary draw.
     """
 
     def _pyro_sample(self, msg: Any) -> None:

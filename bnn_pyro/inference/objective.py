@@ -45,7 +45,8 @@ def elbo_terms(
 
     .. math:: \log p(y \mid w) \text{ with } w \sim q, \qquad KL = \sum_i KL(q_i \| p_i)
 
-    Each divergence is in closed form where one is registered and :math:`\log q(w_i) - \log p(w_i)` at the draw elsewhere.
+    Each divergence is in closed form where one is registered and :math:`\log q(w_i) - \log p(w_i)` at the draw
+    elsewhere.
 
     Args:
         model: A Pyro model.
@@ -66,8 +67,10 @@ def elbo_terms(
     return Terms(log_likelihood, kl, surrogate)
 
 
-def _traces(model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any, local: bool) -> tuple[Any, Any]:
-    """Returns the model's trace and the guide's; a guide of ours runs the model itself, so that both come from one pass."""
+def _traces(
+    model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any, local: bool
+) -> tuple[Any, Any]:
+    """Returns the model's trace and the guide's; a guide of ours runs the model itself, so both come from one pass."""
     drawing: AbstractContextManager[Any] = LocalReparameterization() if local else nullcontext()
     if isinstance(guide, AutoProgram):
         with drawing:
@@ -136,11 +139,11 @@ def _disarm(
     return 0.5 * (log_likelihood + other), difference * directional
 
 
-class SparseELBO(ELBO):  # type: ignore[misc]
+class SparseELBO(ELBO):
     r"""The bound that ``fit`` maximises, as a loss for ``pyro.infer.SVI``.
 
-    Like Pyro's ``TraceMeanField_ELBO`` (to which it is equal for ``kl_weight=1`` and straight-through gates), and besides: a KL weight,
-    DisARM's gate gradient where the guide asks for it, and local reparameterisation.
+    Like Pyro's ``TraceMeanField_ELBO`` (to which it is equal for ``kl_weight=1`` and straight-through gates), and
+    besides: a KL weight, DisARM's gate gradient where the guide asks for it, and local reparameterisation.
 
     Args:
         kl_weight: Weight :math:`\kappa` of the divergence; below 1 the posterior is a tempered (cold) one.
@@ -158,14 +161,18 @@ class SparseELBO(ELBO):  # type: ignore[misc]
             raise ValueError(f"kl_weight must not be negative, got {kl_weight}")
         if num_particles < 1:
             raise ValueError(f"num_particles must be at least 1, got {num_particles}")
-        super().__init__(num_particles=num_particles)
+        ELBO.__init__(self, num_particles=num_particles)
         self.kl_weight = kl_weight
         self.local_reparameterization = local_reparameterization
 
-    def _get_trace(self, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, Any]:
+    def _get_trace(
+        self, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any
+    ) -> tuple[Any, Any]:
         return _traces(model, guide, args, kwargs, self.local_reparameterization)
 
-    def differentiable_loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+    def differentiable_loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Tensor:
         """Returns the negative bound of all rows, in nats, with its gradients."""
         local = self.local_reparameterization
         draws = [
@@ -182,5 +189,5 @@ class SparseELBO(ELBO):  # type: ignore[misc]
     def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         """Backpropagates the negative bound and returns it as a number."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return float(loss.detach())

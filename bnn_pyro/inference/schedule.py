@@ -36,9 +36,10 @@ class LearningRates:
 class Schedule:
     r"""When what happens in a run of ``epochs`` epochs.
 
-    The gates are held open for ``hold`` epochs (so that slabs settle before nodes are judged), then free, then frozen at :math:`\gamma > 1/2` for the
-    last ``freeze``. The KL weight rises linearly to ``kl_weight`` over the first ``kl_warmup`` epochs. All learning rates fall to 0 by a cosine over
-    the last ``decay`` of the run. The temperature moves geometrically from its first to its second value.
+    The gates are held open for ``hold`` epochs (so that slabs settle before nodes are judged), then free, then frozen
+    at :math:`\gamma > 1/2` for the last ``freeze``. The KL weight rises linearly to ``kl_weight`` over the first
+    ``kl_warmup`` epochs, and is ``frozen_kl_weight`` once the gates are frozen. All learning rates fall to 0 by a
+    cosine over the last ``decay`` of the run. The temperature moves geometrically from its first to its second value.
 
     Args:
         epochs: Number of epochs.
@@ -48,6 +49,8 @@ class Schedule:
         kl_warmup: Epochs until the KL weight is reached.
         decay: Fraction of the run over which learning rates fall.
         temperature: (first, last) temperature of the gates' gradient; None leaves it as it is.
+        frozen_kl_weight: Weight of the divergence while gates are frozen: that of the posterior in the end; None keeps
+            ``kl_weight``.
 
     Raises:
         ValueError: If a number is out of range, or hold and freeze leave no epoch for free gates.
@@ -60,6 +63,7 @@ class Schedule:
     kl_warmup: float = 0.0
     decay: float = 0.4
     temperature: tuple[float, float] | None = None
+    frozen_kl_weight: float | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -67,6 +71,11 @@ class Schedule:
         for name in ("hold", "freeze", "kl_weight", "kl_warmup"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.frozen_kl_weight is not None and (self.frozen_kl_weight < 0 or not self.freeze):
+            raise ValueError(
+                f"frozen_kl_weight must not be negative and needs freeze > 0, got {self.frozen_kl_weight} "
+                f"with freeze={self.freeze}"
+            )
         if self.hold + self.freeze >= self.epochs and self.hold + self.freeze:
             raise ValueError(f"hold + freeze must be below epochs ({self.epochs}), got {self.hold} + {self.freeze}")
         if not 0 <= self.decay <= 1:
@@ -82,7 +91,14 @@ class Schedule:
 
     def kl_weight_at(self, time: float) -> float:
         """Returns the KL weight after ``time`` epochs."""
+        if self.frozen_kl_weight is not None and time >= self.epochs - self.freeze:
+            return self.frozen_kl_weight
         return self.kl_weight * (min(1.0, time / self.kl_warmup) if self.kl_warmup else 1.0)
+
+    @property
+    def final_kl_weight(self) -> float:
+        """The KL weight that the posterior in the end was fitted with."""
+        return self.kl_weight if self.frozen_kl_weight is None else self.frozen_kl_weight
 
     def rate_at(self, time: float) -> float:
         """Returns the factor on all learning rates after ``time`` epochs."""

@@ -76,6 +76,6 @@ class Whole:
 
 
 def _write_back(whole: torch.nn.Module, part: torch.nn.Module, positions: Positions) -> None:
-    smaller = dict(part.named_parameters())
-    for name, parameter in whole.named_parameters():
-        put_back(parameter.data, smaller[name].data, positions.get(name, {}))
+    smaller = {**dict(part.named_parameters()), **dict(part.named_buffers())}
+    for name, tensor in [*whole.named_parameters(), *whole.named_buffers()]:
+        put_back(tensor.data, smaller[name].data, positions.get(name, {}))

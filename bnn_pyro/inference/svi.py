@@ -1,6 +1,7 @@
 """fit: stochastic variational inference of a SparseNetwork."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,17 +11,18 @@ from typing import Any, Protocol
 import pyro
 import torch
 from pyro.infer import ELBO, SVI
+from pyro.infer.autoguide import AutoGuide
 from pyro.optim import PyroOptim
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from bnn_pyro.inference.batches import Data, as_pair, batches, check_against, split_rows
+from bnn_pyro.inference.batches import Data, as_pair, batches, check_against, seeded, split_rows
 from bnn_pyro.inference.objective import SparseELBO
 from bnn_pyro.inference.schedule import LearningRates, Schedule
 from bnn_pyro.inference.shrinking import Whole, settled_open
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior import Posterior
+from bnn_pyro.posterior import Posterior, copies
 from bnn_pyro.pruning import Positions, Shrunk, select, shrink
 from guides import AutoProgram, AutoSpikeSlab
 
@@ -37,6 +39,7 @@ def fit(
     batch_size: int = 256,
     kl_weight: float = 1.0,
     kl_warmup: float = 0.0,
+    frozen_kl_weight: float | None = None,
     hold: int = 0,
     freeze: int = 0,
     decay: float = 0.4,
@@ -59,22 +62,28 @@ def fit(
 
     Each step minimises, for a batch of B of the N rows,
 
-    .. math:: \frac1N \Big[\kappa\,KL(q \| p) - \frac NB \sum_{i \in \text{batch}} \log p(y_i \mid x_i, w)\Big], \qquad w \sim q,
+    .. math::
+        \frac1N \Big[\kappa\,KL(q \| p) - \frac NB \sum_{i \in \text{batch}} \log p(y_i \mid x_i, w)\Big],
+        \qquad w \sim q,
 
-    the negative bound per datum. The model and the guide are copied: what the user handed in, Pyro's parameter store and the global random
-    state stay as they were.
+    the negative bound per datum. What the user handed in is copied, not changed, and Pyro's parameter store stays as it
+    was; so does the global random state if there is a seed.
 
     Args:
         model: The network; ``model.num_data`` must be the number of training rows (after the validation split).
-        train_data: (x, y): inputs ``(rows, *input_shape)`` and observations ``(rows,)``. Training happens on their device and dtype.
+        train_data: (x, y): inputs ``(rows, *input_shape)`` and observations ``(rows,)``, or anything with ``x`` and
+            ``y``, or a ``TensorDataset``. Training happens on the inputs' device and in their dtype.
         epochs: Passes over the data.
         batch_size: Rows a step.
         kl_weight: Weight :math:`\kappa` of the divergence; below 1 the posterior is a tempered (cold) one.
         kl_warmup: Epochs over which the KL weight rises from 0.
+        frozen_kl_weight: Weight of the divergence while gates are frozen; None keeps ``kl_weight``. A large weight to
+            prune and a smaller one to settle.
         hold: Epochs at the start with all gates held open.
         freeze: Epochs at the end with gates frozen at :math:`\gamma > 1/2`.
         decay: Fraction of the run over which learning rates fall to 0 by a cosine.
-        temperature: Temperature of the gates' gradient, or (first, last) of a geometric schedule; None leaves the guide's.
+        temperature: Temperature of the gates' gradient, or (first, last) of a geometric schedule; None leaves the
+            guide's.
         learning_rates: By the role of a parameter.
         clip_norm: Largest norm of the gradient of a step; None does not clip.
         num_particles: Draws of the posterior a step.
@@ -84,12 +93,14 @@ def fit(
         callback: Called after each epoch with the epoch's record and the posterior so far; True stops.
         seed: Seed of this call; None goes on from the global random state.
         progress: Whether to show a progress bar; None shows it on a terminal.
-        shrink_below: Leave out nodes whose inclusion probability has fallen below this after an epoch with free gates, so that the rest of the run
-            gets cheaper; in the posterior they are closed for good (:math:`\gamma = 10^{-6}`). None trains all nodes to the end. 0.01 is a good value.
-        guide: A guide of ``model.prior`` or ``model``; default :class:`~guides.AutoSpikeSlab`.
-        optimizer: A Pyro optimiser (which then has its own learning rates), or a function from torch parameter groups to a torch optimiser;
-            default Adam.
-        elbo: A Pyro ELBO to use instead of ours.
+        shrink_below: Leave out nodes whose inclusion probability has fallen below this after an epoch with free gates
+            (below 1/2 once gates are frozen), so that the rest of the run gets cheaper; in the posterior they are
+            closed for good (:math:`\gamma = 10^{-6}`). None trains all nodes to the end. 0.01 is a good value.
+        guide: A guide of ``model.prior`` or ``model``: one of ours, or an AutoGuide of Pyro, which cannot hold, freeze
+            or leave out gates; default :class:`~guides.AutoSpikeSlab`.
+        optimizer: A Pyro optimiser, which has its own learning rates and clipping, or a function from torch parameter
+            groups to a torch optimiser; default Adam.
+        elbo: An ELBO to use instead of ours; its draws a step count, and the KL weight is that of this call.
 
     Returns:
         The posterior, with one record an epoch in ``history``.
@@ -97,22 +108,23 @@ def fit(
     Raises:
         ValueError: If data, shapes or an option are out of range, or the loss is not finite.
     """
-    schedule = Schedule(epochs, hold, freeze, kl_weight, kl_warmup, decay, _pair(temperature))
+    schedule = Schedule(epochs, hold, freeze, kl_weight, kl_warmup, decay, _pair(temperature), frozen_kl_weight)
     _check_at_least_one(batch_size=batch_size, num_particles=num_particles, patience=patience)
-    _check_shrinking(shrink_below, optimizer)
+    _check_optimizer(optimizer, clip_norm, shrink_below)
+    _check_guide(guide, schedule, shrink_below)
     if patience is not None and validation is None:
         raise ValueError("patience needs validation data to watch, got validation=None")
     x, y = as_pair("train_data", train_data)
     with _isolated(seed, x.device):
-        model, guide = _own(model, guide, x)
+        model, guide = _own(model, guide, x, y)
         (x, y), held_out = _hold_out(x, y, validation)
         _check_rows(model, x, y, held_out)
         ours = SparseELBO(num_particles=num_particles, local_reparameterization=local_reparameterization)
-        step = _stepper(model, guide, optimizer, elbo or ours, learning_rates, clip_norm)
+        objective = ours if elbo is None else copy.copy(elbo)
+        step = _stepper(model, guide, optimizer, objective, learning_rates, clip_norm)
         run = _Run(model, guide, step, schedule, (x, y), held_out, batch_size, shrink_below)
         run.train(patience, callback, progress)
-    model.net.eval()
-    return Posterior(model, guide, history=run.history, kl_weight=kl_weight)
+    return run.posterior
 
 
 class _Run:
@@ -133,8 +145,9 @@ class _Run:
         self.shrink_below = shrink_below
         self.model, self.guide, self.step, self.schedule = model, guide, step, schedule
         self.data, self.held_out, self.batch_size = data, held_out, batch_size
-        self.posterior = Posterior(model, guide, kl_weight=schedule.kl_weight)  # of the whole network
-        self.history: list[Record] = []
+        self.posterior = Posterior(model, guide, kl_weight=schedule.final_kl_weight)  # of the whole network
+        self.history = self.posterior.history
+        self.kl_weight = schedule.kl_weight  # of the latest step
 
     def train(self, patience: int | None, callback: Callback | None, progress: bool | None) -> None:
         """Runs the epochs."""
@@ -144,12 +157,14 @@ class _Run:
                 loss = self._epoch(epoch)
                 record = self._record(epoch, loss, time.perf_counter() - start)
                 self.history.append(record)
-                self.posterior.history = self.history
                 bar.set_postfix_str(_summary(record))
                 bar.update()
-                self._shrink(epoch)
                 if (callback is not None and callback(record, self.posterior)) or self._stalled(patience):
                     break
+                self._shrink(epoch)
+        self.posterior.model.net.eval()
+        if self.history[-1]["gates"] != "frozen":  # stopped before the weight of frozen gates applied
+            self.posterior.kl_weight = self.schedule.kl_weight
 
     def _epoch(self, epoch: int) -> Tensor:
         """Runs one epoch and returns its mean loss per datum."""
@@ -158,11 +173,12 @@ class _Run:
         if isinstance(self.guide, AutoProgram):
             self.guide.gate_mode = self.schedule.gate_mode(epoch)
         self.model.net.train()
-        total = torch.zeros((), device=x.device)
+        total = x.new_zeros(())
         for i, (xs, ys) in enumerate(batches(x, y, self.batch_size)):
             now = epoch + i / steps
             self._set_temperature(self.schedule.temperature_at(now))
-            loss = self.step(xs, ys, self.schedule.kl_weight_at(now), self.schedule.rate_at(now))
+            self.kl_weight = self.schedule.kl_weight_at(now)
+            loss = self.step(xs, ys, self.kl_weight, self.schedule.rate_at(now))
             total += loss.detach() * (len(xs) / len(x))
         return total
 
@@ -174,34 +190,48 @@ class _Run:
     def _record(self, epoch: int, loss: Tensor, seconds: float) -> Record:
         """Returns what is known after an epoch; the loss is read from the device here, once an epoch."""
         value = float(loss)
-        if value != value or abs(value) == float("inf"):
-            raise ValueError(f"the loss must stay finite, got {value} in epoch {epoch + 1}: lower learning_rates or set clip_norm")
+        if not math.isfinite(value):
+            raise ValueError(
+                f"the loss must stay finite, got {value} in epoch {epoch + 1}: lower learning_rates or set clip_norm"
+            )
         self.model.net.eval()
         self.whole.update(self.model, self.guide)
         keep = self.posterior.keep()
         record: Record = {
             "epoch": epoch + 1,
             "loss": value,
-            "kl_weight": self.schedule.kl_weight_at(epoch + 1),
+            "kl_weight": self.kl_weight,
             "gates": self.schedule.gate_mode(epoch),
             "nodes_kept": {name: int(mask.sum()) for name, mask in keep.items()},
             "seconds": seconds,
         }
         data, prefix = (self.held_out, "validation") if self.held_out is not None else (self._some_rows(), "train")
-        record.update({f"{prefix}_{k}": v for k, v in self.posterior.evaluate(*data).items()})
+        try:
+            scores = self.posterior.evaluate(*data)
+        except ValueError as error:  # the data was checked: it is the outputs that are not finite
+            raise ValueError(
+                f"the loss must stay finite, got weights that diverged in epoch {epoch + 1}: lower learning_rates or "
+                f"set clip_norm ({error})"
+            ) from error
+        record.update({f"{prefix}_{name}": score for name, score in scores.items()})
         return record
 
     def _shrink(self, epoch: int) -> None:
         """Goes on without the nodes whose gates have settled closed, if there are enough of them to pay."""
-        if self.shrink_below is None or epoch + 1 < self.schedule.hold + 1:
+        is_last = epoch + 1 == self.schedule.epochs
+        if self.shrink_below is None or is_last or self.schedule.gate_mode(epoch) == "open":
             return
-        keep = settled_open(Posterior(self.model, self.guide).inclusion(), self.shrink_below)
+        freezing = self.schedule.gate_mode(epoch + 1) == "frozen"  # then the closed ones are closed for good
+        keep = settled_open(Posterior(self.model, self.guide).inclusion(), 0.5 if freezing else self.shrink_below)
         if keep is None:
             return
         shrunk = shrink(self.model, self.guide, keep)
         self.whole.shrunk_by(shrunk)
         self.step = self.step.moved_to(shrunk)
         self.model, self.guide = shrunk.model, shrunk.guide
+        store = pyro.get_param_store()  # the run's own: the smaller net's points have the names of the larger one's
+        store.get_state()  # takes Pyro's weak references off the parameters, with which they could not be pickled
+        store.clear()
 
     def _some_rows(self, rows: int = 2000) -> tuple[Tensor, Tensor]:
         x, y = self.data
@@ -230,9 +260,11 @@ def _stepper(
 ) -> _Step:
     """Returns what makes the steps."""
     if getattr(guide, "gate_gradient", None) == "disarm" and not isinstance(objective, SparseELBO):
-        raise ValueError(f"elbo must be a SparseELBO for a guide with gate_gradient='disarm', got {type(objective).__name__}")
+        raise ValueError(
+            f"elbo must be a SparseELBO for a guide with gate_gradient='disarm', got {type(objective).__name__}"
+        )
     if isinstance(optimizer, PyroOptim):
-        return _pyro_step(model, guide, optimizer, objective)
+        return _PyroStep(model, guide, optimizer, objective)
     return _TorchStep(model, guide, optimizer or partial(torch.optim.Adam, fused=True), objective, rates, clip_norm)
 
 
@@ -258,8 +290,9 @@ class _TorchStep:
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss = _loss(self.objective, self.model, self.guide, x, y, kl_weight) / self.model.num_data
-        loss.backward()  # type: ignore[no-untyped-call]
+        with _weighted(self.objective, kl_weight) as objective:
+            loss: Tensor = objective.differentiable_loss(self.model, self.guide, x, y) / self.model.num_data
+        loss.backward()
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.optimizer.step()
@@ -272,8 +305,8 @@ class _TorchStep:
         dims = {id(parameter): d for parameter, d in positions}
         for old, small in zip(self.parameters, new.parameters, strict=True):
             for key, value in self.optimizer.state.get(old, {}).items():
-                whole = isinstance(value, Tensor) and value.shape == old.shape
-                new.optimizer.state[small][key] = select(value, dims[id(old)]).clone() if whole else value
+                is_cut = isinstance(value, Tensor) and value.shape == old.shape
+                new.optimizer.state[small][key] = select(value, dims[id(old)]) if is_cut else value
         return new
 
 
@@ -282,30 +315,33 @@ def _positions(module: torch.nn.Module, positions: Positions) -> Iterator[tuple[
         yield parameter, positions.get(name, {})
 
 
-def _loss(objective: Any, model: Any, guide: Any, x: Tensor, y: Tensor, kl_weight: float) -> Tensor:
+class _PyroStep:
+    """Steps of Pyro's own SVI."""
+
+    def __init__(self, model: SparseNetwork, guide: Any, optimizer: PyroOptim, objective: ELBO) -> None:
+        self.objective, self.num_data = objective, model.num_data
+        self.svi = SVI(model, guide, copy.deepcopy(optimizer), objective)
+        self.parameters = [*model.parameters(), *guide.parameters()]
+
+    def __call__(self, x: Tensor, y: Tensor, kl_weight: float, rate: float) -> Tensor:
+        for parameter in self.parameters:
+            parameter.grad = None  # Pyro leaves zeros, by which momentum would still move gates that are frozen
+        with _weighted(self.objective, kl_weight):
+            return x.new_tensor(self.svi.step(x, y) / self.num_data)
+
+
+@contextmanager
+def _weighted(objective: Any, kl_weight: float) -> Iterator[Any]:
+    """Gives an ELBO the KL weight: ours by its own, Pyro's by the scale of every latent site."""
     if isinstance(objective, SparseELBO):
         objective.kl_weight = kl_weight
-        return objective.differentiable_loss(model, guide, x, y)
-    with _Tempered(kl_weight):
-        loss: Tensor = objective.differentiable_loss(model, guide, x, y)
-        return loss
-
-
-def _pyro_step(model: SparseNetwork, guide: Any, optimizer: PyroOptim, objective: Any) -> _Step:
-    """Returns a step of Pyro's own SVI."""
-    svi = SVI(model, guide, optimizer, objective)
-
-    def step(x: Tensor, y: Tensor, kl_weight: float, rate: float) -> Tensor:
-        if isinstance(objective, SparseELBO):
-            objective.kl_weight = kl_weight
-            return torch.as_tensor(svi.step(x, y) / model.num_data)
+        yield objective
+    else:
         with _Tempered(kl_weight):
-            return torch.as_tensor(svi.step(x, y) / model.num_data)
-
-    return step
+            yield objective
 
 
-class _Tempered(Messenger):  # type: ignore[misc]
+class _Tempered(Messenger):
     """Scales every latent site by the KL weight, for ELBOs of Pyro."""
 
     def __init__(self, kl_weight: float) -> None:
@@ -330,17 +366,19 @@ def _parameter_groups(model: SparseNetwork, guide: Any, rates: LearningRates) ->
     return groups
 
 
-def _own(model: SparseNetwork, guide: Any, x: Tensor) -> tuple[SparseNetwork, Any]:
+def _own(model: SparseNetwork, guide: Any, x: Tensor, y: Tensor) -> tuple[SparseNetwork, Any]:
     """Returns copies of model and guide that belong to this run, on the data's device and dtype."""
     if not isinstance(model, SparseNetwork):
-        raise ValueError(f"model must be a SparseNetwork, got {type(model).__name__}; use pyro.infer.SVI for other Pyro models")
+        raise ValueError(
+            f"model must be a SparseNetwork, got {type(model).__name__}; use pyro.infer.SVI for other Pyro models"
+        )
     if guide is None:
         model = copy.deepcopy(model).to(x)
         return model, AutoSpikeSlab(model.prior)
-    model, guide = copy.deepcopy((model, guide))
+    model, guide = copies(model, guide)
     model.to(x)
     if not list(guide.parameters()):
-        guide()  # Pyro's own guides make their parameters at the first call
+        guide(x[:1], y[:1])  # Pyro's own guides make their parameters at the first call
     return model, guide.to(x)
 
 
@@ -349,8 +387,9 @@ def _hold_out(
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
     if validation is None:
         return (x, y), None
-    if not isinstance(validation, (int, float)):
-        return (x, y), as_pair("validation", validation)
+    if not isinstance(validation, int | float):
+        held_x, held_y = as_pair("validation", validation)
+        return (x, y), (held_x.to(x), held_y.to(x if held_y.is_floating_point() else x.device))
     generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
     train, held_out = (rows.to(x.device) for rows in split_rows(len(x), validation, generator))
     return (x[train], y[train]), (x[held_out], y[held_out])
@@ -358,7 +397,9 @@ def _hold_out(
 
 def _check_rows(model: SparseNetwork, x: Tensor, y: Tensor, held_out: tuple[Tensor, Tensor] | None) -> None:
     if model.num_data != len(x):
-        raise ValueError(f"num_data must be the number of training rows after the validation split ({len(x)}), got {model.num_data}")
+        raise ValueError(
+            f"num_data must be the number of training rows after the validation split ({len(x)}), got {model.num_data}"
+        )
     check_against("train_data", model, x, y)
     if held_out is not None:
         check_against("validation", model, *held_out)
@@ -374,26 +415,41 @@ def _check_at_least_one(**values: int | None) -> None:
             raise ValueError(f"{name} must be at least 1, got {value}")
 
 
-def _check_shrinking(shrink_below: float | None, optimizer: object) -> None:
-    if shrink_below is None:
-        return
-    if not 0 < shrink_below < 0.5:
-        raise ValueError(f"shrink_below must lie in (0, 0.5), got {shrink_below}")
-    if isinstance(optimizer, PyroOptim):
+def _check_optimizer(optimizer: object, clip_norm: float | None, shrink_below: float | None) -> None:
+    if optimizer is not None and not callable(optimizer):
+        raise ValueError(
+            "optimizer must be a Pyro optimiser, or a function from parameter groups to a torch optimiser such as "
+            f"torch.optim.Adam itself, got {type(optimizer).__name__}"
+        )
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"clip_norm must be positive, got {clip_norm}")
+    if isinstance(optimizer, PyroOptim) and clip_norm is not None:
+        raise ValueError("clip_norm needs a torch optimiser; give a Pyro optimiser its own clip_args")
+    if isinstance(optimizer, PyroOptim) and shrink_below is not None:
         raise ValueError("shrink_below needs a torch optimiser, whose state can be cut; got a Pyro optimiser")
+    if shrink_below is not None and not 0 < shrink_below < 0.5:
+        raise ValueError(f"shrink_below must lie in (0, 0.5), got {shrink_below}")
+
+
+def _check_guide(guide: object, schedule: Schedule, shrink_below: float | None) -> None:
+    """Checks that a guide can do what is asked of it; only ours have gates that can be led."""
+    if guide is not None and not isinstance(guide, AutoGuide):
+        raise ValueError(f"guide must be one of ours or an AutoGuide of Pyro, got {type(guide).__name__}")
+    asked = {
+        "hold": schedule.hold,
+        "freeze": schedule.freeze,
+        "temperature": schedule.temperature,
+        "shrink_below": shrink_below,
+    }
+    if guide is not None and not isinstance(guide, AutoProgram):
+        for name in (name for name, value in asked.items() if value):
+            raise ValueError(f"{name} needs an AutoSpikeSlab or AutoCentered guide, got {type(guide).__name__}")
 
 
 @contextmanager
 def _isolated(seed: int | None, device: torch.device) -> Iterator[None]:
     """Keeps Pyro's parameter store, its validation and (with a seed) the random state as they were."""
-    devices = [device] if device.type == "cuda" else []
-    with (
-        torch.random.fork_rng(devices, enabled=seed is not None),
-        pyro.get_param_store().scope(),
-        pyro.validation_enabled(False),
-    ):
-        if seed is not None:
-            torch.manual_seed(seed)
+    with seeded(seed, device), pyro.get_param_store().scope(), pyro.validation_enabled(False):
         yield
 
 

@@ -18,8 +18,9 @@ class AtomicRelaxedBernoulli(RelaxedBernoulli):  # type: ignore[misc]
 
     .. math:: \log p(z) = \log T + \ell - Tx - 2\,\mathrm{softplus}(\ell - Tx) - \log z(1-z);
 
-    at exactly 0 and 1 it is the Bernoulli mass :math:`\log\sigma(\mp\ell)`. HMC and relaxed gates never hit the atoms; hard gates always do, so that
-    the same model is the relaxed one for the former and the true spike-and-slab model for the latter.
+    at exactly 0 and 1 it is the Bernoulli mass :math:`\log\sigma(\mp\ell)`. HMC and relaxed gates never hit the atoms;
+    hard gates always do, so that the same model is the relaxed one for the former and the true spike-and-slab model for
+    the latter.
 
     Args:
         temperature: Positive temperature, a scalar tensor.
@@ -30,9 +31,10 @@ class AtomicRelaxedBernoulli(RelaxedBernoulli):  # type: ignore[misc]
     Source: Maddison, Mnih, Teh (2017), *The Concrete Distribution*.
     """
 
-    def expand(self, batch_shape: Size, _instance: Any = None) -> "AtomicRelaxedBernoulli":
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "AtomicRelaxedBernoulli":
         new = self._get_checked_instance(AtomicRelaxedBernoulli, _instance)
-        return super().expand(batch_shape, _instance=new)
+        expanded: AtomicRelaxedBernoulli = super().expand(Size(batch_shape), _instance=new)
+        return expanded
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -57,16 +59,17 @@ def gate(
 
     Args:
         name: Name of the site.
-        inclusion: Prior inclusion probability :math:`\lambda` in (0, 1), a number or a tensor of shape ``(size,)``; its dtype and device
-            are the gates'.
-        size: Number of gates; None for a scalar gate.
+        inclusion: Prior inclusion probability :math:`\lambda` in (0, 1): a number, or a tensor of shape ``()``,
+            ``(*batch, size)`` or ``(*batch, 1)``; its dtype and device are the gates'.
+        size: Number of gates; None for one gate for each entry of ``inclusion``.
         temperature: Temperature T > 0 of the relaxation.
 
     Returns:
-        The gates, shape ``(size,)`` or ``()``.
+        The gates, shape ``(*batch, size)``, or that of ``inclusion``.
 
     Raises:
-        ValueError: If ``inclusion`` is a number outside (0, 1), ``size`` is below 1 or ``temperature`` is not positive.
+        ValueError: If ``inclusion`` is a number outside (0, 1) or a tensor that does not fit ``size``, ``size`` is
+            below 1 or ``temperature`` is a number that is not positive.
 
     Source: Jantre, Bhattacharya, Maiti (2021), *Layer adaptive node selection in Bayesian neural networks*.
     """
@@ -76,12 +79,14 @@ def gate(
         raise ValueError(f"temperature must be positive, got {temperature}")
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
-    probability = torch.as_tensor(inclusion)
+    probability = inclusion if isinstance(inclusion, Tensor) else torch.tensor(float(inclusion))
     temperature = torch.as_tensor(temperature, dtype=probability.dtype, device=probability.device)
     gates = AtomicRelaxedBernoulli(temperature, logits=torch.logit(probability))
     if size is None:
         return _sampled(name, gates)
-    return _sampled(name, gates.expand((size,)).to_event(1))
+    if probability.dim() and probability.shape[-1] not in (1, size):
+        raise ValueError(f"inclusion must have one entry a gate ({size}), got shape {tuple(probability.shape)}")
+    return _sampled(name, gates.expand((*probability.shape[:-1], size)).to_event(1))
 
 
 def _sampled(name: str, distribution: Any) -> Tensor:
@@ -108,25 +113,31 @@ def inclusion_probability(widths: Sequence[int], num_data: int, *, constant: flo
         :math:`\lambda_0, \dots, \lambda_{L-1}`, one a hidden layer.
 
     Raises:
-        ValueError: If there are fewer than three widths, a width or ``num_data`` is below 1, or ``constant`` is negative.
+        ValueError: If there are fewer than three widths, a width or ``num_data`` is below 1, ``constant`` is negative
+            or so large that a probability is 0 in single precision.
 
     Source: Jantre, Bhattacharya, Maiti (2021), *Layer adaptive node selection in Bayesian neural networks*.
     """
     if len(widths) < 3 or min(widths) < 1:
-        raise ValueError(f"widths must be at least three positive numbers (inputs, hidden, outputs), got {tuple(widths)}")
+        raise ValueError(f"widths must be at least three positive numbers (in, hidden, out), got {tuple(widths)}")
     if num_data < 1:
         raise ValueError(f"num_data must be at least 1, got {num_data}")
     if constant < 0:
         raise ValueError(f"constant must not be negative, got {constant}")
-    hidden = len(widths) - 2
+    depth = len(widths) - 2
     incoming = [math.log(k + 1) for k in widths[:-1]]
     outgoing = [math.log(k) for k in widths[1:]]
-    log_n = math.log(num_data)
-    total = sum((hidden + 1) ** 2 * (log_n + math.log(hidden + 1) + a + b) for a, b in zip(incoming, outgoing, strict=True))
+    common = math.log(num_data) + math.log(depth + 1)
+    total = (depth + 1) ** 2 * (sum(incoming) + sum(outgoing) + (depth + 1) * common)
 
-    def log_inclusion(layer: int) -> float:
-        others = sum(incoming) - incoming[layer]
-        complexity = (widths[layer] + 1) ** 2 + others + hidden + outgoing[layer] + incoming[layer] + log_n + math.log(total)
-        return -outgoing[layer] - constant * (widths[layer] + 1) * complexity
+    def inclusion(layer: int) -> float:
+        size = widths[layer] + 1
+        complexity = size**2 + sum(incoming) + depth + outgoing[layer] + math.log(num_data) + math.log(total)
+        return math.exp(-outgoing[layer] - constant * size * complexity)
 
-    return tuple(math.exp(log_inclusion(layer)) for layer in range(hidden))
+    found = tuple(inclusion(layer) for layer in range(depth))
+    if min(found) < torch.finfo(torch.float32).tiny:
+        raise ValueError(
+            f"constant must be smaller for these widths: {constant} gives the inclusion probabilities {found}"
+        )
+    return found

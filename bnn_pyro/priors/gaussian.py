@@ -31,7 +31,6 @@ class Gaussian:
 
     def shared(self, groups: Sequence[tuple[int, int]], like: Tensor) -> None:
         """Samples nothing: a Gaussian slab shares no latent scale."""
-        return None
 
     def scale(self, name: str, size: int, group_size: int, shared: Any, like: Tensor) -> Tensor:
         """Returns :math:`\\sigma_0`, the standard deviation of all weights."""
@@ -44,9 +43,14 @@ def gaussian(name: str, shape: Sequence[int], *, sigma: float | Tensor = 1.0) ->
     Args:
         name: Name of the site.
         shape: Shape of the weights, ``(nodes, ...)``.
-        sigma: Standard deviation :math:`\sigma_0`.
+        sigma: Standard deviation :math:`\sigma_0`: a number, or a tensor of shape ``()``, ``(*batch, nodes)`` or
+            ``(*batch, 1)``; its dtype and device are the weights'.
 
     Returns:
-        The weights, of shape ``shape``.
+        The weights, shape ``(*batch, *shape)``.
+
+    Raises:
+        ValueError: If ``shape`` is empty, or ``sigma`` is a number that is not positive or a tensor that does not fit
+            it.
     """
     return slab(name, shape, scale=sigma)

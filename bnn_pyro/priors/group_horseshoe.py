@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyro
 import torch
@@ -27,8 +28,8 @@ class GroupHorseshoe:
     Raises:
         ValueError: If one of the numbers is not positive, or a width is to be learned of an unregularised horseshoe.
 
-    Source: Jantre, Bhattacharya, Maiti (2023); Piironen, Vehtari (2017), *Sparsity information and regularization in the horseshoe and other
-    shrinkage priors*.
+    Source: Jantre, Bhattacharya, Maiti (2023); Piironen, Vehtari (2017), *Sparsity information and regularization in
+    the horseshoe and other shrinkage priors*.
     """
 
     sigma: float = 1.0
@@ -53,7 +54,8 @@ class GroupHorseshoe:
         if not self.learn_slab_width:
             return s, self._like(self.slab_width, like)
         prior = InverseGamma(self._like(2.0, like), self._like(6.0, like))
-        return s, pyro.sample("slab_width_squared", prior, infer={"init": self.slab_width**2}).sqrt()
+        infer: Any = {"init": self.slab_width**2}
+        return s, pyro.sample("slab_width_squared", prior, infer=infer).sqrt()
 
     def scale(
         self, name: str, size: int, group_size: int, shared: tuple[Tensor, Tensor | None], like: Tensor
@@ -61,45 +63,51 @@ class GroupHorseshoe:
         """Returns :math:`\\sigma_0 \\tilde\\tau_j` of each node."""
         s, c = shared
         node_scale = self._like(self.node_scale, like)
-        return self.sigma * group_horseshoe_scale(name, size, global_scale=s, node_scale=node_scale, slab_width=c, init=1.0)
+        scale = group_horseshoe_scale(name, size, global_scale=s, node_scale=node_scale, slab_width=c, init=1.0)
+        return self.sigma * scale
 
     @staticmethod
     def _like(value: float, like: Tensor) -> Tensor:
         return torch.full((), value, dtype=like.dtype, device=like.device)
 
 
-def half_cauchy(name: str, scale: float | Tensor = 1.0, *, size: int | None = None, init: float | None = None) -> Tensor:
+def half_cauchy(
+    name: str, scale: float | Tensor = 1.0, *, size: int | None = None, init: float | None = None
+) -> Tensor:
     r"""Samples :math:`x \sim C^+(0, k)` as :math:`x^2 = \alpha\beta`, two latents that a LogNormal fits well.
 
-    .. math:: \alpha \sim \mathrm{Gamma}(\tfrac12, \text{scale } k^2), \qquad \beta \sim \mathrm{InvGamma}(\tfrac12, \text{scale } 1).
+    .. math::
+        \alpha \sim \mathrm{Gamma}(\tfrac12, \text{scale } k^2), \qquad
+        \beta \sim \mathrm{InvGamma}(\tfrac12, \text{scale } 1).
 
     Args:
         name: Prefix of the sites ``<name>.alpha`` and ``<name>.beta``.
-        scale: k > 0; its dtype and device are the draws'.
-        size: Number of draws; None for a scalar.
+        scale: k > 0: a number, or a tensor of shape ``()``, ``(*batch, size)`` or ``(*batch, 1)``; its dtype and device
+            are the draws'.
+        size: Number of draws; None for one draw for each entry of ``scale``.
         init: A value of both factors for guides to start at.
 
     Returns:
-        x, shape ``(*batch, size)`` or ``(*batch,)``.
+        x, shape ``(*batch, size)``, or that of ``scale``.
 
     Raises:
-        ValueError: If ``scale`` is a number that is not positive.
+        ValueError: If ``scale`` is a number that is not positive, or ``size`` is below 1.
 
     Source: Wand, Ormerod, Padoan, Fruhwirth (2011), *Mean field variational Bayes for elaborate distributions*.
     """
     if not isinstance(scale, Tensor) and not scale > 0:
         raise ValueError(f"scale must be positive, got {scale}")
-    scale = torch.as_tensor(scale)
+    if size is not None and size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    scale = scale if isinstance(scale, Tensor) else torch.tensor(float(scale))
     half, one = torch.full_like(scale, 0.5), torch.ones_like(scale)
-    infer = {} if init is None else {"init": init}
-    alpha, beta = Gamma(half, scale.pow(-2)), InverseGamma(half, one)
+    hints: Any = [{} if init is None else {"init": init} for _ in range(2)]
+    factors: list[Any] = [Gamma(half, scale.pow(-2)), InverseGamma(half, one)]
     if size is not None:
-        alpha, beta = (
-            d.expand((*scale.shape[:-1], size) if scale.dim() else (size,)).to_event(1) for d in (alpha, beta)
-        )
-    a: Tensor = pyro.sample(f"{name}.alpha", alpha, infer=dict(infer))
-    b: Tensor = pyro.sample(f"{name}.beta", beta, infer=dict(infer))
-    return a.sqrt() * b.sqrt()
+        factors = [factor.expand((*scale.shape[:-1], size)).to_event(1) for factor in factors]
+    alpha: Tensor = pyro.sample(f"{name}.alpha", factors[0], infer=hints[0])
+    beta: Tensor = pyro.sample(f"{name}.beta", factors[1], infer=hints[1])
+    return alpha.sqrt() * beta.sqrt()
 
 
 def regularized_scale(scale: Tensor, slab_width: Tensor | float | None) -> Tensor:
@@ -107,14 +115,15 @@ def regularized_scale(scale: Tensor, slab_width: Tensor | float | None) -> Tenso
 
     Args:
         scale: :math:`t = s\tau_j`, shape ``(*batch, nodes)``.
-        slab_width: c; None leaves the scale as it is.
+        slab_width: c > 0, a number or of a shape that broadcasts with it; None leaves the scale as it is.
 
     Returns:
         The regularised scale, of the same shape.
     """
     if slab_width is None:
         return scale
-    return scale * (1 + (scale / slab_width).square()).rsqrt()
+    # not sqrt(1 + square): a horseshoe's draw may be so large that its square is not finite
+    return scale / torch.hypot(torch.ones_like(scale), scale / slab_width)
 
 
 def group_horseshoe_scale(
@@ -126,24 +135,28 @@ def group_horseshoe_scale(
     slab_width: Tensor | float | None = 1.0,
     init: float | None = None,
 ) -> Tensor:
-    r"""Samples each node's scale :math:`\tilde\tau_j = c s \tau_j / \sqrt{c^2 + s^2 \tau_j^2}`, with :math:`\tau_j \sim C^+(0, t_0)`.
+    r"""Samples each node's regularised scale.
+
+    .. math:: \tilde\tau_j = \frac{c s \tau_j}{\sqrt{c^2 + s^2 \tau_j^2}}, \qquad \tau_j \sim C^+(0, t_0).
 
     Args:
         name: Prefix of the sites ``<name>.tau.alpha`` and ``<name>.tau.beta``.
         size: Number of nodes.
-        global_scale: s, shape ``(*batch,)``.
-        node_scale: :math:`t_0`; its dtype and device are the scales'.
-        slab_width: c; None for the unregularised horseshoe.
+        global_scale: s, a number or of shape ``(*batch,)``; its dtype and device are the scales' where ``node_scale``
+            is a number.
+        node_scale: :math:`t_0`, a number or a tensor whose dtype and device are the scales'.
+        slab_width: c, a number or of shape ``(*batch,)``; None for the unregularised horseshoe.
         init: A value of both factors for guides to start at.
 
     Returns:
         The scales, shape ``(*batch, size)``.
 
     Raises:
-        ValueError: If ``size`` is below 1.
+        ValueError: If ``size`` is below 1, or one of the scales is a number that is not positive.
     """
-    if size < 1:
-        raise ValueError(f"size must be at least 1, got {size}")
+    for key, value in {"global_scale": global_scale, "node_scale": node_scale, "slab_width": slab_width}.items():
+        if value is not None and not isinstance(value, Tensor) and not value > 0:
+            raise ValueError(f"{key} must be positive, got {value}")
     if not isinstance(node_scale, Tensor) and isinstance(global_scale, Tensor):
         node_scale = torch.full((), node_scale, dtype=global_scale.dtype, device=global_scale.device)
     tau = half_cauchy(f"{name}.tau", node_scale, size=size, init=init)

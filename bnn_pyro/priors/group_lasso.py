@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyro
 import torch
@@ -14,8 +15,10 @@ class GroupLasso:
     r"""Hyper-parameters of the group-lasso slab.
 
     .. math::
-        \varsigma^2 &\sim \mathrm{Gamma}(c, d), \qquad \tau_j^2 \sim \mathrm{Gamma}(\tfrac{m+1}{2}, \tfrac{\varsigma^2}{2}), \\
-        w_j &\sim N(0, \sigma_0^2 \tau_j^2 I_m), \qquad\text{so that } p(w_j) \propto \exp(-\varsigma \|w_j\|_2 / \sigma_0).
+        \varsigma^2 &\sim \mathrm{Gamma}(c, d), \qquad
+        \tau_j^2 \sim \mathrm{Gamma}(\tfrac{m+1}{2}, \tfrac{\varsigma^2}{2}), \\
+        w_j &\sim N(0, \sigma_0^2 \tau_j^2 I_m), \qquad
+        \text{so that } p(w_j) \propto \exp(-\varsigma \|w_j\|_2 / \sigma_0).
 
     Args:
         sigma: :math:`\sigma_0 > 0`.
@@ -25,8 +28,8 @@ class GroupLasso:
     Raises:
         ValueError: If one of them is not positive.
 
-    Source: Jantre, Bhattacharya, Maiti (2023); Kyung, Gill, Ghosh, Casella (2010), *Penalized regression, standard errors, and Bayesian
-    lassos*.
+    Source: Jantre, Bhattacharya, Maiti (2023); Kyung, Gill, Ghosh, Casella (2010), *Penalized regression, standard
+    errors, and Bayesian lassos*.
     """
 
     sigma: float = 1.0
@@ -64,10 +67,16 @@ def group_lasso_rate(
 
     Returns:
         The rate :math:`\varsigma^2`, shape ``()``.
+
+    Raises:
+        ValueError: If ``shape`` or ``rate`` is not positive.
     """
+    if not (shape > 0 and rate > 0):
+        raise ValueError(f"shape and rate must be positive, got {shape} and {rate}")
     like = torch.empty(()) if like is None else like
     c, d = (torch.full((), v, dtype=like.dtype, device=like.device) for v in (shape, rate))
-    value: Tensor = pyro.sample(name, Gamma(c, d), infer={} if init is None else {"init": init})
+    infer: Any = {} if init is None else {"init": init}
+    value: Tensor = pyro.sample(name, Gamma(c, d), infer=infer)
     return value
 
 
@@ -87,12 +96,16 @@ def group_lasso_scale(
         The scales :math:`\tau_j`, shape ``(*batch, size)``.
 
     Raises:
-        ValueError: If ``size`` or ``group_size`` is below 1.
+        ValueError: If ``size`` or ``group_size`` is below 1, or ``rate`` is a number that is not positive.
     """
     if size < 1 or group_size < 1:
         raise ValueError(f"size and group_size must be at least 1, got {size} and {group_size}")
-    rate = torch.as_tensor(rate)
+    if not isinstance(rate, Tensor):
+        if not rate > 0:
+            raise ValueError(f"rate must be positive, got {rate}")
+        rate = torch.tensor(float(rate))
     concentration = torch.full_like(rate, (group_size + 1) / 2)
     prior = Gamma(concentration.unsqueeze(-1), rate.unsqueeze(-1) / 2).expand((*rate.shape, size)).to_event(1)
-    squared: Tensor = pyro.sample(f"{name}.tau_squared", prior, infer={} if init is None else {"init": init})
+    infer: Any = {} if init is None else {"init": init}
+    squared: Tensor = pyro.sample(f"{name}.tau_squared", prior, infer=infer)
     return squared.sqrt()

@@ -45,7 +45,7 @@ def slab(
     shape: Sequence[int],
     *,
     scale: float | Tensor = 1.0,
-    gates: Mapping[str, GateHint] | None = None,
+    gates: Mapping[str, GateHint | list[GateHint]] | None = None,
     init: Tensor | None = None,
 ) -> Tensor:
     r"""Samples a group-wise Normal, :math:`w_{j\cdot} \sim N(0, r_j^2 I)`.
@@ -53,20 +53,26 @@ def slab(
     Args:
         name: Name of the site.
         shape: Shape of the weights, ``(nodes, ...)``.
-        scale: Standard deviation r of each node's weights, shape ``(*batch, nodes)``, or one for all; its dtype and device are the weights'.
-        gates: Which gates multiply the weights: gate site -> the dimension (negative) along which its gates lie, or ``(dimension, index)`` with
-            ``index[i]`` the gate of position i, -1 for none. A guide weights the slab's divergence by their inclusion probabilities.
+        scale: Standard deviation r of each node's weights: a number, or a tensor of shape ``()``, ``(*batch, nodes)``
+            or ``(*batch, 1)``; its dtype and device are the weights'.
+        gates: Which gates multiply the weights: gate site -> the dimension (negative) along which its gates lie, or
+            ``(dimension, index)`` with ``index[i]`` the gate of position i, -1 for none; or a list of two of these
+            where one gate stands at both ends. A guide weights the slab's divergence by their inclusion probabilities.
         init: A value for guides to start at, of shape ``shape``.
 
     Returns:
         The weights, shape ``(*batch, *shape)``.
 
     Raises:
-        ValueError: If ``shape`` is empty or the scale's last axis is not one a node.
+        ValueError: If ``shape`` is empty or has a negative size, or ``scale`` is a number that is not positive or a
+            tensor whose last axis is not one a node.
     """
     if not shape or min(shape) < 0:
         raise ValueError(f"shape must have at least one dimension and no negative size, got {tuple(shape)}")
-    scale = torch.as_tensor(scale)
+    if not isinstance(scale, Tensor):
+        if not scale > 0:
+            raise ValueError(f"scale must be positive, got {scale}")
+        scale = torch.tensor(float(scale))
     if scale.dim() and scale.shape[-1] not in (1, shape[0]):
         raise ValueError(f"scale must have one entry a node ({shape[0]}), got shape {tuple(scale.shape)}")
     if scale.dim():
@@ -74,6 +80,8 @@ def slab(
     batch = scale.shape[: -len(shape)] if scale.dim() else Size()
     zero = torch.zeros((), dtype=scale.dtype, device=scale.device)
     normal = Normal(zero, scale).expand((*batch, *shape)).to_event(len(shape))
-    infer: dict[str, Any] = {} if gates is None else {"gates": dict(gates)}
-    value: Tensor = pyro.sample(name, normal, infer=infer if init is None else {**infer, "init": init})
+    infer: Any = {} if gates is None else {"gates": dict(gates)}
+    if init is not None:
+        infer["init"] = init
+    value: Tensor = pyro.sample(name, normal, infer=infer)
     return value

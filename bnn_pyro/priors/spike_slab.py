@@ -14,13 +14,15 @@ from bnn_pyro.priors.slab import GateHint, Slab, slab
 
 @dataclass(frozen=True)
 class SpikeSlab:
-    r"""A spike-and-slab group prior: :math:`w_j \mid z_j \sim z_j \cdot \text{slab} + (1 - z_j)\,\delta_0`, :math:`z_j \sim \mathrm{Bern}(\lambda)`.
+    r"""A spike-and-slab group prior.
+
+    .. math:: z_j \sim \mathrm{Bern}(\lambda), \qquad w_j \mid z_j \sim z_j \cdot \text{slab} + (1 - z_j)\,\delta_0.
 
     Args:
         slab: The slab's hyper-parameters: Gaussian, GroupLasso, GroupHorseshoe, or one's own with the face of
             :class:`~bnn_pyro.priors.slab.Slab`.
-        inclusion: Prior inclusion probability :math:`\lambda` in (0, 1): one for all groups of nodes, or one a group by name; None takes
-            the theory's (:func:`~bnn_pyro.priors.gates.inclusion_probability`).
+        inclusion: Prior inclusion probability :math:`\lambda` in (0, 1): one for all groups of nodes, or one a group by
+            name; None takes the theory's (:func:`~bnn_pyro.priors.gates.inclusion_probability`).
         temperature: Temperature of the relaxed gates.
 
     Raises:
@@ -47,22 +49,31 @@ def spike_slab_gaussian(
     inclusion: float | Tensor,
     sigma: float | Tensor = 1.0,
     temperature: float | Tensor = 0.5,
-    gates: Mapping[str, GateHint] | None = None,
+    gates: Mapping[str, GateHint | list[GateHint]] | None = None,
 ) -> Tensor:
     r"""Samples gated Gaussian weights (SS-IG), :math:`z_j \cdot N(0, \sigma_0^2 I)`.
 
     Args:
         name: Prefix of the sites ``<name>.gate`` and ``<name>.weight``.
         shape: ``(nodes, weights a node)``; a one-dimensional shape has one weight a node.
-        inclusion: Prior inclusion probability.
-        sigma: :math:`\sigma_0`.
+        inclusion: Prior inclusion probability: a number, or a tensor of shape ``()``, ``(*batch, nodes)`` or
+            ``(*batch, 1)``.
+        sigma: :math:`\sigma_0`, likewise; its dtype and device are the weights', or those of ``inclusion`` where it is
+            a number.
         temperature: Temperature of the gates.
         gates: Further gates that multiply the weights afterwards, as in :func:`~bnn_pyro.priors.slab.slab`.
 
     Returns:
-        The gated weights, of shape ``shape``.
+        The gated weights, shape ``(*batch, *shape)``.
+
+    Raises:
+        ValueError: If ``shape`` is empty or has a size below 1, or a number is out of range.
     """
-    return _gated(name, shape, torch.as_tensor(sigma), inclusion, temperature, gates)
+    _check_positive("sigma", sigma)
+    if not isinstance(sigma, Tensor):
+        like = inclusion if isinstance(inclusion, Tensor) else torch.empty(())
+        sigma = torch.full((), sigma, dtype=like.dtype, device=like.device)
+    return _gated(name, shape, sigma, inclusion, temperature, gates)
 
 
 def spike_slab_group_lasso(
@@ -73,23 +84,29 @@ def spike_slab_group_lasso(
     inclusion: float | Tensor,
     sigma: float | Tensor = 1.0,
     temperature: float | Tensor = 0.5,
-    gates: Mapping[str, GateHint] | None = None,
+    gates: Mapping[str, GateHint | list[GateHint]] | None = None,
 ) -> Tensor:
     r"""Samples gated group-lasso weights (SS-GL), :math:`z_j \cdot N(0, \sigma_0^2 \tau_j^2 I)`.
 
     Args:
         name: Prefix of the sites ``<name>.gate``, ``<name>.tau_squared`` and ``<name>.weight``.
         shape: ``(nodes, weights a node)``; a one-dimensional shape has one weight a node.
-        rate: :math:`\varsigma^2`, from :func:`~bnn_pyro.priors.group_lasso.group_lasso_rate`.
-        inclusion: Prior inclusion probability.
-        sigma: :math:`\sigma_0`.
+        rate: :math:`\varsigma^2`, from :func:`~bnn_pyro.priors.group_lasso.group_lasso_rate`; its dtype and device are
+            the weights'.
+        inclusion: Prior inclusion probability: a number, or a tensor of shape ``()``, ``(*batch, nodes)`` or
+            ``(*batch, 1)``.
+        sigma: :math:`\sigma_0`, likewise.
         temperature: Temperature of the gates.
-        gates: Further gates that multiply the weights afterwards.
+        gates: Further gates that multiply the weights afterwards, as in :func:`~bnn_pyro.priors.slab.slab`.
 
     Returns:
-        The gated weights, of shape ``shape``.
+        The gated weights, shape ``(*batch, *shape)``.
+
+    Raises:
+        ValueError: If ``shape`` is empty or has a size below 1, or a number is out of range.
     """
     size, group_size = _sizes(shape)
+    _check_positive("sigma", sigma)
     scale = sigma * group_lasso_scale(name, size, group_size=group_size, rate=rate)
     return _gated(name, shape, scale, inclusion, temperature, gates)
 
@@ -103,24 +120,30 @@ def spike_slab_group_horseshoe(
     sigma: float | Tensor = 1.0,
     slab_width: Tensor | float | None = 1.0,
     temperature: float | Tensor = 0.5,
-    gates: Mapping[str, GateHint] | None = None,
+    gates: Mapping[str, GateHint | list[GateHint]] | None = None,
 ) -> Tensor:
     r"""Samples gated group-horseshoe weights (SS-GHS), :math:`z_j \cdot N(0, \sigma_0^2 \tilde\tau_j^2 I)`.
 
     Args:
         name: Prefix of the sites ``<name>.gate``, ``<name>.tau.alpha``, ``<name>.tau.beta`` and ``<name>.weight``.
         shape: ``(nodes, weights a node)``; a one-dimensional shape has one weight a node.
-        global_scale: s, from :func:`~bnn_pyro.priors.group_horseshoe.half_cauchy`.
-        inclusion: Prior inclusion probability.
-        sigma: :math:`\sigma_0`.
+        global_scale: s, from :func:`~bnn_pyro.priors.group_horseshoe.half_cauchy`; its dtype and device are the
+            weights'.
+        inclusion: Prior inclusion probability: a number, or a tensor of shape ``()``, ``(*batch, nodes)`` or
+            ``(*batch, 1)``.
+        sigma: :math:`\sigma_0`, likewise.
         slab_width: c; None for the unregularised horseshoe.
         temperature: Temperature of the gates.
-        gates: Further gates that multiply the weights afterwards.
+        gates: Further gates that multiply the weights afterwards, as in :func:`~bnn_pyro.priors.slab.slab`.
 
     Returns:
-        The gated weights, of shape ``shape``.
+        The gated weights, shape ``(*batch, *shape)``.
+
+    Raises:
+        ValueError: If ``shape`` is empty or has a size below 1, or a number is out of range.
     """
     size, _ = _sizes(shape)
+    _check_positive("sigma", sigma)
     scale = sigma * group_horseshoe_scale(name, size, global_scale=global_scale, slab_width=slab_width)
     return _gated(name, shape, scale, inclusion, temperature, gates)
 
@@ -131,18 +154,23 @@ def _sizes(shape: Sequence[int]) -> tuple[int, int]:
     return shape[0], torch.Size(shape[1:]).numel()
 
 
+def _check_positive(name: str, value: float | Tensor) -> None:
+    if not isinstance(value, Tensor) and not value > 0:
+        raise ValueError(f"{name} must be positive, got {value}")
+
+
 def _gated(
     name: str,
     shape: Sequence[int],
     scale: Tensor,
     inclusion: float | Tensor,
     temperature: float | Tensor,
-    gates: Mapping[str, GateHint] | None,
+    gates: Mapping[str, GateHint | list[GateHint]] | None,
 ) -> Tensor:
     size, _ = _sizes(shape)
-    probability = torch.as_tensor(inclusion, dtype=scale.dtype, device=scale.device) if scale.dim() else inclusion
     if not isinstance(inclusion, Tensor) and not 0 < inclusion < 1:
         raise ValueError(f"inclusion must lie in (0, 1), got {inclusion}")
+    probability = torch.as_tensor(inclusion, dtype=scale.dtype, device=scale.device)
     z = gate(f"{name}.gate", probability, size=size, temperature=temperature)
     w = slab(f"{name}.weight", shape, scale=scale, gates={f"{name}.gate": -len(shape), **(gates or {})})
     return z.reshape(*z.shape, *[1] * (len(shape) - 1)) * w

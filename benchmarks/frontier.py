@@ -1,0 +1,134 @@
+"""Accuracy against size: every run of the main job is a row of ``benchmarks/results/frontier.json``.
+
+    python benchmarks/frontier.py --data mnist --prior ss-ghs --data-dir data --seeds 0 1 2
+    python benchmarks/frontier.py --table
+
+Rows that are there already (same data, net, prior, seed and settings) are skipped, so an interrupted run is taken up by the same command, and two
+commands may run side by side. Figures are those of the last epoch; gates at an inclusion probability above 1/2; counts two-sided.
+"""
+
+import argparse
+import dataclasses
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pyro
+import torch
+
+from bnn_pyro.data import load
+from bnn_pyro.recipes import NETS, PRIORS, Recipe, recipe, run
+
+RESULTS = Path(__file__).parent / "results" / "frontier.json"
+SCORES = ("test_accuracy", "test_nll", "test_ece", "nodes_kept", "params_kept", "flops_kept", "seconds")
+MORE = ("latency_ratio", "pruned_max_abs_diff", "test_rmse")
+PREFIXES = ("dense_test_", "posterior_test_")
+
+
+def main() -> None:
+    """Runs what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", default=["digits"], help="data sets by name")
+    parser.add_argument("--prior", nargs="+", default=["ss-ghs"], choices=PRIORS)
+    parser.add_argument("--net", default="mlp", choices=NETS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--data-dir", help="folder of the data sets, as for bnn-pyro fit")
+    parser.add_argument("--kl-weight", type=float, help="another KL weight, for all phases, than the recipe's")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--table", action="store_true", help="print the table of all rows and stop")
+    options = parser.parse_args()
+    if not options.table:
+        torch.set_num_threads(options.threads)
+        torch.set_flush_denormal(True)
+        for seed in options.seeds:  # seed 0 of every row first
+            for data in options.data:
+                for prior in options.prior:
+                    add_row(data, prior, options.net, seed, options.data_dir, options.kl_weight)
+    print(table(read()["rows"]))
+
+
+def add_row(data: str, prior: str, net: str, seed: int, data_dir: str | None, kl_weight: float | None) -> None:
+    """Makes one run and appends its row, unless it is there."""
+    dataset = load(data, data_dir=data_dir, flatten=True)
+    settings = recipe(data, prior, dataset.task, net=net, rows=len(dataset.train))
+    if kl_weight is not None:
+        settings = dataclasses.replace(settings, kl_weight=kl_weight, frozen_kl_weight=None)
+    key = {"data": data, "net": net, "prior": prior, "seed": seed, "settings": described(settings)}
+    if any(all(row[k] == v for k, v in key.items()) for row in read()["rows"]):
+        print(f"{data} {prior} seed {seed}: there already", flush=True)
+        return
+    metrics = run(dataset, settings, seed=seed)
+    scores = {k: metrics[k] for k in (*SCORES, *MORE) if k in metrics}
+    scores |= {k: v for k, v in metrics.items() if k.startswith(PREFIXES)}
+    row = {**{k: v for k, v in key.items() if k != "settings"}, "epochs": settings.epochs, **scores, "settings": key["settings"]}
+    with locked():
+        content = read()
+        content["rows"].append(row)
+        write(content)
+    print(f"{data} {prior} seed {seed}: {scores}", flush=True)
+
+
+def described(settings: Recipe) -> dict[str, Any]:
+    """Returns the settings as JSON values, without what is named beside them."""
+    values = json.loads(json.dumps(dataclasses.asdict(settings)))
+    return {k: v for k, v in values.items() if k not in ("net", "prior")}
+
+
+def read() -> dict[str, Any]:
+    """Returns the results so far."""
+    if not RESULTS.exists():
+        return {"machine": {}, "versions": {}, "rows": []}
+    content: dict[str, Any] = json.loads(RESULTS.read_text())
+    return content
+
+
+def write(content: dict[str, Any]) -> None:
+    """Writes the results, whole or not at all."""
+    content["machine"] = {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()}
+    content["versions"] = {"python": platform.python_version(), "torch": torch.__version__, "pyro": pyro.__version__}
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    partial = RESULTS.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(RESULTS)
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Holds the results file against other runs of this script."""
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    with RESULTS.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Returns a Markdown table, one line for the seeds of each setting."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(json.dumps([row["data"], row["net"], row["prior"], row["settings"]]), []).append(row)
+    head = "| data | prior | KL weight | seeds | accuracy | NLL | ECE | nodes kept (seed by seed) | parameters kept | FLOPs kept | latency | seconds |"
+    lines = [head, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    return "\n".join([*lines, *(_line(group) for group in groups.values())])
+
+
+def _line(rows: list[dict[str, Any]]) -> str:
+    first, settings = rows[0], rows[0]["settings"]
+    frozen = settings.get("frozen_kl_weight")
+    weight = f"{settings['kl_weight']:g}" + ("" if frozen is None else f", then {frozen:g}")
+    nodes = "; ".join("-".join(str(kept) for kept, _ in row["nodes_kept"].values()) or "all" for row in rows)
+    average = {k: mean(row[k] for row in rows) for k in (*SCORES, "latency_ratio") if k != "nodes_kept"}
+    return (
+        f"| {first['data']} | {first['prior']} | {weight} | {', '.join(str(row['seed']) for row in rows)} | {average['test_accuracy']:.2%} | "
+        f"{average['test_nll']:.4f} | {average['test_ece']:.4f} | {nodes} | {average['params_kept']:.2%} | {average['flops_kept']:.2%} | "
+        f"{average['latency_ratio']:.2f} | {average['seconds']:.0f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

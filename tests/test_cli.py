@@ -1,0 +1,205 @@
+"""The command line: what it prints, writes and refuses."""
+
+import json
+import runpy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from bnn_pyro.cli import app
+from bnn_pyro.data import DATASETS
+from bnn_pyro.evaluation.report import RUN_FILES
+from bnn_pyro.recipes import NETS, PRIORS
+
+KEYS = {
+    *("test_accuracy", "test_nll", "test_ece", "nodes_kept", "params_kept", "flops_kept", "inclusion", "kl_weight"),
+    *("pruned_test_accuracy", "pruned_max_abs_diff", "latency_ratio", "seconds"),
+}
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Run in an empty folder, and put back what the command sets in torch."""
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
+def call(*arguments: str) -> tuple[int, str, str]:
+    """Return the exit code, stdout and stderr of a call."""
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def made_table(path: Path, rows: int = 80) -> None:
+    x = torch.randn(rows, 2)
+    lines = [f"{a:.4f},{b:.4f},{'yes' if a > 0 else 'no'},{a - b:.4f}" for a, b in x.tolist()]
+    path.write_text("\n".join(["left,right,answer,price", *lines]))
+
+
+# what it does
+
+
+def test_fit_prunes_the_digits_and_writes_a_run(workplace: Path) -> None:
+    code, out, err = call("fit", "--epochs", "2", "--seed", "3", "--threads", "1")
+    assert (code, err) == (0, "")
+    folder = workplace / "runs" / "digits-ss-ghs-3"
+    assert {path.name for path in folder.iterdir()} == set(RUN_FILES)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics) >= KEYS
+    assert metrics["pruned_max_abs_diff"] <= 1e-4
+    config = json.loads((folder / "config.json").read_text())
+    assert config.items() >= {"data": "digits", "net": "mlp", "prior": "ss-ghs", "epochs": 2, "seed": 3}.items()
+    for words in ("test accuracy", "nodes: hidden1", "parameters", "FLOPs", "latency, batch 256", "Tempered (cold)"):
+        assert words in out
+    assert f"Report: {Path('runs', 'digits-ss-ghs-3', 'report.md')}" in out
+
+
+def test_fit_a_table_of_ones_own_with_options(workplace: Path) -> None:
+    made_table(workplace / "my.csv")
+    options = ["--hidden", "6,4", "--prior", "ss-ig", "--select-inputs", "--inclusion", "0.3", "--kl-weight", "1"]
+    code, out, err = call("fit", "my.csv", "--target", "answer", "--epochs", "2", "--out", "run", *options)
+    assert (code, err) == (0, "")
+    config = json.loads((workplace / "run" / "config.json").read_text())
+    assert config.items() >= {"data": "my.csv", "hidden": [6, 4], "inclusion": 0.3, "select_inputs": True}.items()
+    assert config["task"] == "classification"
+    assert config["kl_weight"] == 1 and config["frozen_kl_weight"] is None
+    assert "empered" not in out
+    metrics = json.loads((workplace / "run" / "metrics.json").read_text())
+    assert [total for _, total in metrics["nodes_kept"].values()] == [3, 6, 4]
+
+
+def test_fit_a_regression_with_a_residual_net_and_no_gates(workplace: Path) -> None:
+    made_table(workplace / "my.csv", rows=40)
+    text = (workplace / "my.csv").read_text().replace("yes", "1").replace("no", "0")
+    (workplace / "my.csv").write_text(text)
+    code, out, _ = call("fit", "my.csv", "--net", "residual-mlp", "--hidden", "6,4", "--prior", "gl", "--epochs", "2")
+    assert code == 0
+    assert "test RMSE" in out and "regression" in out and "nodes:" not in out
+    metrics = json.loads((workplace / "runs" / "my-gl-0" / "metrics.json").read_text())
+    assert metrics["params_kept"] == 1
+
+
+# what it refuses
+
+
+def expect_error(workplace: Path, *arguments: str) -> str:
+    """Check that a call fails by one line and writes nothing; return the line."""
+    before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
+    code, _, err = call("fit", *arguments)
+    assert code == 2
+    assert err.startswith("error: ") and err.count("\n") == 1 and err.endswith("\n")
+    assert {path: path.stat().st_mtime_ns for path in workplace.rglob("*")} == before
+    return err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cifar"], ["data must be one of", *DATASETS, "got 'cifar'"]),
+        (["--net", "lenet"], ["net must be one of", *NETS, "got 'lenet'"]),
+        (["--prior", "laplace"], ["prior must be one of", *PRIORS, "got 'laplace'"]),
+        (["--epochs", "0"], ["epochs must be at least 1"]),
+        (["--kl-weight", "-1"], ["kl_weight must be positive and finite, got -1.0"]),
+        (["--kl-weight", "0"], ["kl_weight must be positive and finite, got 0.0"]),
+        (["--inclusion", "1"], ["inclusion must lie in (0, 1), got 1.0"]),
+        (["--inclusion", "0"], ["inclusion must lie in (0, 1), got 0.0"]),
+        (["--inclusion", "nan"], ["inclusion must lie in (0, 1), got nan"]),
+        (["--hidden", "50,x"], ["hidden must be whole numbers", "'50,x'"]),
+        (["--hidden", "0"], ["hidden must be the widths"]),
+        (["--threads", "0"], ["threads must be at least 1, got 0"]),
+        (["--device", "abacus"], ["device must be cpu or cuda"]),
+        (["mnist"], ["data_dir must be given for 'mnist'"]),
+        (["digits", "--target", "price"], ["target must be left out"]),
+        (["missing.csv"], ["name must be the path of a file that exists"]),
+        (["--prior", "ig", "--select-inputs"], ["select_inputs and inclusion need a prior with gates"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) and len(value) < 3 else "",
+)
+def test_bad_options_are_told_in_one_line(arguments: list[str], words: list[str], workplace: Path) -> None:
+    err = expect_error(workplace, *arguments)
+    for word in words:
+        assert word in err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "empty set"),
+        ("left,price", "empty set"),
+        ("left,price\n1,2\n3,nan\n5,6", "the targets in 'my.csv' must hold no NaN or infinite values"),
+        ("left,price\nnan,2.5\n3,4.5\n5,6.5", "the inputs in 'my.csv' must hold no NaN or infinite values"),
+        ("left,price\n1,2.5\n-inf,4.5\n5,6.5", "the inputs in 'my.csv' must hold no NaN or infinite values"),
+        ("left,price\n1,2.5\n,4.5\n5,6.5", "column 'left' of 'my.csv' must hold numbers, got ''"),
+        ("left,price\n1,2.5\n3\n5,6.5", "row 2 of 'my.csv' must have 2 cells"),
+    ],
+    ids=["empty", "no rows", "NaN target", "NaN", "infinite", "missing", "short row"],
+)
+def test_bad_tables_are_told_in_one_line(text: str, words: str, workplace: Path) -> None:
+    (workplace / "my.csv").write_text(text)
+    assert words in expect_error(workplace, "my.csv")
+
+
+def test_an_unknown_column_lists_the_known(workplace: Path) -> None:
+    made_table(workplace / "my.csv")
+    err = expect_error(workplace, "my.csv", "--target", "cost")
+    assert "target must be a column of 'my.csv' (left, right, answer, price), got 'cost'" in err
+
+
+def test_a_folder_that_holds_a_run_is_told_in_one_line(workplace: Path) -> None:
+    (workplace / "run").mkdir()
+    (workplace / "run" / "report.md").write_text("mine")
+    err = expect_error(workplace, "--out", "run")
+    assert "out must not hold a run already, got 'run' with report.md" in err
+
+
+@pytest.mark.parametrize("arguments", [["--epochs", "many"], ["--no-such-option"], ["digits", "mnist"]])
+def test_usage_errors_have_the_same_exit_code(arguments: list[str]) -> None:
+    code, _, err = call("fit", *arguments)
+    assert code == 2
+    assert err
+
+
+# what it teaches
+
+
+def test_help_names_all_that_is_known() -> None:
+    code, out, _ = call("fit", "--help")
+    assert code == 0
+    for name in (*DATASETS, *NETS, *PRIORS, "--kl-weight", "tempered", "Examples", "bnn-pyro fit mnist"):
+        assert name in out
+
+
+def test_help_fits_into_a_small_terminal() -> None:
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["fit", "--help"])
+    examples = result.stdout.split("Examples")[1].splitlines()
+    indents = {len(line) - len(line.lstrip()) for line in examples if line.strip()}
+    assert indents <= {1, 3, 19}  # headings, names, descriptions: no line is broken
+    assert max(len(line) for line in result.stdout.splitlines()) <= 80
+
+
+def test_no_command_shows_the_commands() -> None:
+    _, out, err = call()
+    assert "fit" in out + err
+
+
+def test_version() -> None:
+    code, out, _ = call("--version")
+    assert code == 0
+    assert out.startswith("bnn-pyro")
+
+
+def test_python_m_is_the_same_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["bnn_pyro", "fit", "--prior", "x"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("bnn_pyro", run_name="__main__")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: prior must be one of")
