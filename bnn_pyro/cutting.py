@@ -27,7 +27,7 @@ class InputSelection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Select features, ``(*batch, features)`` to ``(*batch, kept)``."""
-        return x[..., self.index]
+        return x.index_select(-1, self.index)
 
     def extra_repr(self) -> str:
         """Say how many features are passed on."""

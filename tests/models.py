@@ -36,7 +36,7 @@ def one_layer(prior: Slab, *, gated: bool = True) -> Model:
         shared = prior.shared([(NODES, FAN_IN)], x)
         scale = prior.scale("w", NODES, FAN_IN, shared, x)
         z = gate("z", torch.tensor(INCLUSION, dtype=x.dtype), size=NODES) if gated else torch.ones(NODES, dtype=x.dtype)
-        w = slab("w", (NODES, FAN_IN), scale=scale, gates={"z": -2} if gated else None)
+        w = slab("w.weight", (NODES, FAN_IN), scale=scale, gates={"z": -2} if gated else None)
         mean = torch.nn.functional.linear(x, z.unsqueeze(-1) * w).tanh().sum(-1)
         with pyro.plate("data", len(x)):
             observed: Tensor = pyro.sample("y", dist.Normal(mean, NOISE), obs=y)

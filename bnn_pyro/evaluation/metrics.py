@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 from torch.nn.functional import nll_loss, one_hot
-from torchmetrics.functional.classification import multiclass_calibration_error
-from torchmetrics.functional.regression import mean_squared_error
 
 ECE_BINS = 15
 QUANTILE_LEVELS = 19
@@ -139,7 +137,7 @@ def regression_metrics(mean: Tensor, sd: Tensor, y: Tensor, *, y_std: float = 1.
     center, curve = mean.mean(0), coverage_curve(mean, sd, y)
     spread = (sd.square().mean(0) + mean.var(0, correction=0)).sqrt()
     return {
-        "rmse": y_std * float(mean_squared_error(center, y, squared=False)),
+        "rmse": y_std * _root_mean_squared_error(center, y),
         "nll": math.log(y_std) - float(_log_density(mean, sd, y).mean()),
         "coverage95": _share((y - center).abs() <= Z95 * spread),
         "ece": float((curve.nominal - curve.observed).abs().mean()),
@@ -172,12 +170,21 @@ def coverage_curve(mean: Tensor, sd: Tensor, y: Tensor, levels: int = QUANTILE_L
     return CoverageCurve(nominal, (below.unsqueeze(1) <= nominal).to(y.dtype).mean(0))
 
 
+def _root_mean_squared_error(center: Tensor, y: Tensor) -> float:
+    """Return the RMSE of torchmetrics, which is imported only when it is needed: it takes seconds."""
+    from torchmetrics.functional.regression import mean_squared_error
+
+    return float(mean_squared_error(center, y, squared=False))
+
+
 def _calibration_error(p: Tensor, y: Tensor) -> float:
     """Return the ECE of checked probabilities and labels.
 
     torchmetrics takes all for logits if one is above 1, by rounding say, and gives a confidence of 1 a bin of its own,
     both in float32; the largest number below 1 avoids both.
     """
+    from torchmetrics.functional.classification import multiclass_calibration_error  # half of the library's import time
+
     below_one = p.clamp(max=1 - torch.finfo(torch.float32).eps)
     return float(multiclass_calibration_error(below_one, y, p.shape[1], n_bins=ECE_BINS, norm="l1"))
 

@@ -128,8 +128,8 @@ def _headline(metrics: Mapping[str, Any]) -> str:
 
 def _tempered_note(metrics: Mapping[str, Any]) -> str:
     return (
-        f"> All figures but the dense network's are of a {tempering(metrics['kl_weight'])}: its divergence from the prior "
-        "counts less than in Bayes' rule, which would be weight 1."
+        f"> All figures but the dense network's are of a {tempering(metrics['kl_weight'])}: its divergence from the "
+        "prior counts less than in Bayes' rule, which would be weight 1."
     )
 
 
