@@ -84,7 +84,9 @@ def _dense(dataset: data.Dataset, seed: int) -> nn.Module:
     return train_dense(net, train, likelihood=Categorical(), epochs=30, batch_size=64, seed=seed, progress=False)
 
 
-def _row(dataset: data.Dataset, dense: nn.Module, guide: str, kl_weight: float, seed: int, epochs: int) -> dict[str, Any]:
+def _row(
+    dataset: data.Dataset, dense: nn.Module, guide: str, kl_weight: float, seed: int, epochs: int
+) -> dict[str, Any]:
     """Fit one guide and return what came out."""
     train, test = dataset.train, dataset.test
     prior = SpikeSlab(GroupLasso(), inclusion=1e-3)
@@ -127,7 +129,11 @@ def _line(row: dict[str, Any]) -> str:
 
 def _summary(rows: Sequence[dict[str, Any]]) -> str:
     """Return the table of means over seeds, and in how many pairs the non-centred bound is the higher one."""
-    lines = ["", "| KL weight | guide | bound, nats a datum | accuracy | nodes kept |", "| --- | --- | --- | --- | --- |"]
+    lines = [
+        "",
+        "| KL weight | guide | bound, nats a datum | accuracy | nodes kept |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for kl_weight, guide in product(KL_WEIGHTS, GUIDES):
         some = [row for row in rows if (row["kl_weight"], row["guide"]) == (kl_weight, guide)]
         nodes = [mean(row["nodes_kept"][name][0] for row in some) for name in some[0]["nodes_kept"]]
@@ -139,7 +145,9 @@ def _summary(rows: Sequence[dict[str, Any]]) -> str:
         by = {(row["guide"], row["seed"]): row["final_bound"] for row in rows if row["kl_weight"] == kl_weight}
         seeds = sorted({seed for _, seed in by})
         wins = sum(by["non-centred", seed] > by["centred", seed] for seed in seeds)
-        lines.append(f"\nKL weight {kl_weight:g}: the non-centred bound is the higher one in {wins} of {len(seeds)} seeds.")
+        lines.append(
+            f"\nKL weight {kl_weight:g}: the non-centred bound is the higher one in {wins} of {len(seeds)} seeds."
+        )
     return "\n".join(lines)
 
 

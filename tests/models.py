@@ -65,15 +65,22 @@ def exact_inclusion(x: Tensor, y: Tensor) -> Tensor:
     return torch.softmax(torch.stack(weights), 0) @ torch.stack(subsets)
 
 
+def losses(guide: AutoProgram, model: Model, *args: Any, draws: int) -> Tensor:
+    """Independent draws of the negative bound; many at once where the model's sites are gates and slabs alone."""
+    if draws == 1:
+        return elbo_terms(model, guide, *args).loss().unsqueeze(0)
+    found: Tensor = torch.vmap(lambda _: elbo_terms(model, guide, *args).loss(), randomness="different")(torch.zeros(draws))
+    return found
+
+
 def fitted(guide: AutoProgram, model: Model, *args: Any, steps: int, draws: int, rate: float = 0.1) -> AutoProgram:
-    """Fits a guide by Adam on our bound, its learning rate falling to 0, with many draws a step at once."""
+    """Fits a guide by Adam on our bound, its learning rate falling to 0, with all draws of a step at once."""
     optimizer = torch.optim.Adam(guide.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     with pyro.get_param_store().scope(), pyro.validation_enabled(False):
-        loss = torch.vmap(lambda _: elbo_terms(model, guide, *args).loss(), randomness="different")
         for _ in range(steps):
             optimizer.zero_grad()
-            loss(torch.zeros(draws)).mean().backward()
+            losses(guide, model, *args, draws=draws).mean().backward()
             optimizer.step()
             schedule.step()
     return guide

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bnn_pyro.cutting import InputSelection, cut, kept_positions, split_selection, with_selection
 from bnn_pyro.nodes import NodeGroup, find_nodes
-from tests.test_nodes import CASES, concat, mlp, nodes_of, random_masks, tied, without_readers
+from tests.nodes.nets import CASES, concat, mlp, nodes_of, random_masks, tied, without_readers
 
 
 def all_nodes(groups: Sequence[NodeGroup], kept: bool) -> dict[str, Tensor]:

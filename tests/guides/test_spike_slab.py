@@ -272,7 +272,7 @@ def orthonormal_data() -> tuple[Tensor, Tensor]:
 
 def inclusion_error(x: Tensor, y: Tensor, **options: Any) -> float:
     guide = AutoSpikeSlab(linear, x, y, init_inclusion=0.5, **options)
-    found = fitted(guide, linear, x, y, steps=250, draws=400).inclusion()["w.gate"]
+    found = fitted(guide, linear, x, y, steps=200, draws=400).inclusion()["w.gate"]
     return float((found - exact_inclusion(x, y)).abs().max())
 
 
@@ -294,12 +294,12 @@ def test_inclusion_probabilities_match_enumeration() -> None:
 
 @pytest.mark.parametrize("gate_gradient", ["straight-through", "disarm"])
 def test_support_is_right_with_correlated_columns(gate_gradient: Any) -> None:
-    x = torch.randn(60, 6, dtype=DOUBLE) + 0.7 * torch.randn(60, 1, dtype=DOUBLE)
-    truth = torch.tensor([1.5, 0, -1.2, 0, 0, 1.0], dtype=DOUBLE)
-    y = x @ truth + NOISE * torch.randn(60, dtype=DOUBLE)
+    x = torch.randn(30, 4, dtype=DOUBLE) + 0.7 * torch.randn(30, 1, dtype=DOUBLE)
+    truth = torch.tensor([1.0, 0, -1.0, 0], dtype=DOUBLE)
+    y = x @ truth + NOISE * torch.randn(30, dtype=DOUBLE)
     correlation = torch.corrcoef(x.T)
-    assert (correlation - torch.eye(6, dtype=DOUBLE)).abs().mean() > 0.2
-    guide = fitted(AutoSpikeSlab(linear, x, y, gate_gradient=gate_gradient), linear, x, y, steps=200, draws=50)
+    assert (correlation - torch.eye(4, dtype=DOUBLE)).abs().mean() > 0.15
+    guide = fitted(AutoSpikeSlab(linear, x, y, gate_gradient=gate_gradient), linear, x, y, steps=150, draws=100)
     assert torch.equal(guide.inclusion()["w.gate"] > 0.5, truth != 0)
     assert torch.equal(exact_inclusion(x, y) > 0.5, truth != 0)
 
@@ -314,7 +314,7 @@ def test_half_cauchy_scale_is_learnt() -> None:
             pyro.sample("w", dist.Normal(double(0), (alpha * beta).sqrt()), obs=w)
 
     w = 3 * torch.randn(500, dtype=DOUBLE)
-    guide = fitted(AutoSpikeSlab(model, w), model, w, steps=300, draws=20)
+    guide = fitted(AutoSpikeSlab(model, w), model, w, steps=300, draws=1)
     values = guide.median(w)
     found = float((values["alpha"] * values["beta"]).sqrt())
     assert math.log(found / float(w.square().mean().sqrt())) == pytest.approx(0, abs=0.1)

@@ -1,0 +1,275 @@
+"""Which rows and columns of a net belong together, read from the dependency graph of Torch-Pruning.
+
+Source: Fang et al. (2023), DepGraph: Towards Any Structural Pruning.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch_pruning as tp
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class LayerKind:
+    """Parameters of a kind of layer, with the dimension along which its output, and its input, channels lie."""
+
+    writers: tuple[tuple[str, int], ...]
+    readers: tuple[tuple[str, int], ...]
+
+
+KINDS: dict[type[nn.Module], LayerKind] = {
+    nn.Linear: LayerKind(writers=(("weight", 0), ("bias", 0)), readers=(("weight", 1),)),
+}
+Side = tuple[str, int]  # (parameter, dimension), or (NO_PARAMETER, number) for an operation without parameters
+Entry = tuple[Side, int]  # (side, position along it)
+NO_PARAMETER = ""
+_IS_EXCLUDED = "is excluded by name"
+_IS_NO_PARAMETER = "it is, or is read by, a layer whose weight is no plain parameter of the expected size"
+_IS_OUTPUT = "is the output of the net"
+_IS_UNSEEN = "Torch-Pruning sees no way from it to the output of the net"
+
+
+def kind_of(module: object) -> LayerKind | None:
+    return next((kind for layer, kind in KINDS.items() if isinstance(module, layer)), None)
+
+
+def layers_of(net: nn.Module) -> dict[str, nn.Module]:
+    return {name: module for name, module in net.named_modules() if kind_of(module) is not None}
+
+
+class Parameters:
+    """The parameters of a net under their own names, and the layers whose channels they hold."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.layers = layers_of(net)
+        self.tensors = dict(net.named_parameters())
+        self._names: dict[int, str] = {id(module): name for name, module in net.named_modules()}
+        self._names |= {id(parameter): name for name, parameter in self.tensors.items()}
+        self.input_group = "network_inputs" if "inputs" in self._names.values() else "inputs"
+        self._order = {name: number for number, name in enumerate(self.tensors)}
+        self.writers: dict[Side, str] = {}  # side -> the first layer that has its output channels there
+        for name, layer in self.layers.items():
+            for side in self.sides(layer, is_output_side=True):
+                self.writers.setdefault(side, name)
+
+    def name(self, target: Any) -> str | None:
+        """Dotted name of a module or parameter of the net; None for anything else."""
+        return self._names.get(id(target))
+
+    def sides(self, target: Any, *, is_output_side: bool) -> list[Side]:
+        """Where the output or input channels of a layer of the net lie, first in its weight; nowhere for anything else.
+
+        Tied layers have the same sides. A weight that a parametrization computes is named too, though no parameter.
+        """
+        kind, name = kind_of(target), self.name(target)
+        if kind is None or name is None:
+            return []
+        owned = {leaf: getattr(target, leaf) for leaf, _ in (*kind.writers, *kind.readers)}
+        return [
+            (self.name(owned[leaf]) or f"{name}.{leaf}", dim)
+            for leaf, dim in (kind.writers if is_output_side else kind.readers)
+            if owned[leaf] is not None
+        ]
+
+    def length(self, side: Side) -> int:
+        """Number of positions along a side; 0 where there is no such parameter."""
+        name, dim = side
+        return self.tensors[name].shape[dim] if name in self.tensors else 0
+
+    def rows(self, name: str) -> list[Entry]:
+        """One entry for each output channel of a layer: the row of its weight."""
+        layer = self.layers[name]
+        side = self.sides(layer, is_output_side=True)[0]
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        return [(side, channel) for channel in range(weight.shape[side[1]])]
+
+    def rank(self, entry: Entry) -> tuple[int, int, int]:
+        """Key that sorts entries in the order of the net's parameters."""
+        (name, dim), position = entry
+        return self._order.get(name, len(self._order)), dim, position
+
+    def obstacle(self, target: Any) -> str | None:
+        """Why channels that reach a module or parameter of the net cannot be removed; None where they can."""
+        is_one_slope = isinstance(target, nn.PReLU) and target.num_parameters == 1
+        if self.name(target) is None or kind_of(target) is not None or is_one_slope:
+            return None
+        what = "Parameter" if isinstance(target, nn.Parameter) else type(target).__name__
+        return f"its channels pass through {self.name(target)!r} ({what}), and only Linear layers can be cut"
+
+
+class _End(nn.Linear):
+    """Stands before or behind the net: Torch-Pruning knows inputs and outputs only as channels of a layer.
+
+    Its weight is one factor a channel, not a square matrix, which many inputs would make very large.
+    """
+
+    def __init__(self, example: Tensor) -> None:
+        nn.Module.__init__(self)
+        self.in_features = self.out_features = example.shape[-1] if example.dim() else 1
+        self.weight = nn.Parameter(example.new_ones(self.in_features))
+        self.register_parameter("bias", None)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the input unchanged, as the output of a layer."""
+        return input * self.weight
+
+
+class _Channel(NamedTuple):
+    """A channel and the one it comes from, under the names that Torch-Pruning's index mappings read and return."""
+
+    idx: int
+    root_idx: int
+
+
+class Front(NamedTuple):
+    """Channels on one side of a node of the dependency graph."""
+
+    node: Any
+    pruning: Any  # the function that would prune the channels: it tells the output side of a layer from its input side
+    channels: Sequence[int]
+
+
+class Graph:
+    """The dependency graph of a net between its inputs and its output.
+
+    Torch-Pruning's own groups are not used: they keep one origin for each channel they reach, and so lose that two
+    channels of one layer are tied (as in a gated linear unit). Its edges and their index mappings say it all.
+    """
+
+    def __init__(self, net: nn.Module, x: Tensor) -> None:
+        self.inputs, self.output = _End(x), _End(net(x.clone()).detach())
+        model = nn.Sequential(self.inputs, net, self.output)
+        try:
+            graph = tp.DependencyGraph().build_dependency(
+                model,
+                example_inputs=x.clone(),
+                forward_fn=lambda model, x: model(x),  # else each row is tried as an argument, and errors are lost
+                verbose=False,
+            )
+        except Exception as error:
+            raise ValueError(
+                f"find_nodes: net must be one that Torch-Pruning can trace; it raised {type(error).__name__}: {error}"
+            ) from error
+        self._graph = graph
+        self._numbers = {node: number for number, node in enumerate(graph.module2node.values())}
+
+    def start(self, layer: nn.Module) -> Front | None:
+        """All output channels of a layer; None if no way from it to the output of the net was seen."""
+        if layer not in self._graph.module2node:
+            return None
+        pruner = self._graph.get_pruner_of_module(layer)
+        return Front(self._graph.module2node[layer], pruner.prune_out_channels, range(pruner.get_out_channels(layer)))
+
+    def features(self, parameters: Parameters) -> list[Entry]:
+        """One entry for each input feature; none where the output was not seen to depend on the inputs."""
+        front = self.start(self.inputs)
+        return [] if front is None else [(self.sides(front, parameters)[0], channel) for channel in front.channels]
+
+    def cross(self, front: Front) -> Iterator[tuple[Front, list[tuple[int, int]]]]:
+        """What goes with the channels of a front next, and the pairs (channel of the front, channel there).
+
+        No edge into the inputs is followed: two layers that read the same inputs are not tied by that.
+        """
+        for edge in front.node.dependencies:
+            if edge.is_triggered_by(front.pruning) and edge.target.module is not self.inputs:
+                channels: Any = [_Channel(channel, channel) for channel in front.channels]
+                for mapping in edge.index_mapping:
+                    channels = channels if mapping is None else mapping(channels)
+                pairs = [(channel.root_idx, channel.idx) for channel in channels if channel.root_idx is not None]
+                yield Front(edge.target, edge.handler, [there for _, there in pairs]), pairs
+
+    def sides(self, front: Front, parameters: Parameters) -> list[Side]:
+        """Where the channels of a front lie: in the parameters of a layer, or at an operation without parameters."""
+        is_output_side = self._graph.is_out_channel_pruning_fn(front.pruning)
+        sides = parameters.sides(front.node.module, is_output_side=is_output_side)
+        return sides or [(NO_PARAMETER, self._numbers[front.node])]
+
+
+class Ties:
+    """Union-find over the entries that can only be removed together, with a reason against those that must stay."""
+
+    def __init__(self) -> None:
+        self._parent: dict[Entry, Entry] = {}
+        self._reasons: dict[Entry, str] = {}
+
+    def find(self, entry: Entry) -> Entry:
+        """The entry that stands for all those tied to this one."""
+        parent = self._parent.setdefault(entry, entry)
+        while parent != entry:
+            self._parent[entry] = self._parent[parent]
+            entry, parent = parent, self._parent[parent]
+        return entry
+
+    def unite(self, first: Entry, other: Entry) -> None:
+        """Tie two entries; a reason against one holds for both."""
+        root, absorbed = self.find(first), self.find(other)
+        if root != absorbed:
+            self._parent[absorbed] = root
+            if absorbed in self._reasons:
+                self._reasons.setdefault(root, self._reasons.pop(absorbed))
+
+    def block(self, entries: Iterable[Entry], reason: str) -> None:
+        """Say why entries must stay, with all that is tied to them; the first reason given holds."""
+        for entry in entries:
+            self._reasons.setdefault(self.find(entry), reason)
+
+    def reason(self, entry: Entry) -> str | None:
+        """Why an entry must stay, or None."""
+        return self._reasons.get(self.find(entry))
+
+    def classes(self) -> list[list[Entry]]:
+        """The entries of parameters, each list with those that are tied."""
+        classes: dict[Entry, list[Entry]] = defaultdict(list)
+        for entry in list(self._parent):
+            if entry[0][0] != NO_PARAMETER:
+                classes[self.find(entry)].append(entry)
+        return list(classes.values())
+
+
+def tied_entries(graph: Graph, parameters: Parameters, layers: Iterable[nn.Module]) -> Ties:
+    """Follow the output channels of layers through the graph, and tie them to everything that goes with them."""
+    ties = Ties()
+    visited: set[tuple[Any, Any, int]] = set()
+    fronts = [front for layer in layers if (front := graph.start(layer))]
+    while fronts:
+        front = fronts.pop()
+        fresh = [channel for channel in front.channels if (front.node, front.pruning, channel) not in visited]
+        visited.update((front.node, front.pruning, channel) for channel in fresh)
+        front = front._replace(channels=fresh)
+        sides = graph.sides(front, parameters)
+        _settle(front, sides, ties, graph, parameters)
+        for beyond, pairs in graph.cross(front) if fresh else ():
+            side = graph.sides(beyond, parameters)[0]
+            for here, there in pairs:
+                ties.unite((sides[0], here), (side, there))
+            fronts.append(beyond)
+    return ties
+
+
+def _settle(front: Front, sides: list[Side], ties: Ties, graph: Graph, parameters: Parameters) -> None:
+    """Tie the entries that make up each channel, such as its row and its bias, and say what is against removing it."""
+    obstacle = _IS_OUTPUT if front.node.module is graph.output else parameters.obstacle(front.node.module)
+    for channel in front.channels:
+        entries = [(side, channel) for side in sides]
+        for entry in entries:
+            ties.unite(entries[0], entry)
+        if obstacle:
+            ties.block(entries, obstacle)
+        elif any(side[0] != NO_PARAMETER and channel >= parameters.length(side) for side in sides):
+            ties.block(entries, _IS_NO_PARAMETER)
+
+
+def tied_layers(graph: Graph, parameters: Parameters, exclude: Sequence[str]) -> Ties:
+    """Tie the entries of all layers, and keep those dense that are excluded or not seen."""
+    ties = tied_entries(graph, parameters, parameters.layers.values())
+    for name, layer in parameters.layers.items():
+        if name in exclude:
+            ties.block(parameters.rows(name), _IS_EXCLUDED)
+        if graph.start(layer) is None:
+            ties.block(parameters.rows(name), _IS_UNSEEN)
+    return ties

@@ -1,0 +1,193 @@
+"""The nodes of a network: what can be removed from it, and which entries of which parameters go with it.
+
+A node is a channel between layers. Its writers are the rows and biases that compute it, its readers the columns that
+use it. Which rows and columns belong together is read from the dependency graph of Torch-Pruning (Fang et al., 2023,
+"DepGraph: Towards Any Structural Pruning"); whether they can be removed without changing anything else is then tried
+out on the net.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bnn_pyro.nodes.dependency import Entry, Graph, Parameters, Side, Ties, layers_of, tied_entries, tied_layers
+from bnn_pyro.nodes.groups import Axis, NodeGroup, Nodes
+from bnn_pyro.nodes.trial import IS_MIXED, Trial, same_random_numbers
+
+
+def find_nodes(net: nn.Module, example_input: Tensor, *, inputs: bool = False, exclude: Sequence[str] = ()) -> Nodes:
+    """Find the nodes that can be removed from a net without changing what the others compute.
+
+    Channels that a skip connection adds are one node; a layer that reads a concatenation reads several groups. Each
+    group is tried out on a float64 copy of the net with random weights: when the readers do not look at some nodes, the
+    writers of these must not matter, and the net without these nodes must compute the same. What fails stays dense. The
+    net itself is not touched.
+
+    Args:
+        net: The network whose ``Linear`` layers are looked at.
+        example_input: A batch that ``net`` can be called with.
+        inputs: Whether the input features (the last dimension of the input) are a group too.
+        exclude: Names of Linear layers whose output channels stay dense, with all that is tied to them.
+
+    Returns:
+        The groups, and the layers that stay dense with the reason. The output of the net is never a node.
+
+    Raises:
+        ValueError: If the net has no Linear layer, or cannot be called or traced with ``example_input``; if ``exclude``
+            has an unknown name; if ``inputs`` is asked for and the inputs cannot be removed.
+    """
+    _check_example_input(example_input)
+    _check_layers(net, exclude)
+    with torch.inference_mode(False), torch.enable_grad(), same_random_numbers(example_input):
+        work, x = _working_copy(net, example_input)
+        graph, parameters, trial = Graph(work, x), Parameters(work), Trial(work, x)
+        from_inputs = tied_entries(graph, parameters, [graph.inputs])
+        groups = [_input_group(from_inputs, graph, parameters, trial)] if inputs else []
+        ties = tied_layers(graph, parameters, exclude)
+        for candidate in _candidates(ties, parameters):
+            group, fault = trial.settle(candidate)
+            if fault is None:
+                groups.append(group)
+            else:
+                ties.block(_written(group), _reason(fault, group, from_inputs))
+    return Nodes(tuple(groups), _dense(ties, parameters))
+
+
+_IS_TIED_TO_INPUTS = "a skip connection ties its channels to the inputs of the net"
+
+
+def _check_example_input(example_input: Tensor) -> None:
+    rule = "find_nodes: example_input must be a non-empty floating-point tensor with finite values, a batch for the net"
+    if not isinstance(example_input, Tensor):
+        raise ValueError(f"{rule}; got {type(example_input).__name__}")
+    if not example_input.is_floating_point() or example_input.dim() == 0 or example_input.numel() == 0:
+        raise ValueError(f"{rule}; got dtype {example_input.dtype}, shape {tuple(example_input.shape)}")
+    if not example_input.isfinite().all():
+        raise ValueError(f"{rule}; got {int((~example_input.isfinite()).sum())} NaN or infinite values")
+
+
+def _check_layers(net: nn.Module, exclude: Sequence[str]) -> None:
+    layers = layers_of(net)
+    if not layers:
+        raise ValueError(f"find_nodes: net must have at least one Linear layer; {type(net).__name__} has none")
+    if isinstance(exclude, str) or any(name not in layers for name in exclude):
+        raise ValueError(
+            f"find_nodes: exclude must be a list of names of Linear layers of the net, which are {', '.join(layers)}; "
+            f"got {exclude!r}"
+        )
+
+
+def _working_copy(net: nn.Module, example_input: Tensor) -> tuple[nn.Module, Tensor]:
+    """Copy the net and its input in evaluation mode, in float64 where the net runs in it."""
+    x = example_input.detach().clone()
+    try:
+        return _callable_copy(copy.deepcopy(net).double(), x.double())
+    except Exception:  # a net that casts inside its forward, or a device without float64: its own dtype
+        return _callable_copy(copy.deepcopy(net), x)
+
+
+def _callable_copy(work: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
+    work.eval()
+    for parameter in work.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())  # the graph is read from autograd: frozen layers too
+    try:
+        output = work(x.clone())
+    except Exception as error:
+        raise ValueError(
+            f"find_nodes: example_input must be a batch that net can be called with; shape {tuple(x.shape)} raised "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        got = f"dtype {output.dtype}" if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(
+            f"find_nodes: net must return one floating-point Tensor; got {got}. Wrap it in a module that does"
+        )
+    if not output.isfinite().all():
+        raise ValueError("find_nodes: net must return finite values for example_input; got NaN or infinite ones")
+    return work, x
+
+
+def _candidates(ties: Ties, parameters: Parameters) -> list[NodeGroup]:
+    """Groups of nodes against which nothing is known yet, one for each layer that is the first to write some."""
+    by_side: dict[Side, list[list[Entry]]] = defaultdict(list)
+    for node in ties.classes():
+        written = [entry for entry in node if entry[0] in parameters.writers]
+        if written and ties.reason(node[0]) is None:
+            first = min(written, key=parameters.rank)
+            by_side[first[0]].append([first, *node])
+    return [
+        _group(parameters.writers[side], sorted(by_side[side], key=lambda node: node[0][1]), parameters)
+        for side in sorted(by_side, key=lambda side: parameters.rank((side, 0)))
+    ]
+
+
+def _group(name: str, nodes: list[list[Entry]], parameters: Parameters) -> NodeGroup:
+    """Number the nodes, and write down where each of them is."""
+    indices: dict[Side, list[int]] = {}
+    for number, node in enumerate(nodes):
+        for side, position in node:
+            indices.setdefault(side, [-1] * parameters.length(side))[position] = number
+    axes = {
+        side: Axis(*side, torch.tensor(indices[side], device=parameters.tensors[side[0]].device))
+        for side in sorted(indices, key=lambda side: parameters.rank((side, 0)))
+    }
+    return NodeGroup(
+        name=name,
+        size=len(nodes),
+        writers=tuple(axis for side, axis in axes.items() if side in parameters.writers),
+        readers=tuple(axis for side, axis in axes.items() if side not in parameters.writers),
+    )
+
+
+def _written(group: NodeGroup) -> list[Entry]:
+    return [
+        ((axis.parameter, axis.dim), position)
+        for axis in group.writers
+        for position in (axis.index >= 0).nonzero().flatten().tolist()
+    ]
+
+
+def _reason(fault: str, group: NodeGroup, from_inputs: Ties) -> str:
+    """Say what a fault comes from, where the graph knows it."""
+    tied = {entry for entries in from_inputs.classes() for entry in entries}
+    return fault if fault == IS_MIXED or tied.isdisjoint(_written(group)) else _IS_TIED_TO_INPUTS
+
+
+def _input_group(ties: Ties, graph: Graph, parameters: Parameters, trial: Trial) -> NodeGroup:
+    """The group of the input features, or a ValueError that says why they cannot be removed."""
+    features = graph.features(parameters)
+    readers = {ties.find(entries[0]): entries for entries in ties.classes()}
+    tied = [parameters.writers[side] for node in readers.values() for side, _ in node if side in parameters.writers]
+    if tied:
+        raise _inputs_stay(f"a skip connection ties them to the output channels of {tied[0]!r}")
+    if reasons := [reason for feature in features if (reason := ties.reason(feature))]:
+        raise _inputs_stay(reasons[0])
+    nodes = [readers.get(ties.find(feature), []) for feature in features]
+    group, fault = trial.settle(_group(parameters.input_group, nodes, parameters))
+    if fault:
+        raise _inputs_stay(fault)
+    return group
+
+
+def _inputs_stay(reason: str) -> ValueError:
+    return ValueError(
+        f"find_nodes: inputs=True needs inputs that can be removed one by one; {reason}. Use inputs=False"
+    )
+
+
+def _dense(ties: Ties, parameters: Parameters) -> dict[str, str]:
+    """Name of each layer with rows that are no nodes -> the reason, with counts where it is not one for all rows."""
+    dense = {}
+    for name in parameters.layers:
+        rows = parameters.rows(name)
+        reasons = Counter(reason for row in rows if (reason := ties.reason(row)))
+        if len(rows) in reasons.values():
+            dense[name] = next(iter(reasons))
+        elif reasons:
+            dense[name] = "; ".join(f"{count} of its {len(rows)} channels: {why}" for why, count in reasons.items())
+    return dense

@@ -1,0 +1,93 @@
+"""Which rows and columns are found to belong together."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bnn_pyro.nodes import find_nodes, parameter_axes
+from tests.nodes.nets import CASES, Net, axes_of, between, group_of, nodes_of
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_row_is_written_by_one_node_or_its_layer_is_dense(name: str) -> None:
+    net, _, nodes = nodes_of(name)
+    axes = parameter_axes(nodes.groups)
+    for layer, module in net.named_modules():
+        if isinstance(module, nn.Linear) and layer not in nodes.dense:
+            for leaf in ("weight", "bias") if module.bias is not None else ("weight",):
+                weight = next(n for n, p in net.named_parameters() if p is getattr(module, leaf))
+                claims = torch.stack([axis.index >= 0 for _, axis in axes[weight][0]]).sum(0)
+                assert claims.tolist() == [1] * module.out_features
+
+
+def test_index_of_a_residual_stream() -> None:
+    """One group rules all layers that write into the stream, and all that read it."""
+    _, _, nodes = nodes_of("residual")
+    stream = group_of(nodes, "stem")
+    same = list(range(6))
+    assert axes_of(stream.writers) == {
+        (f"{layer}.{leaf}", 0): same
+        for layer in ("stem", "blocks.0.down", "blocks.1.down")
+        for leaf in ("weight", "bias")
+    }
+    assert axes_of(stream.readers) == {(f"{layer}.weight", 1): same for layer in ("blocks.0.up", "blocks.1.up", "head")}
+
+
+def test_index_of_a_concatenation() -> None:
+    _, _, nodes = nodes_of("concat")
+    read = {group.name: axes_of(group.readers)["head.weight", 1] for group in nodes.groups}
+    assert read["a"] == [0, 1, 2, 3, *[-1] * 8]
+    assert read["inputs"] == [*[-1] * 4, 0, 1, 2, 3, 4, *[-1] * 3]
+    assert read["b"] == [*[-1] * 9, 0, 1, 2]
+    assert axes_of(group_of(nodes, "b").writers) == {("b.weight", 0): [0, 1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "side", "index"),
+    [
+        ("concat_plus_wide", "b", ("wide.bias", 0), [-1, -1, -1, -1, 0, 1, 2]),
+        ("repeated_plus_wide", "wide", ("wide.weight", 0), [0, 1, 2, 0, 1, 2]),
+        ("repeated_plus_wide", "wide", ("a.bias", 0), [0, 1, 2]),
+        ("shared", "stem", ("square.weight", 0), [0, 1, 2, 3]),
+        ("shared", "stem", ("square.weight", 1), [0, 1, 2, 3]),
+        ("siamese", "branch", ("head.weight", 1), [0, 1, 2, 3] * 2),
+        ("tied", "a", ("head.weight", 1), [0, 1, 2, 3] * 2),
+        ("tied", "a", ("b.bias", 0), [0, 1, 2, 3]),
+        ("gated_linear_unit", "both", ("both.weight", 0), [0, 1, 2, 3] * 2),
+        ("gated_linear_unit", "both", ("head.weight", 1), [0, 1, 2, 3]),
+        ("flattened", "0", ("3.weight", 1), [0, 1, 2, 3] * 3),
+        ("flattened_inputs", "inputs", ("1.weight", 1), [0, 1, 2, 3, 4] * 3),
+    ],
+)
+def test_index_where_nodes_are_tied_or_read_twice(
+    name: str, group: str, side: tuple[str, int], index: list[int]
+) -> None:
+    found = group_of(nodes_of(name)[2], group)
+    assert axes_of((*found.writers, *found.readers))[side] == index
+
+
+def test_a_slope_for_all_channels_is_no_obstacle() -> None:
+    net = between(lambda net, h: net.slope(h), slope=nn.PReLU())
+    assert [group.size for group in find_nodes(net, torch.randn(7, 5)).groups] == [6]
+
+
+def test_gating_by_a_mean_of_the_inputs_is_no_tie() -> None:
+    """To Torch-Pruning the product ties hidden channels to the inputs; the trial knows better."""
+    net = Net(lambda net, x: net.b(net.a(x) * x.mean(-1, keepdim=True)), a=nn.Linear(5, 6), b=nn.Linear(6, 2))
+    assert [group.size for group in find_nodes(net, torch.randn(7, 5)).groups] == [6]
+
+
+def test_only_the_channels_that_cannot_be_removed_stay_dense() -> None:
+    """The first two of six channels are also returned."""
+
+    def forward(net: Any, x: Tensor) -> Any:
+        returned, hidden = net.first(x).split([2, 4], dim=-1)
+        return torch.cat([returned, net.last(hidden.sigmoid())], dim=-1)
+
+    nodes = find_nodes(Net(forward, first=nn.Linear(5, 6), last=nn.Linear(4, 2)), torch.randn(7, 5))
+    assert nodes.groups == ()  # the split has fixed sizes
+    assert nodes.dense["first"].startswith(
+        "2 of its 6 channels: is the output of the net; 4 of its 6 channels: the net"
+    )

@@ -1,0 +1,101 @@
+"""That nodes which can be removed are told from those which cannot."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from bnn_pyro.nodes import find_nodes
+from tests.nodes.nets import CASES, MIXED, NEEDED, SEEN, Net, between, nodes_of, random_masks, without_readers
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("seed", range(2))
+def test_nobody_else_reads_a_node(name: str, seed: int) -> None:
+    """With the readers' columns at zero, the output does not depend on the writers at all."""
+    net, x, nodes = nodes_of(name)
+    keep = random_masks(nodes.groups, seed)
+    masked = without_readers(net, nodes.groups, keep)
+    expected = masked(x)
+    parameters = dict(masked.named_parameters())
+    with torch.no_grad():
+        for group in nodes.groups:
+            for axis in group.writers:
+                closed = ~axis.spread(keep[group.name])
+                rows = parameters[axis.parameter].movedim(axis.dim, 0)
+                rows[closed] = torch.randn_like(rows[closed])
+        x = torch.where(keep["inputs"], x, torch.randn_like(x))
+    torch.testing.assert_close(masked(x), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_node_matters(name: str) -> None:
+    """The readers of a node are columns that it is read by: without any one node the output changes."""
+    net, x, nodes = nodes_of(name)
+    for group in nodes.groups:
+        for node in range(group.size):
+            keep = {other.name: torch.ones(other.size, dtype=torch.bool) for other in nodes.groups}
+            keep[group.name][node] = False
+            assert (without_readers(net, nodes.groups, keep)(x) - net(x)).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("net", "layer", "reason"),
+    [
+        (between(lambda _, h: h.softmax(-1)), "first", MIXED),
+        (between(lambda _, h: h - h.mean(-1, keepdim=True)), "first", MIXED),
+        (between(lambda _, h: F.layer_norm(h, (6,))), "first", MIXED),
+        (between(lambda _, h: h + h.flip(-1)), "first", MIXED),
+        (between(lambda _, h: h / h.norm()), "first", MIXED),
+        (between(lambda _, h: h + h.detach().roll(1, -1)), "first", MIXED),
+        (between(lambda net, h: net.norm(h), norm=nn.LayerNorm(6)), "first", "through 'norm' (LayerNorm)"),
+        (between(lambda net, h: net.norm(h), norm=nn.BatchNorm1d(6)), "first", "through 'norm' (BatchNorm1d)"),
+        (between(lambda net, h: net.slope(h), slope=nn.PReLU(6)), "first", "through 'slope' (PReLU)"),
+        (between(lambda net, h: net.gain * h, gain=nn.Parameter(torch.ones(6))), "first", "through 'gain' (Parameter)"),
+        (between(lambda _, h: h + torch.ones(6)), "first", NEEDED),
+        (between(lambda _, h: h.reshape(7, 2, 3).sigmoid().flatten(1)), "first", NEEDED),
+        (between(lambda _, h: h / h.shape[-1]), "first", "computes something else"),
+        (between(lambda _, h: h.detach()), "first", SEEN),
+        (between(lambda _, h: h.sigmoid(), unused=nn.Linear(2, 2)), "unused", SEEN),
+        (
+            Net(lambda net, x: net.b(x + net.a(x)), a=nn.Linear(5, 5), b=nn.Linear(5, 2)),
+            "a",
+            "ties its channels to the inputs",
+        ),
+        (
+            Net(lambda net, x: torch.cat([net.a(x), net.b(net.a(x))], -1), a=nn.Linear(5, 3), b=nn.Linear(3, 1)),
+            "a",
+            "output",
+        ),
+        (
+            nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(5, 4)), nn.Linear(4, 2)),
+            "0",
+            "plain parameter",
+        ),
+        (
+            nn.Sequential(nn.Linear(5, 4), nn.utils.parametrizations.weight_norm(nn.Linear(4, 2))),
+            "0",
+            "plain parameter",
+        ),
+    ],
+)
+def test_what_cannot_be_removed_stays_dense_and_says_why(net: nn.Module, layer: str, reason: str) -> None:
+    nodes = find_nodes(net, torch.randn(7, 5))
+    assert reason in nodes.dense[layer]
+    assert layer not in {group.name for group in nodes.groups}
+
+
+def test_weights_at_zero_hide_nothing() -> None:
+    """A head that starts at zero passes nothing on, yet softmax still mixes."""
+    net = between(lambda _, h: h.softmax(-1))
+    for parameter in net.parameters():
+        nn.init.zeros_(parameter)
+    assert MIXED in find_nodes(net, torch.zeros(7, 5)).dense["first"]
+
+
+def test_a_net_that_casts_is_tried_out_in_its_own_dtype() -> None:
+    net = between(lambda _, h: h.sigmoid())
+    mixing = between(lambda _, h: h.softmax(-1))
+    for inner, groups in ((net, 1), (mixing, 0)):
+        casting = Net(lambda outer, x: outer.inner(x.float()), inner=inner)
+        assert len(find_nodes(casting, torch.randn(7, 5)).groups) == groups
