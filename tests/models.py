@@ -106,5 +106,6 @@ def loc_and_scale(guide: AutoProgram, site: str) -> tuple[Tensor, Tensor]:
 def gradients(value: Tensor, guide: AutoProgram) -> dict[str, Tensor]:
     """The gradient of a value in each of a guide's parameters."""
     named = dict(guide.named_parameters())
-    found = torch.autograd.grad(value, list(named.values()), allow_unused=True, materialize_grads=True)
+    options: Any = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    found = torch.autograd.grad(value, list(named.values()), **options)
     return dict(zip(named, found, strict=True))

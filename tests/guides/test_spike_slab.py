@@ -277,9 +277,10 @@ def inclusion_error(x: Tensor, y: Tensor, **options: Any) -> float:
 
 
 def test_inclusion_probabilities_match_enumeration() -> None:
-    """With orthonormal columns the family holds the exact posterior, and an unbiased gradient finds it; straight-through does not.
+    """With orthonormal columns the family holds the exact posterior; an unbiased gradient finds it, straight-through does not.
 
-    Over twenty seeds the largest error of DisARM was 0.011.
+    Over six seeds the largest error was at most 0.012 with DisARM, and at least 0.14 and 0.025 with straight-through at
+    temperatures of 0.5 and 0.1.
     """
     x, y = orthonormal_data()
     exact = exact_inclusion(x, y)
