@@ -16,12 +16,10 @@ from torch import Tensor, nn
 
 from bnn_pyro import fit
 from bnn_pyro.inference import LearningRates, SparseELBO
-from bnn_pyro.inference.svi import _stepper
 from bnn_pyro.likelihoods import GaussianNoise, HeteroscedasticNoise, Likelihood
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior import Posterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
-from bnn_pyro.pruning import shrink
 from guides import AutoCentered, AutoSpikeSlab, initial_value
 from tests.test_network import inputs, labels, network
 from tests.test_posterior import posterior_of
@@ -346,27 +344,6 @@ def test_schedule_of_the_objective() -> None:
     assert len({tuple(epoch[:, 0].tolist()) for epoch in epochs}) == 4
 
 
-def test_learning_rates_by_role_and_their_decay() -> None:
-    seen, factory = spy()
-    rates = LearningRates(slab_locs=1e-3, slab_scales=2e-3, scales=3e-3, gates=4e-3, points=5e-3)
-    model = network("normed", prior=SpikeSlab(GroupHorseshoe(), inclusion=0.3))
-    fit(model, (X, Y), epochs=4, batch_size=6, decay=0.5, learning_rates=rates, optimizer=factory, seed=0)
-    expected = {"slab_locs": 1e-3, "slab_scales": 2e-3, "scales": 3e-3, "gates": 4e-3, "points": 5e-3}
-    factors = [1, 1, 1, 1, 1, *(0.5 * (1 + math.cos(math.pi * i / 4)) for i in (1, 2, 3))]
-    for step, factor in zip(seen, factors, strict=True):
-        assert step["rates"] == pytest.approx({role: rate * factor for role, rate in expected.items()})
-
-
-def test_the_gradient_is_clipped() -> None:
-    norms = []
-    for clip_norm in (None, 0.5):
-        seen, factory = spy()
-        options: dict[str, Any] = {"epochs": 1, "optimizer": factory, "learning_rates": STILL, "seed": 0}
-        fit(network(), (X, Y), clip_norm=clip_norm, **options)
-        norms.append(seen[0]["norm"])
-    assert norms[0] > 1 and norms[1] == pytest.approx(0.5, rel=1e-4)
-
-
 @pytest.mark.parametrize("optimizer", [None, Adam({"lr": 0.05}), ClippedAdam({"lr": 0.05})])
 def test_gates_move_while_they_are_free_alone(optimizer: Any) -> None:
     seen: list[list[Tensor]] = []
@@ -391,34 +368,6 @@ def test_gates_move_while_they_are_free_alone(optimizer: Any) -> None:
     assert run.guide.gate_mode == "frozen"
     draws = [run.guide() for _ in range(3)]
     assert all(torch.equal(d["hidden1.gate"], run.keep()["hidden1"].double()) for d in draws)
-
-
-def test_the_optimisers_state_is_cut_with_the_parameters() -> None:
-    posterior = posterior_of("normed", prior=SpikeSlab(GroupHorseshoe(), inclusion=0.3), select_inputs=True)
-    factory: Any = torch.optim.Adam
-    step: Any = _stepper(posterior.model, posterior.guide, factory, SparseELBO(), LearningRates(), None)
-    step(X, Y, 1.0, 1.0)
-    shrunk = shrink(posterior.model, posterior.guide, posterior.keep())
-    new = step.moved_to(shrunk)
-    old = {name: step.optimizer.state[p] for name, p in named(posterior.model, posterior.guide).items()}
-    cut = {**shrunk.guide_positions, **{f"net.{name}": dims for name, dims in shrunk.net_positions.items()}}
-    for name, parameter in named(shrunk.model, shrunk.guide).items():
-        assert new.optimizer.state[parameter]["step"] == 1
-        for key in ("exp_avg", "exp_avg_sq"):
-            expected = old[name][key]
-            for dim, kept in cut.get(name, {}).items():
-                expected = expected.index_select(dim, kept)
-            assert torch.equal(new.optimizer.state[parameter][key], expected) and expected.shape == parameter.shape
-    before = {name: p.detach().clone() for name, p in named(shrunk.model, shrunk.guide).items()}
-    pyro.clear_param_store()
-    new(X, Y, 1.0, 1.0)
-    moved = [name for name, p in named(shrunk.model, shrunk.guide).items() if not torch.equal(p, before[name])]
-    assert len(moved) == len(before)
-
-
-def named(model: Any, guide: Any) -> dict[str, nn.Parameter]:
-    """What is trained, by name."""
-    return {**dict(guide.named_parameters()), **{n: p for n, p in model.named_parameters() if p.requires_grad}}
 
 
 # ---- records, validation, stopping -----------------------------------------------------------------------------------
