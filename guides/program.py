@@ -144,6 +144,7 @@ class AutoProgram(AutoGuide):
         owner: Any = self
         *path, last = f"{role}.{name}".split(".")
         for part in path:
+            _check_name(name, part != "")
             if not hasattr(owner, part):
                 setattr(owner, part, PyroModule())
             owner = getattr(owner, part)

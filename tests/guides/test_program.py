@@ -42,13 +42,18 @@ def mixed(x: Tensor, y: Tensor | None = None) -> Tensor:
     return observed
 
 
-def step_down(model: Callable[..., Any], guide: Any, *args: Any, steps: int = 150, elbo: Any = None) -> float:
-    """Trains a guide by Pyro's own SVI and returns by how much the bound has gone up."""
-    svi = SVI(model, guide, Adam({"lr": 0.03}), elbo or TraceMeanField_ELBO())
-    before = sum(svi.evaluate_loss(*args) for _ in range(20)) / 20
+def step_down(model: Callable[..., Any], guide: Any, *args: Any, steps: int = 15, elbo: Any = None) -> float:
+    """Trains a guide by Pyro's own SVI and returns by how much the bound has gone up, with the same noise."""
+    svi = SVI(model, guide, Adam({"lr": 0.1}), elbo or TraceMeanField_ELBO())
+
+    def loss() -> float:
+        torch.manual_seed(6)
+        return float(sum(svi.evaluate_loss(*args) for _ in range(5)) / 5)
+
+    before = loss()
     for _ in range(steps):
         svi.step(*args)
-    return before - sum(svi.evaluate_loss(*args) for _ in range(20)) / 20
+    return before - loss()
 
 
 # ---- plain use -------------------------------------------------------------------------------------------------------
@@ -60,7 +65,7 @@ def test_guides_train_in_pyros_svi(guide: Guide, elbo: Any) -> None:
     x, y = data(30)
     answer = guide(mixed, x, y)
     names = {name for name, _ in answer.named_parameters()}
-    assert step_down(mixed, answer, x, y, elbo=elbo) > 5
+    assert step_down(mixed, answer, x, y, elbo=elbo) > 1
     stored = {f"{guide.__name__}.{name.removesuffix('_unconstrained')}" for name in names}
     assert set(pyro.get_param_store().keys()) == stored
     with pyro.get_param_store().scope():
@@ -108,11 +113,11 @@ def test_scales_of_all_kinds() -> None:
             with pyro.plate(f"{name}_data", len(y)):
                 pyro.sample(f"{name}_y", dist.Normal(double(0), scale), obs=y)
 
-    y = 2 * torch.randn(200, dtype=DOUBLE)
+    y = 2 * torch.randn(400, dtype=DOUBLE)
     answer = AutoSpikeSlab(model, y)
     assert set(answer.kinds.values()) == {"scale"}
     assert {type(fn).__name__ for fn in answer._answers(y).posteriors.values()} == {"LogNormal"}
-    step_down(model, answer, y, steps=250)
+    step_down(model, answer, y, steps=60)
     for value in answer.median(y).values():
         assert float(value) == pytest.approx(float(y.std()), rel=0.15)
 
@@ -128,7 +133,7 @@ def others() -> None:
 def test_other_sites_stay_in_their_support_and_near_the_prior() -> None:
     answer = AutoSpikeSlab(others)
     assert set(answer.kinds.values()) == {"other"}
-    step_down(others, answer, steps=400)
+    step_down(others, answer, steps=80)
     draws = Predictive(others, guide=answer, num_samples=2000, parallel=True)()
     torch.testing.assert_close(draws["simplex"].sum(-1), torch.ones(2000, dtype=DOUBLE))
     means = {"simplex": double(2, 3, 4) / 9, "share": double(1 / 3, 0.6), "between": double(2), "vector": double(1, 2)}
@@ -214,9 +219,11 @@ def test_local_latents_in_a_subsampling_plate(guide: Guide) -> None:
     sizes = {"s": (10,), "w": (10,), "v": (10, 2), "share": (10, 2)}
     assert shapes == {("logits", "z"): (10,), **{(r, s): size for s, size in sizes.items() for r in ("locs", "scales")}}
     for elbo in (SparseELBO(), TraceMeanField_ELBO(), Trace_ELBO()):
-        with poutine.trace() as seen:
-            loss = elbo.differentiable_loss(local, answer, x, y)
-        drawn = torch.zeros(10, dtype=torch.bool).index_fill(0, seen.trace.nodes["rows"]["value"], True)
+        torch.manual_seed(1)
+        rows = poutine.trace(answer).get_trace(x, y).nodes["rows"]["value"]
+        torch.manual_seed(1)
+        loss = elbo.differentiable_loss(local, answer, x, y)
+        drawn = torch.zeros(10, dtype=torch.bool).index_fill(0, rows, True)
         assert int(drawn.sum()) == 4
         for slope in gradients(loss, answer).values():
             moved = slope.reshape(10, -1).abs().sum(-1) > 0
@@ -227,15 +234,15 @@ def test_local_latents_in_a_subsampling_plate(guide: Guide) -> None:
 
 
 def test_subsampling_is_unbiased() -> None:
-    """The bound of a batch is that of all rows in the mean: 300 losses each way at 5 standard errors."""
+    """The bound of a batch is that of all rows in the mean: 100 losses each way at 5 standard errors."""
     x, y = data(10)
     answer = perturbed(AutoSpikeSlab(local, x, y))
 
     def losses(size: int | None) -> Tensor:
-        return torch.tensor([SparseELBO().loss(local, answer, x, y, size=size) for _ in range(300)])
+        return torch.tensor([SparseELBO().loss(local, answer, x, y, size=size) for _ in range(100)])
 
     batch, full = losses(4), losses(None)
-    error = ((batch.var() + full.var()) / 300).sqrt()
+    error = ((batch.var() + full.var()) / 100).sqrt()
     assert (batch.mean() - full.mean()).abs() < 5 * error
 
 
@@ -243,16 +250,17 @@ def test_a_guide_for_all_rows_serves_batches() -> None:
     x, y = data(10)
     answer = AutoSpikeSlab(local, x, y, size=None)
     assert answer(x, y, size=3)["w"].shape == (3,)
-    assert step_down(local, answer, x, y, steps=60) > 0
+    assert step_down(local, answer, x, y) > 0
 
 
 def test_nested_plates() -> None:
     def model(y: Tensor) -> None:
-        with pyro.plate("columns", 3, dim=-1):
+        columns = pyro.plate("columns", 3, dim=-1)
+        with columns:
             scale = pyro.sample("scale", dist.Exponential(double(1)))
-        with pyro.plate("rows", 6, subsample_size=2, dim=-2), pyro.plate("columns", 3, dim=-1):
+        with pyro.plate("rows", 6, subsample_size=2, dim=-2), columns:
             z = gate("z", double(0.4), size=2)
-            w = pyro.sample("w", dist.Normal(double(0), scale.unsqueeze(-1)).expand((2, 3, 2)).to_event(1), infer={"gates": {"z": -1}})
+            w = slab("w", (2,), scale=scale.unsqueeze(-1), gates={"z": -1})
             pyro.sample("y", dist.Normal((z * w).sum(-1), 1.0), obs=y)
 
     y = torch.randn(2, 3, dtype=DOUBLE)
@@ -318,8 +326,9 @@ def test_model_that_is_a_pyro_module() -> None:
             self.weight = PyroSample(dist.Normal(double(0), double(1)).expand((3,)).to_event(1))
 
         def forward(self, x: Tensor, y: Tensor | None = None) -> None:
+            mean = x @ self.weight
             with pyro.plate("data", len(x)):
-                pyro.sample("y", dist.Normal(x @ self.weight, 0.5), obs=y)
+                pyro.sample("y", dist.Normal(mean, 0.5), obs=y)
 
     x, y = data()
     model = Layer()
@@ -401,11 +410,14 @@ def test_gates_held_open_or_frozen(mode: Any, gates: Any, gate_gradient: Any) ->
 
 
 def test_frozen_gates_predict_many_at_once() -> None:
-    x, y = data()
-    answer = AutoSpikeSlab(linear, x, y)
+    def model() -> Tensor:
+        return spike_slab_gaussian("w", (3,), inclusion=double(0.3))
+
+    answer = AutoSpikeSlab(model)
     answer.gate_mode = "frozen"
-    found = Predictive(linear, guide=answer, num_samples=4, parallel=True)(x)
-    assert found["w.gate"].reshape(4, 3).eq(1).all()
+    found = Predictive(model, guide=answer, num_samples=4, parallel=True)()
+    assert torch.equal(found["w.gate"], torch.ones(4, 3, dtype=DOUBLE))
+    assert len(found["w.weight"].unique()) == 12
 
 
 def test_temperature_is_the_first_gates_or_the_one_given() -> None:
@@ -480,7 +492,7 @@ def test_pickling_keeps_a_models_name(guide: Guide) -> None:
         torch.testing.assert_close(draws(back, x, y), before)
         torch.testing.assert_close(back.quantiles([0.5], x, y), answer.quantiles([0.5], x, y))
     torch.testing.assert_close(draws(answer, x, y), before)
-    assert step_down(mixed, answer, x, y, steps=50) > 0
+    assert step_down(mixed, answer, x, y) > 0
 
 
 @pytest.mark.parametrize("kind", ["function", "lambda", "object"])
@@ -625,10 +637,10 @@ def test_a_new_site_at_a_later_call_is_refused() -> None:
             call(True)
 
 
-@pytest.mark.parametrize(("prior", "start"), [(dist.Gamma(1.0, 1.0), 0.0), (dist.Beta(1.0, 1.0), 1.0)])
-def test_initial_values_inside_the_support(prior: Any, start: float) -> None:
+@pytest.mark.parametrize("start", [0.0, -1.0, float("nan")])
+def test_initial_values_inside_the_support(start: float) -> None:
     with pytest.raises(ValueError, match="the initial value of site 'a' must lie inside its support"):
-        AutoSpikeSlab(lambda: pyro.sample("a", prior, infer={"init": start}))
+        AutoSpikeSlab(lambda: pyro.sample("a", dist.Gamma(1.0, 1.0), infer={"init": start}))
 
 
 def test_initial_gates_inside_0_and_1() -> None:
