@@ -3,8 +3,9 @@
     python benchmarks/frontier.py --data mnist --prior ss-ghs --data-dir data --seeds 0 1 2
     python benchmarks/frontier.py --table
 
-Rows that are there already (same data, net, prior, seed and settings) are skipped, so an interrupted run is taken up by the same command, and two
-commands may run side by side. Figures are those of the last epoch; gates at an inclusion probability above 1/2; counts two-sided.
+Rows that are there already (same data, net, prior, seed and settings) are skipped, so an interrupted run is taken up
+by the same command, and two commands may run side by side. Figures are those of the last epoch; gates at an
+inclusion probability above 1/2; counts two-sided.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from bnn_pyro.recipes import NETS, PRIORS, Recipe, recipe, run
 RESULTS = Path(__file__).parent / "results" / "frontier.json"
 SCORES = ("test_accuracy", "test_nll", "test_ece", "nodes_kept", "params_kept", "flops_kept", "seconds")
 MORE = ("latency_ratio", "pruned_max_abs_diff", "test_rmse")
+KEPT = ("parameters kept", "FLOPs kept", "latency, pruned / dense")
 PREFIXES = ("dense_test_", "posterior_test_")
 
 
@@ -66,7 +68,8 @@ def add_row(data: str, prior: str, net: str, seed: int, data_dir: str | None, kl
     metrics = run(dataset, settings, seed=seed)
     scores = {k: metrics[k] for k in (*SCORES, *MORE) if k in metrics}
     scores |= {k: v for k, v in metrics.items() if k.startswith(PREFIXES)}
-    row = {**{k: v for k, v in key.items() if k != "settings"}, "epochs": settings.epochs, **scores, "settings": key["settings"]}
+    names = {k: v for k, v in key.items() if k != "settings"}
+    row = {**names, "epochs": settings.epochs, **scores, "settings": key["settings"]}
     with locked():
         content = read()
         content["rows"].append(row)
@@ -112,8 +115,19 @@ def table(rows: list[dict[str, Any]]) -> str:
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(json.dumps([row["data"], row["net"], row["prior"], row["settings"]]), []).append(row)
-    head = "| data | prior | KL weight | seeds | accuracy | NLL | ECE | nodes kept (seed by seed) | parameters kept | FLOPs kept | latency | seconds |"
-    lines = [head, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    heads = (
+        "data",
+        "prior",
+        "KL weight",
+        "seeds",
+        "accuracy",
+        "NLL",
+        "ECE",
+        "nodes kept (seed by seed)",
+        *KEPT,
+        "seconds",
+    )
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     return "\n".join([*lines, *(_line(group) for group in groups.values())])
 
 
@@ -123,11 +137,21 @@ def _line(rows: list[dict[str, Any]]) -> str:
     weight = f"{settings['kl_weight']:g}" + ("" if frozen is None else f", then {frozen:g}")
     nodes = "; ".join("-".join(str(kept) for kept, _ in row["nodes_kept"].values()) or "all" for row in rows)
     average = {k: mean(row[k] for row in rows) for k in (*SCORES, "latency_ratio") if k != "nodes_kept"}
-    return (
-        f"| {first['data']} | {first['prior']} | {weight} | {', '.join(str(row['seed']) for row in rows)} | {average['test_accuracy']:.2%} | "
-        f"{average['test_nll']:.4f} | {average['test_ece']:.4f} | {nodes} | {average['params_kept']:.2%} | {average['flops_kept']:.2%} | "
-        f"{average['latency_ratio']:.2f} | {average['seconds']:.0f} |"
+    cells = (
+        first["data"],
+        first["prior"],
+        weight,
+        ", ".join(str(row["seed"]) for row in rows),
+        f"{average['test_accuracy']:.2%}",
+        f"{average['test_nll']:.4f}",
+        f"{average['test_ece']:.4f}",
+        nodes,
+        f"{average['params_kept']:.2%}",
+        f"{average['flops_kept']:.2%}",
+        f"{average['latency_ratio']:.2f}",
+        f"{average['seconds']:.0f}",
     )
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

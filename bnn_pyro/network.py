@@ -89,9 +89,10 @@ class SparseNetwork(nn.Module):
             layers.
 
     Raises:
-        ValueError: If nothing is Bayesian, or parameters of one layer differ in their number of rows; if the prior has
-            a spike and there is nothing to prune; if ``inclusion`` does not name the groups; if ``num_data`` is below
-            1; or if :func:`~bnn_pyro.nodes.find_nodes` refuses the net, the example or an excluded name.
+        ValueError: If ``prior`` or ``likelihood`` lacks a method; if nothing is Bayesian, or parameters of one layer
+            differ in their number of rows; if the prior has a spike and there is nothing to prune; if ``inclusion``
+            does not name the groups; if ``num_data`` is below 1; or if :func:`~bnn_pyro.nodes.find_nodes` refuses the
+            net, the example or an excluded name.
     """
 
     def __init__(
@@ -109,8 +110,10 @@ class SparseNetwork(nn.Module):
         super().__init__()
         if num_data < 1:
             raise ValueError(f"num_data must be at least 1, got {num_data}")
+        _check_face("likelihood", likelihood, "prior", "distribution", "check", "predict")
         self.spike = prior if isinstance(prior, SpikeSlab) else None
         self.slab: Slab = prior.slab if isinstance(prior, SpikeSlab) else prior
+        _check_face("prior", self.slab, "shared", "scale")
         self.likelihood, self.num_data = likelihood, num_data
         self.input_shape = tuple(example_input.shape[1:])
         found = find_nodes(net, example_input, inputs=select_inputs, exclude=exclude)
@@ -122,6 +125,8 @@ class SparseNetwork(nn.Module):
                 "give a bare slab as the prior instead"
             )
         self.net = copy.deepcopy(net)
+        for parameter in self.net.parameters():
+            parameter.data = parameter.data.contiguous()  # Pyro's store would hold, and train, a copy of any other
         self.selection: Tensor | None
         self.register_buffer("selection", None)
         self._build(nodes, bayesian or _is_linear(net))
@@ -322,6 +327,11 @@ class SparseNetwork(nn.Module):
         if y is not None and len(x) > self.num_data:
             raise ValueError(f"num_data must be at least the batch ({len(x)} rows), got {self.num_data}")
         return len(x)
+
+
+def _check_face(name: str, value: object, *methods: str) -> None:
+    if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
+        raise ValueError(f"{name} must be an object with the methods {', '.join(methods)}, got {value!r}")
 
 
 def _is_linear(net: nn.Module) -> Callable[[str, nn.Parameter], bool]:

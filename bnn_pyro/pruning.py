@@ -102,7 +102,7 @@ def shrink(model: SparseNetwork, guide: AutoProgram, keep: Mapping[str, Tensor])
                 f"keep must leave a node in every group, got none in {name!r}; use prune for a final network"
             )
     smaller = _smaller_model(model, keep, positions)
-    by_parameter = {name: _positions_of(name, model, keep, positions) for name, _ in guide.named_parameters()}
+    by_parameter = {n: _positions_of(n, p.shape, model, keep, positions) for n, p in guide.named_parameters()}
     guide_positions = {name: dims for name, dims in by_parameter.items() if dims}
     return Shrunk(smaller, _smaller_guide(guide, smaller, guide_positions), guide_positions, positions)
 
@@ -169,11 +169,12 @@ def _smaller_group(group: NodeGroup, keep: Mapping[str, Tensor], positions: Posi
 
 
 def _positions_of(
-    name: str, model: SparseNetwork, keep: Mapping[str, Tensor], positions: Positions
+    name: str, shape: Sequence[int], model: SparseNetwork, keep: Mapping[str, Tensor], positions: Positions
 ) -> dict[int, Tensor]:
     """Returns what is kept of a guide's parameter.
 
-    It has its site's shape, and its site stands for a parameter, a group's gates, or one value a row of a layer.
+    It has its site's shape, and its site stands for a parameter, a group's gates, or one value a row of a layer;
+    whatever else a slab samples for a layer stays whole.
     """
     site = name.removesuffix("_unconstrained").partition(".")[2]
     gates = {gate_site(group): mask for group, mask in keep.items()}
@@ -182,6 +183,8 @@ def _positions_of(
     names = [parameter.name for parameter in model.bayesian]
     if site not in names:
         layer = max((layer for layer in model.layers if site.startswith(f"{layer}.")), key=len, default=None)
+        if layer is None or tuple(shape[:1]) != (model.layers[layer][0],):
+            return {}
         of_layer = next((p.name for p in model.bayesian if p.layer == layer), "")
         return {dim: kept for dim, kept in positions.get(of_layer, {}).items() if dim == 0}
     return positions.get(site, {})

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bnn_pyro.data import DATASETS, Dataset, Split
 from bnn_pyro.evaluation.report import Run, check_run_folder, evaluate_run, write_report
+from bnn_pyro.inference.batches import seeded
 from bnn_pyro.inference.checkpoint import load_posterior, save_posterior
 from bnn_pyro.inference.dense import train_dense
 from bnn_pyro.inference.schedule import LearningRates, Schedule
@@ -295,8 +296,7 @@ def run(
     device = _checked_device(device)
     if out is not None:
         check_run_folder(out)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with seeded(seed, device):
         finished = _fit_and_prune(dataset, settings, seed, device, progress)
         evaluation = evaluate_run(finished)
     evaluation.metrics["seconds"] = time.perf_counter() - start

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 
@@ -31,4 +30,4 @@ class AutoCentered(AutoProgram):
 
     def _slab(self, name: str, prior: Any, weight: Tensor | None) -> Any:
         loc, scale = self._parameters_of(name)
-        return dist.Normal(loc, scale) if weight is None else GatedNormal(loc, scale, prior.loc, prior.scale, weight)
+        return GatedNormal(loc, scale, prior.loc, prior.scale, loc.new_ones(()) if weight is None else weight)

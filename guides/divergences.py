@@ -79,7 +79,7 @@ def normal_divergence(loc: Tensor, scale: Tensor, prior_loc: Tensor, prior_scale
 
 
 class _UnitDivergence(torch.autograd.Function):
-    r""":math:`KL(N(\mu, \sigma^2) \| N(0, 1))` with its gradient written out: half of autograd's passes over weights."""
+    r""":math:`KL(N(\mu, \sigma^2) \| N(0, 1))` with its gradient written out: half of autograd's passes."""
 
     generate_vmap_rule = True
 

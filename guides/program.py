@@ -304,8 +304,11 @@ class AutoProgram(AutoGuide):
         levels = torch.as_tensor(quantiles, dtype=self.temperature.dtype, device=self.temperature.device)
         if not ((levels >= 0) & (levels <= 1)).all():
             raise ValueError(f"quantiles must lie in [0, 1], got {levels.tolist()}")
-        with poutine.block():
-            first, second = (self._answers(*args, **kwargs).posteriors for _ in range(2))
+        with poutine.block(), poutine.trace() as seen:
+            first = self._answers(*args, **kwargs).posteriors
+        rows: Any = {name: site["value"] for name, site in seen.trace.nodes.items() if site_is_subsample(site)}
+        with poutine.block(), poutine.condition(data=rows):
+            second = self._answers(*args, **kwargs).posteriors
         slabs = (name for name, kind in self.kinds.items() if kind == "slab")
         latent = {name for name in slabs if not _same_normal(first[name], second[name])}
         joint = {name for name, fn in first.items() if base_distribution(fn).event_shape}
@@ -339,9 +342,14 @@ class AutoProgram(AutoGuide):
         """The program the guide answers; None after unpickling a guide of a local function."""
         return self._model[0]
 
+    @model.setter
+    def model(self, value: Any) -> None:
+        self._model = (value,)  # held in a tuple, so that a module is not registered as the guide's own
+
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "model":  # held in a tuple, so that a module is not registered as the guide's own
-            name, value = "_model", (value,)
+        if name == "model":  # modules would be registered before the property is asked
+            object.__setattr__(self, name, value)
+            return
         if name == "gate_mode":
             _check_choice(name, value, ("free", "open", "frozen"))
         AutoGuide.__setattr__(self, name, value)

@@ -1,6 +1,7 @@
 """The table of rows that generic laws run over: one a prior, slab, distribution and guide.
 
-A new public member of ``bnn_pyro.priors`` or ``guides`` gets a row here; without one ``test_laws.py`` of its folder fails.
+A new public member of ``bnn_pyro.priors`` or ``guides`` gets a row here; without one ``test_laws.py`` of its folder
+fails.
 """
 
 from collections.abc import Callable
@@ -34,7 +35,7 @@ NODES, FAN_IN = 4, 3
 
 @dataclass(frozen=True)
 class PriorCase:
-    """A prior function: a program that samples it in a dtype, the shape of what it returns, its sites and their shapes."""
+    """A prior function: a program that samples it in a dtype, the shape of what it returns, its sites' shapes."""
 
     member: str
     program: Callable[[torch.dtype], Tensor]
@@ -168,7 +169,9 @@ SLABS = (
     SlabCase("GroupLasso", GroupLasso(sigma=0.7), ("rate",), ("g.tau_squared",)),
     SlabCase("GroupHorseshoe", GroupHorseshoe(sigma=0.7), _S, _TAU),
     SlabCase("GroupHorseshoe", GroupHorseshoe(slab_width=None), _S, _TAU, "unregularised"),
-    SlabCase("GroupHorseshoe", GroupHorseshoe(learn_slab_width=True), (*_S, "slab_width_squared"), _TAU, "learned width"),
+    SlabCase(
+        "GroupHorseshoe", GroupHorseshoe(learn_slab_width=True), (*_S, "slab_width_squared"), _TAU, "learned width"
+    ),
 )
 
 

@@ -1,7 +1,7 @@
-"""The closed forms K1-K7 as they stand in the specification, for tests to compare with: no code in common with the guides.
+"""The closed forms K1-K7 as the specification has them, for tests to compare with: no code in common with the guides.
 
-H is the entropy of a standard normal, ``log(2 pi e) / 2``; a Gamma has a shape and a rate, an inverse Gamma a shape and a
-scale.
+H is the entropy of a standard normal, ``log(2 pi e) / 2``; a Gamma has a shape and a rate, an inverse Gamma a shape and
+a scale.
 """
 
 import math

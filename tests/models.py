@@ -4,11 +4,12 @@ import itertools
 import math
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from bnn_pyro.inference.objective import elbo_terms
@@ -21,6 +22,17 @@ DOUBLE = torch.float64
 INCLUSION, NOISE = 0.3, 0.5
 
 Model = Callable[..., Any]
+Guide = TypeVar("Guide", bound=AutoProgram)
+
+
+def traced(program: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function that runs a program and returns its trace."""
+    return poutine.trace(program).get_trace
+
+
+def hints(**values: Any) -> Any:
+    """Returns what a site's ``infer`` takes."""
+    return values
 
 
 def data(rows: int = 12, columns: int = FAN_IN) -> tuple[Tensor, Tensor]:
@@ -69,11 +81,13 @@ def losses(guide: AutoProgram, model: Model, *args: Any, draws: int) -> Tensor:
     """Independent draws of the negative bound; many at once where the model's sites are gates and slabs alone."""
     if draws == 1:
         return elbo_terms(model, guide, *args).loss().unsqueeze(0)
-    found: Tensor = torch.vmap(lambda _: elbo_terms(model, guide, *args).loss(), randomness="different")(torch.zeros(draws))
+    found: Tensor = torch.vmap(lambda _: elbo_terms(model, guide, *args).loss(), randomness="different")(
+        torch.zeros(draws)
+    )
     return found
 
 
-def fitted(guide: AutoProgram, model: Model, *args: Any, steps: int, draws: int, rate: float = 0.1) -> AutoProgram:
+def fitted(guide: Guide, model: Model, *args: Any, steps: int, draws: int, rate: float = 0.1) -> Guide:
     """Fits a guide by Adam on our bound, its learning rate falling to 0, with all draws of a step at once."""
     optimizer = torch.optim.Adam(guide.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -86,7 +100,7 @@ def fitted(guide: AutoProgram, model: Model, *args: Any, steps: int, draws: int,
     return guide
 
 
-def perturbed(guide: AutoProgram, seed: int = 3) -> AutoProgram:
+def perturbed(guide: Guide, seed: int = 3) -> Guide:
     """Moves a guide's parameters to a place like no other."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in guide.parameters():

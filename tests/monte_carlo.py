@@ -1,7 +1,7 @@
 """Statistical comparisons whose rate of false alarms is known.
 
-An estimate lies more than 5 standard errors off in one of 1.7 million cases, so a test of a few dozen comparisons fails by
-chance less than once in 50,000 runs; and as every test starts from the same seed, it fails always or never.
+An estimate lies more than 5 standard errors off in one of 1.7 million cases, so a test of a few dozen comparisons fails
+by chance less than once in 50,000 runs; and as every test starts from the same seed, it fails always or never.
 """
 
 from collections.abc import Callable

@@ -5,12 +5,12 @@
 #
 # 1. train a dense network;
 # 2. put a spike-and-slab prior on it, which makes it a Pyro model with a gate on every node and every pixel;
-# 3. fit the posterior, which starts from the dense network and closes the gates of nodes that do not pay for themselves;
+# 3. fit the posterior, which starts from the dense network and closes the gates of nodes that do not pay;
 # 4. look at it: predictions, calibration, inclusion probabilities;
 # 5. cut the closed nodes away, and measure what is left: a plain, smaller `nn.Module`.
 #
-# The data are expected in the folder `BNN_PYRO_DATA` (default `data`) and are downloaded there if absent. On one core it
-# takes about half an hour; `SMOKE=1` does the same on the small digits that scikit-learn brings along, in seconds.
+# The data are expected in the folder `BNN_PYRO_DATA` (default `data`) and are downloaded there if absent. On one core
+# it takes about half an hour; `SMOKE=1` does the same on the small digits that scikit-learn brings along, in seconds.
 # Figures and files are written to the folder named by `TUTORIAL_OUT`, by default `tutorials/figures`.
 
 # %%
@@ -58,18 +58,20 @@ MNIST = SimpleNamespace(
     freeze=15,
     kl_weight=0.12,
     kl_warmup=1.5,
+    rates=LearningRates(slab_locs=3e-3, slab_scales=1e-2, scales=1e-2, gates=2e-2),
 )
-DIGITS = SimpleNamespace(
+DIGITS = SimpleNamespace(  # a rushed run: few epochs at large learning rates
     data="digits",
     hidden=(50, 50),
     dense_epochs=20,
     dense_batch=64,
-    epochs=26,
-    batch=64,
-    hold=3,
-    freeze=6,
-    kl_weight=0.12,
+    epochs=18,
+    batch=128,
+    hold=2,
+    freeze=4,
+    kl_weight=0.2,
     kl_warmup=2.0,
+    rates=LearningRates(slab_locs=5e-3, slab_scales=3e-2, scales=3e-2, gates=1e-1),
 )
 settings = DIGITS if SMOKE else MNIST
 
@@ -127,8 +129,8 @@ for name, reason in model.nodes.dense.items():
     print(f"stays dense: {name!r}, because {reason}")
 
 # %% [markdown]
-# `AutoSpikeSlab` answers the model's sites: a hard gate for a gate, a LogNormal for a scale, and for the weights a Normal
-# *in units of their node's scale*. Its parameters exist from the start, and start at the dense net.
+# `AutoSpikeSlab` answers the model's sites: a hard gate for a gate, a LogNormal for a scale, and for the weights a
+# Normal *in units of their node's scale*. Its parameters exist from the start, and start at the dense net.
 
 # %%
 guide = AutoSpikeSlab(model.prior)
@@ -137,13 +139,14 @@ print({role: sum(p.numel() for p in group) for role, group in guide.parameter_gr
 # %% [markdown]
 # ## 3. Fitting
 #
-# Three phases. The gates are first **held** open, so that the weights' uncertainty settles before any node is judged; then
-# they are **free**; at the end they are **frozen** at their more probable value, and the weights that are left settle down.
+# Three phases. The gates are first **held** open, so that the weights' uncertainty settles before any node is judged;
+# then they are **free**; at the end they are **frozen** at their more probable value, and the weights that are left
+# settle down.
 #
-# `kl_weight` below 1 makes the posterior a **tempered** (cold) one: the data count for more than Bayes' rule says. It is
-# the knob between size and accuracy. With 1 the posterior is the true one, and on MNIST keeps fewer nodes at about two
-# points less accuracy. `shrink_below` leaves nodes out of the computation once they have settled closed, which makes the
-# rest of the run cheaper and changes nothing else.
+# `kl_weight` below 1 makes the posterior a **tempered** (cold) one: the data count for more than Bayes' rule says. It
+# is the knob between size and accuracy. With 1 the posterior is the true one, and on MNIST keeps fewer nodes at about
+# two points less accuracy. `shrink_below` leaves nodes out of the computation once they have settled closed, which
+# makes the rest of the run cheaper and changes nothing else.
 
 # %%
 posterior = fit(
@@ -156,7 +159,7 @@ posterior = fit(
     freeze=settings.freeze,
     kl_weight=settings.kl_weight,
     kl_warmup=settings.kl_warmup,
-    learning_rates=LearningRates(slab_locs=3e-3, slab_scales=1e-2, scales=1e-2, gates=2e-2),
+    learning_rates=settings.rates,
     shrink_below=0.03,
     validation=validation,
     seed=0,
@@ -231,9 +234,10 @@ show(figure, "02_first_layer")
 # %% [markdown]
 # ## 5. Pruning
 #
-# `prune` cuts the median-probability model: closed nodes are gone, with their rows, biases and readers. What comes out is
-# a plain module with smaller layers, which gives the same outputs as the median model up to rounding and needs neither
-# Pyro nor this library. (`posterior.shrink()` gives a smaller *posterior* instead, which can be trained on.)
+# `prune` cuts the median-probability model: closed nodes are gone, with their rows, biases and readers. What comes out
+# is a plain module with smaller layers, which gives the same outputs as the median model up to rounding; exported
+# (`torch.export`), it runs where there is only torch. (`posterior.shrink()` gives a smaller *posterior* instead, which
+# can be trained on.)
 
 # %%
 small = prune(posterior)
@@ -253,8 +257,8 @@ print(f"test accuracy {accuracy:.4f}; largest difference of an output from the m
 # %% [markdown]
 # ## 6. Saving and loading
 #
-# A posterior is saved as tensors and plain values, and loaded into a model and guide of the same make. The pruned net is
-# any other module: save its `state_dict`, or export it.
+# A posterior is saved as tensors and plain values, and loaded into a model and guide of the same make. The pruned net
+# is any other module: save its `state_dict`, or export it.
 
 # %%
 save_posterior(posterior, OUT / "02_posterior.pt")
@@ -268,15 +272,15 @@ after = again.predict(test[0][:100], num_samples=8)
 assert torch.equal(before, after)
 assert difference < 1e-4, difference
 assert accuracy > (0.85 if SMOKE else 0.97), accuracy
-assert cost.params_kept < (0.9 if SMOKE else 0.1), cost.params_kept
+assert cost.params_kept < (0.6 if SMOKE else 0.1), cost.params_kept
 
 # %% [markdown]
 # ## 7. Why the guide is non-centred, and what it costs
 #
-# The model says $w \sim N(0, r^2)$ with a random scale $r$. A **centred** family gives $w$ a Normal of its own; ours gives
-# $w / r$ one (**non-centred**), so that when a scale shrinks its whole group shrinks with it. `AutoCentered` is the other
-# one; to try it, pass `guide=AutoCentered(model.prior)` above. `benchmarks/centered.py` fits both to SS-GL on digits, from
-# the same start with the same batches:
+# The model says $w \sim N(0, r^2)$ with a random scale $r$. A **centred** family gives $w$ a Normal of its own; ours
+# gives $w / r$ one (**non-centred**), so that when a scale shrinks its whole group shrinks with it. `AutoCentered` is
+# the other one; to try it, pass `guide=AutoCentered(model.prior)` above. `benchmarks/centered.py` fits both to SS-GL on
+# digits, from the same start with the same batches:
 
 # %%
 RESULTS = HERE.parent / "benchmarks" / "results" / "centered.json"
@@ -306,4 +310,8 @@ if RESULTS.exists():
     show(figure, "02_centered")
 
 # %% [markdown]
-# TEXT
+# The centred family is the quicker one while the gates are held open: its weights need not wait for their scales. Once
+# the gates move it is the other way round. The non-centred bound passes after some 45 epochs and is the higher one at the
+# end in all three seeds, by 0.06 nats per datum, with fewer nodes (14 and 18 of 50 on average, against 20 and 32) at half
+# a point less accuracy (96.7 % against 97.2 %). So non-centring is what prunes; a net as small as this one also works
+# without, whereas in deep residual nets the method's authors logged the centred group lasso failing outright.

@@ -63,7 +63,8 @@ def load_posterior(path: str | os.PathLike[str], model: SparseNetwork, *, guide:
         ValueError: If there is no such file, it is damaged, or it was saved from another model or guide.
     """
     content = _read(Path(path))
-    with torch.random.fork_rng(), pyro.get_param_store().scope():
+    like = next(model.parameters())
+    with torch.random.fork_rng([like.device] if like.is_cuda else []), pyro.get_param_store().scope():
         model, guide = copies(model, AutoSpikeSlab(model.prior) if guide is None else guide)
         if not list(guide.parameters()):
             guide()  # Pyro's own guides make their parameters at the first call

@@ -1,15 +1,16 @@
 """The evidence lower bound of any model and guide as one tensor, with closed-form divergences and a KL weight."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
-from pyro.poutine.util import prune_subsample_sites
+from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -96,21 +97,33 @@ def _log_likelihood(model_trace: Any) -> Tensor:
 
 
 def _divergences(model_trace: Any, guide_trace: Any) -> Iterator[Tensor]:
-    """Yields each latent site's divergence, summed."""
+    """Yields each latent site's divergence, summed, and the log-density of each site that the guide alone has."""
     for name, site in model_trace.nodes.items():
         if site["type"] != "sample" or site["is_observed"]:
             continue
         if name not in guide_trace.nodes:
             raise ValueError(f"guide must have every latent site of the model, got none for {name!r}")
         answer, prior = guide_trace.nodes[name], site["infer"].get("prior", site["fn"])
-        try:
-            divergence = kl_divergence(answer["fn"], prior)
-        except NotImplementedError:
-            value = answer["value"]
-            if isinstance(value, LocalNormal):
-                value = value.draw()
-            divergence = answer["fn"].log_prob(value) - prior.log_prob(value)
-        yield scale_and_mask(divergence, answer["scale"], answer["mask"]).sum()
+        yield scale_and_mask(_divergence(answer, prior), answer["scale"], answer["mask"]).sum()
+    for name, site in guide_trace.nodes.items():
+        if site["type"] == "sample" and name not in model_trace.nodes and not site_is_subsample(site):
+            yield scale_and_mask(site["fn"].log_prob(_drawn(site)), site["scale"], site["mask"]).sum()
+
+
+def _divergence(answer: Any, prior: Any) -> Tensor:
+    """Returns the divergence of a site in closed form, or the log ratio at its draw."""
+    if not isinstance(base_distribution(answer["fn"]), Delta):  # Pyro's form for it leaves out its log_density
+        with suppress(NotImplementedError):
+            divergence: Tensor = kl_divergence(answer["fn"], prior)
+            return divergence
+    value = _drawn(answer)
+    ratio: Tensor = answer["fn"].log_prob(value) - prior.log_prob(value)
+    return ratio
+
+
+def _drawn(site: Any) -> Tensor:
+    value: Tensor = site["value"]
+    return value.draw() if isinstance(value, LocalNormal) else value
 
 
 def _disarm(

@@ -28,16 +28,17 @@ class LearningRates:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 0:
-                raise ValueError(f"learning_rates.{name} must not be negative, got {value}")
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"learning_rates.{name} must be finite and not negative, got {value}")
 
 
 @dataclass(frozen=True)
 class Schedule:
     r"""When what happens in a run of ``epochs`` epochs.
 
-    The gates are held open for ``hold`` epochs (so that slabs settle before nodes are judged), then free, then frozen
-    at :math:`\gamma > 1/2` for the last ``freeze``. The KL weight rises linearly to ``kl_weight`` over the first
+    The gates are held open for ``hold`` epochs, so that slabs settle before nodes are judged; their probabilities
+    stay where they are then, and weight the slabs' divergence as ever. After that the gates are free, and for the last
+    ``freeze`` epochs frozen at :math:`\gamma > 1/2`. The KL weight rises linearly to ``kl_weight`` over the first
     ``kl_warmup`` epochs, and is ``frozen_kl_weight`` once the gates are frozen. All learning rates fall to 0 by a
     cosine over the last ``decay`` of the run. The temperature moves geometrically from its first to its second value.
 
@@ -69,8 +70,8 @@ class Schedule:
         if self.epochs < 1:
             raise ValueError(f"epochs must be at least 1, got {self.epochs}")
         for name in ("hold", "freeze", "kl_weight", "kl_warmup"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
         if self.frozen_kl_weight is not None and (self.frozen_kl_weight < 0 or not self.freeze):
             raise ValueError(
                 f"frozen_kl_weight must not be negative and needs freeze > 0, got {self.frozen_kl_weight} "
@@ -80,8 +81,8 @@ class Schedule:
             raise ValueError(f"hold + freeze must be below epochs ({self.epochs}), got {self.hold} + {self.freeze}")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay must lie in [0, 1], got {self.decay}")
-        if self.temperature is not None and min(self.temperature) <= 0:
-            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if self.temperature is not None and not all(math.isfinite(t) and t > 0 for t in self.temperature):
+            raise ValueError(f"temperature must be positive and finite, got {self.temperature}")
 
     def gate_mode(self, epoch: int) -> Literal["open", "free", "frozen"]:
         """Returns what the gates do in an epoch (counted from 0)."""
@@ -94,11 +95,6 @@ class Schedule:
         if self.frozen_kl_weight is not None and time >= self.epochs - self.freeze:
             return self.frozen_kl_weight
         return self.kl_weight * (min(1.0, time / self.kl_warmup) if self.kl_warmup else 1.0)
-
-    @property
-    def final_kl_weight(self) -> float:
-        """The KL weight that the posterior in the end was fitted with."""
-        return self.kl_weight if self.frozen_kl_weight is None else self.frozen_kl_weight
 
     def rate_at(self, time: float) -> float:
         """Returns the factor on all learning rates after ``time`` epochs."""

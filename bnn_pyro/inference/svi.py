@@ -87,7 +87,7 @@ def fit(
         num_particles: Draws of the posterior a step.
         local_reparameterization: Whether ``Linear`` layers draw their outputs instead of their weights.
         validation: (x, y), or the fraction of the training rows to hold out.
-        patience: Stop after so many epochs with free gates without a better validation NLL; needs ``validation``.
+        patience: Stop after so many epochs, past the hold, without a better validation NLL; needs ``validation``.
         callback: Called after each epoch with the epoch's record and the posterior so far; True stops.
         seed: Seed of this call; None goes on from the global random state.
         progress: Whether to show a progress bar; None shows it on a terminal.
@@ -143,7 +143,7 @@ class _Run:
         self.shrink_below = shrink_below
         self.model, self.guide, self.step, self.schedule = model, guide, step, schedule
         self.data, self.held_out, self.batch_size = data, held_out, batch_size
-        self.posterior = Posterior(model, guide, kl_weight=schedule.final_kl_weight)  # of the whole network
+        self.posterior = Posterior(model, guide, kl_weight=schedule.kl_weight)  # of the whole network
         self.history = self.posterior.history
         self.kl_weight = schedule.kl_weight  # of the latest step
 
@@ -161,8 +161,8 @@ class _Run:
                     break
                 self._shrink(epoch)
         self.posterior.model.net.eval()
-        if self.history[-1]["gates"] != "frozen":  # stopped before the weight of frozen gates applied
-            self.posterior.kl_weight = self.schedule.kl_weight
+        if getattr(self.posterior.guide, "gate_mode", None) == "open":  # stopped early: from here on gates are drawn
+            self.posterior.guide.gate_mode = "free"
 
     def _epoch(self, epoch: int) -> Tensor:
         """Runs one epoch and returns its mean loss per datum."""
@@ -194,6 +194,7 @@ class _Run:
             )
         self.model.net.eval()
         self.whole.update(self.model, self.guide)
+        self.posterior.kl_weight = self.kl_weight  # a run may end, or be stopped, before the schedule's last weight
         keep = self.posterior.keep()
         record: Record = {
             "epoch": epoch + 1,
@@ -232,11 +233,13 @@ class _Run:
         store.clear()
 
     def _some_rows(self, rows: int = 2000) -> tuple[Tensor, Tensor]:
+        """Returns training rows to score, evenly spread, as data may be sorted."""
         x, y = self.data
-        return x[:rows], y[:rows]
+        stride = max(1, len(x) // rows)
+        return x[::stride], y[::stride]
 
     def _stalled(self, patience: int | None) -> bool:
-        """Whether the validation NLL has not improved for ``patience`` epochs of free gates."""
+        """Whether the validation NLL has not improved for ``patience`` epochs past the hold."""
         nll = [r["validation_nll"] for r in self.history if r["gates"] != "open"] if patience is not None else []
         return patience is not None and len(nll) > patience and min(nll[-patience:]) >= min(nll[:-patience])
 

@@ -73,20 +73,36 @@ def gate(
 
     Source: Jantre, Bhattacharya, Maiti (2021), *Layer adaptive node selection in Bayesian neural networks*.
     """
-    if not isinstance(inclusion, Tensor) and not 0 < inclusion < 1:
-        raise ValueError(f"inclusion must lie in (0, 1), got {inclusion}")
+    if not isinstance(inclusion, Tensor):
+        check_inclusion(inclusion)
     if not isinstance(temperature, Tensor) and not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
     probability = inclusion if isinstance(inclusion, Tensor) else torch.tensor(float(inclusion))
-    temperature = torch.as_tensor(temperature, dtype=probability.dtype, device=probability.device)
+    like: dict[str, Any] = {"dtype": probability.dtype, "device": probability.device}
+    # a number is filled in on the device: copied to it, every step would wait for it
+    temperature = temperature.to(**like) if isinstance(temperature, Tensor) else torch.full((), temperature, **like)
     gates = AtomicRelaxedBernoulli(temperature, logits=torch.logit(probability))
     if size is None:
         return _sampled(name, gates)
     if probability.dim() and probability.shape[-1] not in (1, size):
         raise ValueError(f"inclusion must have one entry a gate ({size}), got shape {tuple(probability.shape)}")
     return _sampled(name, gates.expand((*probability.shape[:-1], size)).to_event(1))
+
+
+def check_inclusion(value: float, *, name: str = "inclusion") -> None:
+    """Checks an inclusion probability: in (0, 1), and not so near an end that float32 rounds it there.
+
+    Args:
+        value: The probability.
+        name: What it is called, for the message.
+
+    Raises:
+        ValueError: If it is out of range.
+    """
+    if not 0 < float(torch.tensor(value, dtype=torch.float32)) < 1:
+        raise ValueError(f"{name} must lie in (0, 1), got {value}; float32 must tell it from 0 and 1")
 
 
 def _sampled(name: str, distribution: Any) -> Tensor:
@@ -138,6 +154,7 @@ def inclusion_probability(widths: Sequence[int], num_data: int, *, constant: flo
     found = tuple(inclusion(layer) for layer in range(depth))
     if min(found) < torch.finfo(torch.float32).tiny:
         raise ValueError(
-            f"constant must be smaller for these widths: {constant} gives the inclusion probabilities {found}"
+            f"constant must be smaller for these widths: {constant} gives the inclusion probabilities {found}; "
+            "a network is given one of your own by SpikeSlab(inclusion=...)"
         )
     return found

@@ -1,5 +1,6 @@
 """The Gaussian slab (SS-IG): independent normals of one fixed standard deviation."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +27,8 @@ class Gaussian:
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.sigma > 0:
-            raise ValueError(f"sigma must be positive, got {self.sigma}")
+        if not 0 < self.sigma < math.inf:
+            raise ValueError(f"sigma must be positive, got {self.sigma} (it must be finite too)")
 
     def shared(self, groups: Sequence[tuple[int, int]], like: Tensor) -> None:
         """Samples nothing: a Gaussian slab shares no latent scale."""

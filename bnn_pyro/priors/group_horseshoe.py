@@ -1,5 +1,6 @@
 """The group-horseshoe slab (SS-GHS): half-Cauchy scales a node, regularised by a slab width."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,8 +42,8 @@ class GroupHorseshoe:
     def __post_init__(self) -> None:
         for name in ("sigma", "global_scale", "node_scale", "slab_width"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive, got {value} (it must be finite too)")
         if self.learn_slab_width and self.slab_width is None:
             raise ValueError("learn_slab_width needs a slab width to start from, got slab_width=None")
 

@@ -1,5 +1,6 @@
 """The group-lasso slab (SS-GL): a Gamma scale a node makes the group's marginal a multivariate Laplace."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,8 +39,8 @@ class GroupLasso:
 
     def __post_init__(self) -> None:
         for name in ("sigma", "rate_shape", "rate_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)} (it must be finite too)")
 
     def shared(self, groups: Sequence[tuple[int, int]], like: Tensor) -> Tensor:
         """Samples the network's rate; guides start it where it is best given that every node's scale is 1."""

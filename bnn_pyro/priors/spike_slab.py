@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from bnn_pyro.priors.gates import gate
+from bnn_pyro.priors.gates import check_inclusion, gate
 from bnn_pyro.priors.group_horseshoe import GroupHorseshoe, group_horseshoe_scale
 from bnn_pyro.priors.group_lasso import group_lasso_scale
 from bnn_pyro.priors.slab import GateHint, Slab, slab
@@ -36,8 +36,8 @@ class SpikeSlab:
     def __post_init__(self) -> None:
         values = self.inclusion if isinstance(self.inclusion, Mapping) else {"": self.inclusion}
         for name, value in values.items():
-            if value is not None and not 0 < value < 1:
-                raise ValueError(f"inclusion{f'[{name!r}]' if name else ''} must lie in (0, 1), got {value}")
+            if value is not None:
+                check_inclusion(value, name=f"inclusion[{name!r}]" if name else "inclusion")
         if not self.temperature > 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
 
@@ -168,9 +168,10 @@ def _gated(
     gates: Mapping[str, GateHint | list[GateHint]] | None,
 ) -> Tensor:
     size, _ = _sizes(shape)
-    if not isinstance(inclusion, Tensor) and not 0 < inclusion < 1:
-        raise ValueError(f"inclusion must lie in (0, 1), got {inclusion}")
-    probability = torch.as_tensor(inclusion, dtype=scale.dtype, device=scale.device)
+    if not isinstance(inclusion, Tensor):
+        check_inclusion(inclusion)
+        inclusion = torch.full((), inclusion, dtype=scale.dtype, device=scale.device)
+    probability = inclusion.to(scale)
     z = gate(f"{name}.gate", probability, size=size, temperature=temperature)
     w = slab(f"{name}.weight", shape, scale=scale, gates={f"{name}.gate": -len(shape), **(gates or {})})
     return z.reshape(*z.shape, *[1] * (len(shape) - 1)) * w

@@ -16,7 +16,7 @@ from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso
 from bnn_pyro.priors.slab import Slab
 from guides import AutoCentered, AutoSpikeSlab
 from tests.cases import SLABS, SlabCase
-from tests.models import DOUBLE, data, gradients, loc_and_scale, logits, one_layer, perturbed
+from tests.models import DOUBLE, data, gradients, loc_and_scale, logits, one_layer, perturbed, traced
 from tests.monte_carlo import assert_mean
 
 WEIGHT = "w.weight"
@@ -32,7 +32,7 @@ def test_slab_divergence_by_hand(case: SlabCase) -> None:
     x, y = data()
     model = one_layer(case.slab)
     guide = perturbed(AutoCentered(model, x, y))
-    trace = poutine.trace(guide).get_trace(x, y)
+    trace = traced(guide)(x, y)
     site = trace.nodes[WEIGHT]
     mu, sigma = loc_and_scale(guide, WEIGHT)
     r = site["infer"]["prior"].base_dist.scale
@@ -58,11 +58,11 @@ def pair(prior: Slab, log_sd: float, *, gated: bool = True) -> tuple[Callable[..
                 setattr(owner, site.rpartition(".")[2], torch.full_like(scale, log_sd))
     with pyro.get_param_store().scope():
         medians = units.median(x, y)
-    r = poutine.trace(poutine.condition(model, medians)).get_trace(x, y).nodes[WEIGHT]["fn"].base_dist.scale
+    r = traced(poutine.condition(model, medians))(x, y).nodes[WEIGHT]["fn"].base_dist.scale
     loc, scale = loc_and_scale(units, WEIGHT)
     owners = (centred.get_submodule(f"{role}.w") for role in ("locs", "scales"))
     for owner, value in zip(owners, (loc, scale), strict=True):
-        setattr(owner, "weight", (r * value).detach())
+        owner.weight = (r * value).detach()
     return model, units, centred
 
 
@@ -95,7 +95,7 @@ def test_bounds_meet_as_the_scales_become_certain(prior: Slab) -> None:
 
 @pytest.mark.parametrize("log_sd", [0.1, 0.5])
 def test_away_from_certainty_the_slabs_differ_by_a_formula(log_sd: float) -> None:
-    """By (sigma^2 + mu^2)(exp(2 s^2) - 1) / 2 a weight, for one LogNormal scale; 6 means of 200,000 draws at 5 errors."""
+    """By (sigma^2 + mu^2)(exp(2 s^2) - 1) / 2 a weight, for one LogNormal scale; 6 means of 200,000."""
 
     def model() -> None:
         r = pyro.sample("r", dist.Gamma(double(2), double(1)))
@@ -110,7 +110,7 @@ def test_away_from_certainty_the_slabs_differ_by_a_formula(log_sd: float) -> Non
 
     def divergences(guide: Any) -> Tensor:
         with torch.no_grad(), pyro.get_param_store().scope(), pyro.plate("draws", 200_000):
-            site = poutine.trace(guide).get_trace().nodes["w"]
+            site = traced(guide)().nodes["w"]
         return kl_divergence(site["fn"].base_dist, site["infer"]["prior"].base_dist)
 
     expected = (sigma**2 + mu**2) * (torch.tensor(2 * log_sd**2).double().exp() - 1) / 2

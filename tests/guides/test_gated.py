@@ -1,6 +1,7 @@
 """The distributions of the family: the hard gate, its antithetic partner and its soft gradient, and the gated slabs."""
 
 import math
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -56,10 +57,18 @@ def test_log_density_passes_the_soft_gradient() -> None:
 
 @pytest.mark.parametrize(
     ("temperature", "gamma", "expected"),
-    [(0.5, 0.5, 0.86), (0.5, 0.1, 1.12), (0.5, 0.9, 1.12), (0.5, 0.01, 1.45), (1, 0.5, 0.67), (1, 0.1, 1.17), (1, 0.01, 2.8)],
+    [
+        (0.5, 0.5, 0.86),
+        (0.5, 0.1, 1.12),
+        (0.5, 0.9, 1.12),
+        (0.5, 0.01, 1.45),
+        (1, 0.5, 0.67),
+        (1, 0.1, 1.17),
+        (1, 0.01, 2.8),
+    ],
 )
 def test_mean_of_the_soft_gradient(temperature: float, gamma: float, expected: float) -> None:
-    """Over the true gamma (1 - gamma), in the specification's table: 7 means of 400,000 draws, 1 % of rounding allowed."""
+    """Over the true gamma (1 - gamma), in the specification's table: 7 means of 400,000 draws, 1 % for rounding."""
     logits = torch.logit(torch.tensor(gamma, dtype=torch.float64)).expand(400_000).clone().requires_grad_()
     draws = HardGate(torch.tensor(temperature).double(), logits).rsample()
     (slope,) = torch.autograd.grad(draws.sum(), logits)
@@ -118,7 +127,9 @@ def test_antithetic_partner_has_the_joint_law_of_opposite_uniforms(gamma: float)
     two = gate.antithetic(one)
     assert set(two.unique().tolist()) <= {0.0, 1.0}
     both, none = max(0.0, 2 * gamma - 1), max(0.0, 1 - 2 * gamma)
-    assert_mean(torch.stack([one, two, one * two, (1 - one) * (1 - two)], -1), torch.tensor([gamma, gamma, both, none]).double())
+    assert_mean(
+        torch.stack([one, two, one * two, (1 - one) * (1 - two)], -1), torch.tensor([gamma, gamma, both, none]).double()
+    )
     u = torch.rand(200_000, dtype=torch.float64)
     first, second = (u > 1 - gamma).double(), (1 - u > 1 - gamma).double()
     assert_mean(first * second - one * two, 0.0)
@@ -185,7 +196,9 @@ def test_weight_goes_from_the_prior_to_the_posterior(kind: type[GatedNormal]) ->
     value = torch.tensor([0.3, 0.1, -0.2], dtype=torch.float64)
     prior = dist.Normal(parameters["prior_loc"], parameters["prior_scale"]).log_prob(value)
     posterior = dist.Normal(*moments(kind, parameters)).log_prob(value)
-    torch.testing.assert_close(made.log_prob(value), torch.stack([prior[0], 0.6 * prior[1] + 0.4 * posterior[1], posterior[2]]))
+    torch.testing.assert_close(
+        made.log_prob(value), torch.stack([prior[0], 0.6 * prior[1] + 0.4 * posterior[1], posterior[2]])
+    )
 
 
 def test_both_parametrisations_have_the_same_moments_and_gradients_of_moments() -> None:
@@ -204,15 +217,17 @@ def test_both_parametrisations_have_the_same_moments_and_gradients_of_moments() 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_slab_in_a_trace(kind: type[GatedNormal]) -> None:
-    made, _ = slab(kind)
-    trace = poutine.trace(lambda: pyro.sample("w", made.expand((2, 3)).to_event(1))).get_trace()
+    made: Any = slab(kind)[0]
+    trace: Any = poutine.trace(lambda: pyro.sample("w", made.expand((2, 3)).to_event(1))).get_trace()
     trace.compute_log_prob()
     assert trace.nodes["w"]["log_prob"].shape == (2,)
     assert isinstance(trace.nodes["w"]["fn"].base_dist, kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("name", "value"), [("prior_scale", 0.0), ("weight", 1.5), ("weight", -0.1), ("prior_loc", math.nan)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("prior_scale", 0.0), ("weight", 1.5), ("weight", -0.1), ("prior_loc", math.nan)]
+)
 def test_parameters_are_checked(kind: type[GatedNormal], name: str, value: float) -> None:
     _, parameters = slab(kind)
     with pytest.raises(ValueError, match=f"parameter {name}"):

@@ -29,7 +29,9 @@ class Regression:
     def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         w = self.case.program(self.dtype)
         total = w.sum([*range(-len(self.case.shape), 0)]) if self.case.shape else w
-        mean = (total.reshape(-1, 1) if total.dim() else total) * x[:, 0]  # many draws at once come as (draws,), (draws, 1)
+        mean = (total.reshape(-1, 1) if total.dim() else total) * x[
+            :, 0
+        ]  # many draws at once come as (draws,), (draws, 1)
         with pyro.plate("data", len(x)):
             observed: Tensor = pyro.sample("y", dist.Normal(mean, 1.0), obs=y)
         return observed
@@ -142,7 +144,7 @@ def test_median_is_gates_by_majority_and_slabs_at_their_means(guide: GuideCase, 
 @pytest.mark.parametrize("parallel", [False, True])
 @guide_and_composed
 def test_predictions_without_observations(guide: GuideCase, prior: PriorCase, parallel: bool) -> None:
-    """``Predictive(model, guide=guide)`` draws what was observed at construction, one draw after another or all at once."""
+    """``Predictive(model, guide=guide)`` draws what was observed at construction, draw by draw or all at once."""
     answer = made(guide, prior)
     x, _ = data()
     found = Predictive(answer.model, guide=answer, num_samples=7, parallel=parallel)(x)
@@ -156,7 +158,7 @@ def test_predictions_without_observations(guide: GuideCase, prior: PriorCase, pa
 
 @pytest.mark.parametrize("guide", GUIDES, ids=str)
 def test_vectorised_particles(guide: GuideCase) -> None:
-    """Many particles in a plate around model and guide estimate the bound as one after another do; at 5 standard errors."""
+    """Many particles in a plate around model and guide estimate the bound as single ones do; at 5 standard errors."""
     answer = made(guide, COMPOSED[-1])
     together = TraceMeanField_ELBO(num_particles=500, vectorize_particles=True, max_plate_nesting=1)
     x, y = data()

@@ -14,13 +14,13 @@ from pyro.infer import SVI, Predictive, Trace_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoGuideList, AutoNormal, init_to_median, init_to_sample, init_to_value
 from pyro.infer.reparam import LocScaleReparam
 from pyro.nn import PyroModule, PyroSample
-from pyro.optim import Adam
+from pyro.optim import PyroOptim
 from torch import Tensor, nn
 
 from bnn_pyro.inference.objective import SparseELBO, elbo_terms
 from bnn_pyro.priors import gate, group_lasso_scale, half_cauchy, slab, spike_slab_gaussian
 from guides import AutoCentered, AutoProgram, AutoSpikeSlab
-from tests.models import DOUBLE, data, gradients, linear, loc_and_scale, logits, perturbed
+from tests.models import DOUBLE, data, gradients, hints, linear, loc_and_scale, logits, perturbed, traced
 
 GUIDES = (AutoSpikeSlab, AutoCentered)
 Guide = type[AutoProgram]
@@ -44,7 +44,7 @@ def mixed(x: Tensor, y: Tensor | None = None) -> Tensor:
 
 def step_down(model: Callable[..., Any], guide: Any, *args: Any, steps: int = 15, elbo: Any = None) -> float:
     """Trains a guide by Pyro's own SVI and returns by how much the bound has gone up, with the same noise."""
-    svi = SVI(model, guide, Adam({"lr": 0.1}), elbo or TraceMeanField_ELBO())
+    svi = SVI(model, guide, PyroOptim(torch.optim.Adam, {"lr": 0.1}), elbo or TraceMeanField_ELBO())
 
     def loss() -> float:
         torch.manual_seed(6)
@@ -154,13 +154,14 @@ def test_quantiles_where_they_are_defined(guide: Guide) -> None:
 
     def model() -> None:
         s = pyro.sample("s", dist.HalfNormal(double(1)))
-        z = gate("z", double(0.3), size=3)
-        pyro.sample("known", dist.Normal(double(1), double(2)).expand((3,)).to_event(1), infer={"gates": {"z": -1}})
+        gate("z", double(0.3), size=3)
+        pyro.sample("known", dist.Normal(double(1), double(2)).expand((3,)).to_event(1), infer=hints(gates={"z": -1}))
         slab("unknown", (3,), scale=s.unsqueeze(-1) * torch.ones(1, dtype=DOUBLE))
         pyro.sample("share", dist.Beta(double(2, 3), double(2, 2)).to_event(1))
-        pyro.sample("below", dist.TransformedDistribution(dist.Exponential(double(1)), dist.transforms.AffineTransform(1, -1)))
+        pyro.sample(
+            "below", dist.TransformedDistribution(dist.Exponential(double(1)), dist.transforms.AffineTransform(1, -1))
+        )
         pyro.sample("simplex", dist.Dirichlet(torch.ones(3, dtype=DOUBLE)))
-        return z
 
     answer = perturbed(guide(model))
     levels = [0.1, 0.5, 0.8]
@@ -204,7 +205,7 @@ def local(x: Tensor, y: Tensor, size: int | None = 4) -> None:
     with pyro.plate("rows", len(x), subsample_size=size) as rows:
         z = pyro.sample("z", dist.RelaxedBernoulli(double(0.5), probs=double(0.4)))
         s = pyro.sample("s", dist.LogNormal(double(0), double(1)))
-        w = pyro.sample("w", dist.Normal(double(0), s), infer={"gates": {"z": -1}})
+        w = pyro.sample("w", dist.Normal(double(0), s), infer=hints(gates={"z": -1}))
         v = pyro.sample("v", dist.Normal(double(0), double(1)).expand((2,)).to_event(1))
         share = pyro.sample("share", dist.Dirichlet(torch.ones(3, dtype=DOUBLE)))
         pyro.sample("y", dist.Normal(z * w + v.sum(-1) + share[..., 0], 0.5), obs=y[rows])
@@ -220,7 +221,7 @@ def test_local_latents_in_a_subsampling_plate(guide: Guide) -> None:
     assert shapes == {("logits", "z"): (10,), **{(r, s): size for s, size in sizes.items() for r in ("locs", "scales")}}
     for elbo in (SparseELBO(), TraceMeanField_ELBO(), Trace_ELBO()):
         torch.manual_seed(1)
-        rows = poutine.trace(answer).get_trace(x, y).nodes["rows"]["value"]
+        rows = traced(answer)(x, y).nodes["rows"]["value"]
         torch.manual_seed(1)
         loss = elbo.differentiable_loss(local, answer, x, y)
         drawn = torch.zeros(10, dtype=torch.bool).index_fill(0, rows, True)
@@ -230,7 +231,12 @@ def test_local_latents_in_a_subsampling_plate(guide: Guide) -> None:
             assert torch.equal(moved, drawn)
     assert answer(x, y)["v"].shape == (4, 2)
     assert answer.median(x, y)["share"].shape == (4, 3)
-    assert answer.quantiles([0.5], x, y)["s"].shape == (1, 4)
+    quantiles = answer.quantiles([0.5], x, y)
+    assert {name: tuple(value.shape) for name, value in quantiles.items() if name != "w"} == {
+        **{"z": (1, 4), "s": (1, 4)},
+        "v": (1, 4, 2),
+    }
+    assert ("w" in quantiles) is (guide is AutoCentered)
 
 
 def test_subsampling_is_unbiased() -> None:
@@ -281,7 +287,8 @@ def one_loss(elbo: Any, model: Any, guide: Any, *args: Any) -> Tensor:
 
 def test_sequential_plates() -> None:
     def model(y: Tensor) -> None:
-        for i in pyro.plate("rows", 3):
+        rows: Any = pyro.plate("rows", 3)
+        for i in rows:
             w = pyro.sample(f"w{i}", dist.Normal(double(0), double(1)))
             pyro.sample(f"y{i}", dist.Normal(w, double(1)), obs=y[i])
 
@@ -302,7 +309,7 @@ def test_model_with_parameters_effects_and_modules() -> None:
         net = pyro.module("net", layer)
         offset = pyro.param("offset", double(0.5))
         z = gate("z", double(0.3), size=3)
-        with poutine.scale(scale=2.0), poutine.mask(mask=torch.tensor(True)):
+        with poutine.scale(scale=2.0), poutine.mask(mask=True):
             w = slab("w", (3,), scale=double(1), gates={"z": -1})
         pyro.deterministic("zw", z * w)
         pyro.factor("penalty", -w.square().sum())
@@ -311,7 +318,8 @@ def test_model_with_parameters_effects_and_modules() -> None:
 
     x, y = data()
     answer = AutoSpikeSlab(model, x, y)
-    assert (set(answer.kinds), answer.observed) == ({"z", "w"}, {"zw", "penalty", "y"})
+    assert set(answer.kinds) == {"z", "w"}
+    assert answer.observed == {"zw", "penalty", "y"}
     assert set(answer(x, y)) == {"z", "w"}
     torch.testing.assert_close(*(one_loss(elbo, model, answer, x, y) for elbo in (SparseELBO(), TraceMeanField_ELBO())))
     before = layer.weight.detach().clone()
@@ -326,7 +334,8 @@ def test_model_that_is_a_pyro_module() -> None:
             self.weight = PyroSample(dist.Normal(double(0), double(1)).expand((3,)).to_event(1))
 
         def forward(self, x: Tensor, y: Tensor | None = None) -> None:
-            mean = x @ self.weight
+            weight: Any = self.weight
+            mean = x @ weight
             with pyro.plate("data", len(x)):
                 pyro.sample("y", dist.Normal(mean, 0.5), obs=y)
 
@@ -373,7 +382,7 @@ def test_guide_of_a_program_of_latents_alone() -> None:
     answer = AutoSpikeSlab(prior)
     torch.testing.assert_close(*(one_loss(elbo, model, answer, x, y) for elbo in (SparseELBO(), TraceMeanField_ELBO())))
     assert set(answer()) == {"w.gate", "w.weight"}
-    trace = poutine.trace(answer.run).get_trace(model, x, y)
+    trace = traced(answer.run)(model, x, y)
     assert trace.nodes["y"]["is_observed"]
     assert isinstance(trace.nodes["w.weight"]["infer"]["prior"].base_dist, dist.Normal)
 
@@ -439,11 +448,10 @@ def test_initial_parameters() -> None:
     start = double(1.5, -2, 0.5)
 
     def model() -> None:
-        s = pyro.sample("s", dist.Gamma(double(1), double(1)), infer={"init": 2.0})
-        z = gate("z", double(0.3), size=3)
+        s = pyro.sample("s", dist.Gamma(double(1), double(1)), infer=hints(init=2.0))
+        gate("z", double(0.3), size=3)
         slab("w", (3,), scale=s.unsqueeze(-1), gates={"z": -1}, init=start)
-        pyro.sample("share", dist.Beta(double(1), double(1)), infer={"init": 0.25})
-        return z
+        pyro.sample("share", dist.Beta(double(1), double(1)), infer=hints(init=0.25))
 
     answer = AutoSpikeSlab(model, init_scale=0.2, init_inclusion=0.8)
     medians = answer.median()
@@ -542,7 +550,7 @@ class Program(nn.Module):
 
 
 def test_a_copy_has_a_copy_of_the_module() -> None:
-    """The module of a bound method is copied with its guide, and is one with a copy of the module made in the same breath."""
+    """The module of a bound method is copied with its guide, once where both are copied in the same breath."""
     module = Program()
     answer = AutoSpikeSlab(module.prior)
     other = copy.deepcopy(answer)
@@ -602,7 +610,8 @@ def normals(*names: str) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize(
-    "names", [("a", "a.b"), ("a.b", "a"), ("a.b", "a.b.c"), ("half",), ("a.train",), ("a..b",), ("x", "x_unconstrained")]
+    "names",
+    [("a", "a.b"), ("a.b", "a"), ("a.b", "a.b.c"), ("half",), ("a.train",), ("a..b",), ("x", "x_unconstrained")],
 )
 def test_names_that_cannot_stand_side_by_side(names: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=f"site names must not begin with .* got '{names[-1]}': rename it"):
@@ -640,12 +649,12 @@ def test_a_new_site_at_a_later_call_is_refused() -> None:
 @pytest.mark.parametrize("start", [0.0, -1.0, float("nan")])
 def test_initial_values_inside_the_support(start: float) -> None:
     with pytest.raises(ValueError, match="the initial value of site 'a' must lie inside its support"):
-        AutoSpikeSlab(lambda: pyro.sample("a", dist.Gamma(1.0, 1.0), infer={"init": start}))
+        AutoSpikeSlab(lambda: pyro.sample("a", dist.Gamma(1.0, 1.0), infer=hints(init=start)))
 
 
 def test_initial_gates_inside_0_and_1() -> None:
     def model() -> None:
-        pyro.sample("z", dist.RelaxedBernoulli(double(0.5), probs=double(0.3)), infer={"init": 1.0})
+        pyro.sample("z", dist.RelaxedBernoulli(double(0.5), probs=double(0.3)), infer=hints(init=1.0))
 
     with pytest.raises(ValueError, match="the initial value of site 'z' must lie inside its support"):
         AutoSpikeSlab(model, init_inclusion=None)

@@ -14,7 +14,7 @@ from torch import Tensor
 from bnn_pyro.inference.objective import elbo_terms
 from bnn_pyro.priors import gate, slab
 from guides import AutoSpikeSlab
-from tests.cases import FAN_IN, NODES, SLABS, SlabCase
+from tests.cases import FAN_IN, SLABS, SlabCase
 from tests.closed_forms import k1, k2, k3, k4, k6, k7
 from tests.models import (
     DOUBLE,
@@ -29,6 +29,7 @@ from tests.models import (
     logits,
     one_layer,
     perturbed,
+    traced,
 )
 
 ONE = torch.tensor(1.0, dtype=DOUBLE)
@@ -41,7 +42,7 @@ def double(value: float) -> Tensor:
 def values_of(guide: AutoSpikeSlab, *args: Any, seed: int = 5) -> dict[str, Tensor]:
     """The guide's draws at a seed, with their gradients."""
     torch.manual_seed(seed)
-    trace = poutine.trace(guide).get_trace(*args)
+    trace = traced(guide)(*args)
     return {name: trace.nodes[name]["value"] for name in guide.kinds}
 
 
@@ -98,12 +99,12 @@ def test_slab_is_its_parameters_in_units_of_the_drawn_scale(case: SlabCase) -> N
     """The posterior of the slab is N(r mu, (r sigma)^2) for the r that the program makes of the guide's own draws."""
     x, y = data()
     guide = perturbed(AutoSpikeSlab(one_layer(case.slab), x, y))
-    trace = poutine.trace(guide).get_trace(x, y)
+    trace = traced(guide)(x, y)
     prior, posterior = trace.nodes["w.weight"]["infer"]["prior"].base_dist, trace.nodes["w.weight"]["fn"].base_dist
     mu, sigma = loc_and_scale(guide, "w.weight")
     torch.testing.assert_close(posterior.loc, prior.scale * mu)
     torch.testing.assert_close(posterior.scale, prior.scale * sigma)
-    replayed = poutine.trace(poutine.replay(guide.model, trace=trace)).get_trace(x, y)
+    replayed = traced(poutine.replay(guide.model, trace=trace))(x, y)
     torch.testing.assert_close(replayed.nodes["w.weight"]["fn"].base_dist.scale, prior.scale)
 
 
@@ -203,7 +204,9 @@ def test_mean_of_the_prior_is_kept() -> None:
         pyro.sample("w", dist.Normal(mean, double(3)).expand((4,)).to_event(1))
 
     def hand(guide: AutoSpikeSlab) -> Tensor:
-        return sum((k2(*loc_and_scale(guide, name), ONE).sum() for name in ("mean", "w")), torch.zeros((), dtype=DOUBLE))
+        return sum(
+            (k2(*loc_and_scale(guide, name), ONE).sum() for name in ("mean", "w")), torch.zeros((), dtype=DOUBLE)
+        )
 
     divergence_of(model, hand)
     guide = perturbed(AutoSpikeSlab(model))
@@ -277,7 +280,7 @@ def inclusion_error(x: Tensor, y: Tensor, **options: Any) -> float:
 
 
 def test_inclusion_probabilities_match_enumeration() -> None:
-    """With orthonormal columns the family holds the exact posterior; an unbiased gradient finds it, straight-through does not.
+    """With orthonormal columns the family holds the exact posterior; DisARM finds it, straight-through does not.
 
     Over six seeds the largest error was at most 0.012 with DisARM, and at least 0.14 and 0.025 with straight-through at
     temperatures of 0.5 and 0.1.

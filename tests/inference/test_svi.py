@@ -388,6 +388,18 @@ def test_the_weight_that_the_posterior_was_fitted_with() -> None:
     assert fit(network(), (X, Y), **options).kl_weight == 0.1
     stopped = fit(network(), (X, Y), callback=lambda record, posterior: record["epoch"] == 2, **options)
     assert stopped.kl_weight == 0.5 and stopped.history[-1]["kl_weight"] == 0.5
+    warming = fit(network(), (X, Y), epochs=2, batch_size=len(X), kl_warmup=4, seed=0)
+    assert (
+        warming.kl_weight == 0.25 and warming.tempered
+    )  # the last step's: the run ended before the weight was reached
+
+
+def test_a_point_that_is_not_contiguous_is_trained() -> None:
+    net = mlp(6, (8,), 3).double()
+    net.output.weight.data = net.output.weight.data.t().contiguous().t()
+    model = network(net, bayesian=lambda name, parameter: name.startswith("hidden1"))
+    moved = fit(model, (X, Y), epochs=1, seed=0).model.net.get_parameter("output.weight")
+    assert not torch.equal(moved, net.output.weight)
 
 
 def test_a_fraction_is_held_out() -> None:
@@ -515,7 +527,7 @@ def test_dtype_follows_the_data() -> None:
         ({"num_particles": 0}, "num_particles must be at least 1, got 0"),
         ({"patience": 0, "validation": (X, Y)}, "patience must be at least 1, got 0"),
         ({"patience": 1}, "patience needs validation data"),
-        ({"kl_weight": -1}, "kl_weight must not be negative, got -1"),
+        ({"kl_weight": -1}, "kl_weight must be finite and not negative, got -1"),
         ({"hold": 2, "freeze": 1}, r"hold \+ freeze must be below epochs \(3\)"),
         ({"clip_norm": 0}, "clip_norm must be positive, got 0"),
         ({"clip_norm": 1, "optimizer": Adam({})}, "give a Pyro optimiser its own clip_args"),

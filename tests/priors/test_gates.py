@@ -5,10 +5,10 @@ import math
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from bnn_pyro.priors import AtomicRelaxedBernoulli, gate, inclusion_probability
+from tests.models import traced
 from tests.monte_carlo import assert_mean
 
 TEMPERATURES = (0.1, 0.5, 1.0, 2.0)
@@ -22,7 +22,7 @@ def relaxed(temperature: float, logits: float | Tensor, dtype: torch.dtype = tor
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("logits", LOGITS)
 def test_density_integrates_to_the_probability_of_an_interval(temperature: float, logits: float) -> None:
-    """Inside (0, 1), z = sigmoid(x) lies between sigmoid(-18) and sigmoid(18) as often as its logistic variable does."""
+    """A draw z = sigmoid(x) lies between sigmoid(-18) and sigmoid(18) as often as its logistic variable does."""
     x = torch.linspace(-18, 18, 200_001, dtype=torch.float64)
     z = torch.sigmoid(x)
     density = relaxed(temperature, logits).log_prob(z).exp() * z * torch.sigmoid(-x)
@@ -44,7 +44,9 @@ def test_atoms_have_the_masses_of_a_bernoulli(temperature: float) -> None:
     for value in (0.0, 1.0):
         expected = dist.Bernoulli(logits=logits).log_prob(torch.tensor(value).double())
         torch.testing.assert_close(made.log_prob(torch.tensor(value).double()), expected)
-    torch.testing.assert_close(sum(made.log_prob(torch.tensor(v).double()).exp() for v in (0.0, 1.0)), torch.ones(4).double())
+    torch.testing.assert_close(
+        sum(made.log_prob(torch.tensor(v).double()).exp() for v in (0.0, 1.0)), torch.ones(4).double()
+    )
 
 
 @pytest.mark.parametrize("logits", [-1e4, -100.0, -20.0, 0.0, 20.0, 100.0, 1e4])
@@ -76,7 +78,7 @@ def test_a_draw_rounds_to_a_bernoulli(temperature: float) -> None:
 
 def test_gate_reads_dtype_size_and_inclusion() -> None:
     each = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
-    trace = poutine.trace(gate).get_trace("z", each, size=3, temperature=2)
+    trace = traced(gate)("z", each, size=3, temperature=2)
     base = trace.nodes["z"]["fn"].base_dist
     assert isinstance(base, AtomicRelaxedBernoulli)
     torch.testing.assert_close(base.probs, each)
@@ -141,3 +143,9 @@ def test_inclusion_probability_says_what_is_wrong(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         inclusion_probability(widths, num_data, constant=constant)
+
+
+@pytest.mark.parametrize("inclusion", [1e-50, 1 - 1e-9, math.nan])
+def test_an_inclusion_that_float32_rounds_to_an_end_is_refused(inclusion: float) -> None:
+    with pytest.raises(ValueError, match="inclusion must lie in"):
+        gate("z", inclusion)

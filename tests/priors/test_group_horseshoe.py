@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from bnn_pyro.priors import GroupHorseshoe, group_horseshoe_scale, half_cauchy, regularized_scale
+from tests.models import traced
 from tests.monte_carlo import assert_distribution
 
 COUNT = 50_000
@@ -47,7 +47,10 @@ def test_regularised_scale_is_its_formula() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_limits_of_the_regularised_scale(dtype: torch.dtype) -> None:
-    small, large = torch.tensor(1e-6, dtype=dtype), torch.tensor([1e6, 1e18, 1e25, 1e38], dtype=dtype, requires_grad=True)
+    small, large = (
+        torch.tensor(1e-6, dtype=dtype),
+        torch.tensor([1e6, 1e18, 1e25, 1e38], dtype=dtype, requires_grad=True),
+    )
     torch.testing.assert_close(regularized_scale(small, 2.0), small)
     found = regularized_scale(large, 2.0)
     torch.testing.assert_close(found, torch.full_like(large, 2.0))
@@ -63,7 +66,7 @@ def test_gradient_of_the_regularised_scale() -> None:
 
 
 def test_whole_numbers_are_scales_too() -> None:
-    trace = poutine.trace(half_cauchy).get_trace("s", 2)
+    trace = traced(half_cauchy)("s", 2)
     alpha, beta = (trace.nodes[f"s.{name}"]["fn"] for name in ("alpha", "beta"))
     assert (alpha.concentration, alpha.rate) == (0.5, 0.25)
     assert (beta.concentration, beta.rate) == (0.5, 1.0)
@@ -79,14 +82,14 @@ def test_batches() -> None:
 
 
 def test_init_is_given_to_both_factors() -> None:
-    trace = poutine.trace(half_cauchy).get_trace("s", init=2.0)
+    trace = traced(half_cauchy)("s", init=2.0)
     assert [trace.nodes[f"s.{name}"]["infer"]["init"] for name in ("alpha", "beta")] == [2.0, 2.0]
-    assert "init" not in poutine.trace(half_cauchy).get_trace("s").nodes["s.alpha"]["infer"]
+    assert "init" not in traced(half_cauchy)("s").nodes["s.alpha"]["infer"]
 
 
 def test_slab_scale_is_sigma_times_the_formula() -> None:
     prior, like = GroupHorseshoe(sigma=0.5, global_scale=2.0, node_scale=3.0, slab_width=1.5), torch.empty(0).double()
-    trace = poutine.trace(lambda: prior.scale("w", 4, 3, prior.shared([(4, 3)], like), like)).get_trace()
+    trace = traced(lambda: prior.scale("w", 4, 3, prior.shared([(4, 3)], like), like))()
     value = {name: site.get("value") for name, site in trace.nodes.items()}
     s = (value["global_scale.alpha"] * value["global_scale.beta"]).sqrt()
     t = s * (value["w.tau.alpha"] * value["w.tau.beta"]).sqrt()
@@ -98,7 +101,7 @@ def test_slab_scale_is_sigma_times_the_formula() -> None:
 
 def test_learned_slab_width_is_inverse_gamma() -> None:
     prior = GroupHorseshoe(slab_width=1.5, learn_slab_width=True)
-    trace = poutine.trace(prior.shared).get_trace([(4, 3)], torch.empty(0))
+    trace = traced(prior.shared)([(4, 3)], torch.empty(0))
     found = trace.nodes["slab_width_squared"]
     assert (found["fn"].concentration, found["fn"].rate, found["infer"]["init"]) == (2.0, 6.0, 2.25)
     _, width = trace.nodes["_RETURN"]["value"]

@@ -6,10 +6,10 @@ from typing import Any
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from bnn_pyro.priors import GroupLasso, group_lasso_rate, group_lasso_scale, slab
+from tests.models import traced
 from tests.monte_carlo import assert_distribution
 
 
@@ -23,15 +23,17 @@ def test_norm_of_a_group_is_gamma(size: int, rate: float, sigma: float) -> None:
 
 
 def test_rate_is_gamma() -> None:
-    fn = poutine.trace(group_lasso_rate).get_trace("rate", shape=3.0, rate=0.5).nodes["rate"]["fn"]
-    assert isinstance(fn, dist.Gamma)
-    assert (fn.concentration, fn.rate) == (3.0, 0.5)
-    default: Any = poutine.trace(group_lasso_rate).get_trace("rate").nodes["rate"]["fn"]
-    assert (default.concentration, default.rate) == (4.0, 2.0)
+    fn: Any = traced(group_lasso_rate)("rate", shape=3.0, rate=0.5).nodes["rate"]["fn"]
+    assert type(fn) is dist.Gamma
+    assert fn.concentration == 3.0
+    assert fn.rate == 0.5
+    default: Any = traced(group_lasso_rate)("rate").nodes["rate"]["fn"]
+    assert default.concentration == 4.0
+    assert default.rate == 2.0
 
 
 def test_a_whole_number_is_a_rate_too() -> None:
-    base = poutine.trace(group_lasso_scale).get_trace("w", 3, group_size=2, rate=2).nodes["w.tau_squared"]["fn"].base_dist
+    base = traced(group_lasso_scale)("w", 3, group_size=2, rate=2).nodes["w.tau_squared"]["fn"].base_dist
     assert (base.concentration == 1.5).all()
     assert (base.rate == 1).all()
 
@@ -42,9 +44,9 @@ def test_batches_of_rates() -> None:
 
 
 def test_initial_rate_is_best_for_scales_of_one() -> None:
-    """The density of rate and scales, with all scales at 1, is largest in the logarithm of the rate at the initial rate."""
+    """The density of rate and scales, with all scales at 1, is largest in the rate's logarithm at its initial value."""
     groups, prior = [(400, 785), (10, 401)], GroupLasso()
-    trace = poutine.trace(prior.shared).get_trace(groups, torch.empty(0, dtype=torch.float64))
+    trace = traced(prior.shared)(groups, torch.empty(0, dtype=torch.float64))
     rate = torch.tensor(trace.nodes["rate"]["infer"]["init"], dtype=torch.float64, requires_grad=True)
     one = torch.ones((), dtype=torch.float64)
     density = sum(n * dist.Gamma((m + 1) / 2 * one, rate / 2).log_prob(one) for n, m in groups) + rate.log()
@@ -63,8 +65,14 @@ def test_hyper_parameters_must_be_positive(name: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: group_lasso_scale("w", 0, group_size=2, rate=1.0), "size and group_size must be at least 1, got 0 and 2"),
-        (lambda: group_lasso_scale("w", 2, group_size=0, rate=1.0), "size and group_size must be at least 1, got 2 and 0"),
+        (
+            lambda: group_lasso_scale("w", 0, group_size=2, rate=1.0),
+            "size and group_size must be at least 1, got 0 and 2",
+        ),
+        (
+            lambda: group_lasso_scale("w", 2, group_size=0, rate=1.0),
+            "size and group_size must be at least 1, got 2 and 0",
+        ),
         (lambda: group_lasso_scale("w", 2, group_size=2, rate=0.0), "rate must be positive, got 0.0"),
         (lambda: group_lasso_rate("r", shape=0.0), "shape and rate must be positive, got 0.0 and 2.0"),
         (lambda: group_lasso_rate("r", rate=-1.0), "shape and rate must be positive, got 4.0 and -1.0"),

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from bnn_pyro.priors import slab
+from tests.models import traced
 
 
 def site(*args: Any, **options: Any) -> Any:
-    return poutine.trace(slab).get_trace("w", *args, **options).nodes["w"]
+    return traced(slab)("w", *args, **options).nodes["w"]
 
 
 def test_each_row_has_its_scale() -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from bnn_pyro.priors import (
@@ -15,6 +14,7 @@ from bnn_pyro.priors import (
     spike_slab_group_horseshoe,
     spike_slab_group_lasso,
 )
+from tests.models import traced
 
 COMPOSED: tuple[Callable[..., Tensor], ...] = (
     spike_slab_gaussian,
@@ -26,7 +26,7 @@ COMPOSED: tuple[Callable[..., Tensor], ...] = (
 
 
 def trace(prior: Callable[..., Tensor], *args: Any, **options: Any) -> Any:
-    return poutine.trace(prior).get_trace(*args, **options)
+    return traced(prior)(*args, **options)
 
 
 @pytest.mark.parametrize("prior", COMPOSED)
