@@ -36,7 +36,9 @@ class AutoProgram(AutoGuide):
     When the program comes to a latent site, the site's prior has already been made from the guide's own draws upstream,
     and the guide answers with its posterior given that prior: a gate with a :class:`~guides.HardGate`, a positive site
     with a LogNormal, any other continuous site with a Normal mapped by ``biject_to(support)``; how a slab (a Normal
-    site) is answered is the subclass's own. All parameters exist after construction.
+    site) is answered is the subclass's own. All parameters exist after construction. The attribute ``gate_mode`` says
+    what gates do: ``"free"`` draws them; ``"open"`` holds them at 1 and ``"frozen"`` at :math:`1[\gamma > 1/2]`, and
+    they do not learn.
 
     Args:
         model: A Pyro model, or the program of its latent sites alone.

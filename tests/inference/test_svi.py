@@ -395,7 +395,7 @@ def test_the_weight_that_the_posterior_was_fitted_with() -> None:
 
 
 def test_a_point_that_is_not_contiguous_is_trained() -> None:
-    net = mlp(6, (8,), 3).double()
+    net: Any = mlp(6, (8,), 3).double()
     net.output.weight.data = net.output.weight.data.t().contiguous().t()
     model = network(net, bayesian=lambda name, parameter: name.startswith("hidden1"))
     moved = fit(model, (X, Y), epochs=1, seed=0).model.net.get_parameter("output.weight")
