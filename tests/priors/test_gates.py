@@ -95,6 +95,8 @@ def test_gate_reads_dtype_size_and_inclusion() -> None:
         (0.0, {}, r"inclusion must lie in \(0, 1\), got 0.0"),
         (1, {}, r"inclusion must lie in \(0, 1\), got 1"),
         (float("nan"), {}, r"inclusion must lie in \(0, 1\), got nan"),
+        (1e-50, {}, r"inclusion must lie in \(0, 1\), got 1e-50; float32 must tell it from 0 and 1"),
+        (1 - 1e-12, {}, "float32 must tell it from 0 and 1"),
         (0.5, {"size": 0}, "size must be at least 1, got 0"),
         (0.5, {"temperature": 0.0}, "temperature must be positive, got 0.0"),
         (torch.tensor([0.2, 0.3]), {"size": 3}, r"inclusion must have one entry a gate \(3\), got shape \(2,\)"),

@@ -109,7 +109,7 @@ def test_learned_slab_width_is_inverse_gamma() -> None:
 
 
 @pytest.mark.parametrize("name", ["sigma", "global_scale", "node_scale", "slab_width"])
-@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_hyper_parameters_must_be_positive(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} must be positive, got"):
         GroupHorseshoe(**{name: value})  # type: ignore[arg-type]

@@ -56,7 +56,7 @@ def test_initial_rate_is_best_for_scales_of_one() -> None:
 
 
 @pytest.mark.parametrize("name", ["sigma", "rate_shape", "rate_rate"])
-@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_hyper_parameters_must_be_positive(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} must be positive, got"):
         GroupLasso(**{name: value})
