@@ -52,7 +52,10 @@ def main() -> None:
             for data in options.data:
                 for prior in options.prior:
                     add_row(data, prior, options.net, seed, options.data_dir, options.kl_weight)
-    print(table(read()["rows"]))
+    rows = read()["rows"]
+    print(table(rows))
+    for data in sorted({row["data"] for row in rows if row["prior"] == "ig"}):
+        print(f"\n{comparison(data, [row for row in rows if row['data'] == data])}")
 
 
 def add_row(data: str, prior: str, net: str, seed: int, data_dir: str | None, kl_weight: float | None) -> None:
@@ -152,6 +155,34 @@ def _line(rows: list[dict[str, Any]]) -> str:
         f"{average['seconds']:.0f}",
     )
     return f"| {' | '.join(cells)} |"
+
+
+def comparison(data: str, rows: list[dict[str, Any]]) -> str:
+    """Returns a Markdown table that sets the pruned net beside the dense one and a mean-field Gaussian one."""
+    settings = next(row["settings"] for row in rows if row["prior"] == "ss-ghs")
+    sparse = [row for row in rows if row["prior"] == "ss-ghs" and row["settings"] == settings]
+    gaussian = [row for row in rows if row["prior"] == "ig"]
+    lines = [
+        f"| {data} | seeds | accuracy | NLL | ECE | parameters kept | latency |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        _scores("dense net, deterministic", sparse, "dense_test", kept=1, latency=1),
+        _scores("dense net, mean-field Gaussian, 32 draws", gaussian, "posterior_test", kept=1, latency=None),
+        _scores("dense net, mean-field Gaussian, at its means", gaussian, "test", kept=1),
+        _scores("SS-GHS, 32 draws", sparse, "posterior_test", kept=None, latency=None),
+        _scores("SS-GHS, pruned", sparse, "test", kept=None),
+    ]
+    return "\n".join(lines)
+
+
+def _scores(
+    name: str, rows: list[dict[str, Any]], prefix: str, *, kept: float | None, latency: float | None = -1
+) -> str:
+    accuracy, nll, ece = (mean(row[f"{prefix}_{score}"] for row in rows) for score in ("accuracy", "nll", "ece"))
+    share = mean(row["params_kept"] for row in rows) if kept is None else kept
+    ratio = mean(row["latency_ratio"] for row in rows) if latency == -1 else latency
+    seeds = ", ".join(str(row["seed"]) for row in rows)
+    time = "" if ratio is None else f"{ratio:.2f}"
+    return f"| {name} | {seeds} | {accuracy:.2%} | {nll:.4f} | {ece:.4f} | {share:.2%} | {time} |"
 
 
 if __name__ == "__main__":

@@ -311,7 +311,8 @@ if RESULTS.exists():
 
 # %% [markdown]
 # The centred family is the quicker one while the gates are held open: its weights need not wait for their scales. Once
-# the gates move it is the other way round. The non-centred bound passes after some 45 epochs and is the higher one at the
-# end in all three seeds, by 0.06 nats per datum, with fewer nodes (14 and 18 of 50 on average, against 20 and 32) at half
-# a point less accuracy (96.7 % against 97.2 %). So non-centring is what prunes; a net as small as this one also works
-# without, whereas in deep residual nets the method's authors logged the centred group lasso failing outright.
+# the gates move it is the other way round. The non-centred bound passes after some 45 epochs and is the higher one at
+# the end in all three seeds, by 0.06 nats per datum, with fewer nodes (14 and 18 of 50 on average, against 20 and 32)
+# at half a point less accuracy (96.7 % against 97.2 %). So non-centring is what prunes; a net as small as this one
+# also works without, whereas in deep residual nets the method's authors logged the centred group lasso failing
+# outright.
