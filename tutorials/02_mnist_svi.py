@@ -10,7 +10,7 @@
 # 5. cut the closed nodes away, and measure what is left: a plain, smaller `nn.Module`.
 #
 # The data are expected in the folder `BNN_PYRO_DATA` (default `data`) and are downloaded there if absent. On one core
-# it takes some ten minutes; `SMOKE=1` does the same on the small digits that scikit-learn brings along, in seconds.
+# it takes a few minutes; `SMOKE=1` does the same on the small digits that scikit-learn brings along, in seconds.
 # Figures and files are written to the folder named by `TUTORIAL_OUT`, by default `tutorials/figures`.
 
 # %%
@@ -207,7 +207,7 @@ top = 1.05 * probabilities[unsure].max().item()
 for column, row in enumerate(unsure.tolist()):
     above, below = pictures[:, column]
     above.imshow(test[0][row].reshape(side, side).numpy(), cmap="gray_r", interpolation="nearest")
-    above.set(xticks=[], yticks=[], title=f"a {dataset.classes[int(test[1][row])]}")
+    above.set(xticks=[], yticks=[], title=f"a {int(test[1][row])}")
     colors = ["#D55E00" if c == int(test[1][row]) else "#0072B2" for c in range(dataset.num_classes)]
     below.bar(range(dataset.num_classes), probabilities[row].numpy(), color=colors)
     below.set(ylim=(0, top), yticks=[], xticks=range(dataset.num_classes))
