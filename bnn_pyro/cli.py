@@ -60,6 +60,8 @@ _EPILOG = """\
                   [dim]and two blocks of 32 nodes[/dim]
 """
 
+SMALL = 100  # nodes a layer, up to which a second thread costs more time than it saves
+
 app = typer.Typer(
     name="bnn-pyro",
     help="Spike-and-slab Bayesian neural networks that prune themselves to smaller PyTorch modules.",
@@ -136,7 +138,8 @@ def fit(
     seed: Annotated[int, typer.Option(help="Seed of the whole run.", rich_help_panel="Run")] = 0,
     device: Annotated[str, typer.Option(help="Where to train: cpu or cuda.", rich_help_panel="Run")] = "cpu",
     threads: Annotated[
-        int | None, typer.Option(help="Threads on the CPU; torch's choice by default.", rich_help_panel="Run")
+        int | None,
+        typer.Option(help="Threads on the CPU; 1 for small nets, else torch's choice.", rich_help_panel="Run"),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; runs/DATA-PRIOR-SEED by default.", rich_help_panel="Run")
@@ -154,6 +157,8 @@ def fit(
         dataset = load(data, data_dir=data_dir, target=target)
         changes = {"kl_weight": kl_weight, "inclusion": inclusion, "select_inputs": select_inputs}
         settings = _settings(dataset, net, prior, epochs, hidden, changes)
+        if threads is None and max(settings.hidden) <= SMALL:
+            _set_up_torch(1)
         _announce(dataset, settings)
         metrics = run(dataset, settings, seed=seed, device=device, out=folder)
     _conclude(metrics, folder)
