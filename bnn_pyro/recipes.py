@@ -195,7 +195,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "shrink_below": 0.03,
     },
 }
-# The slabs prune unequally at the same weight: these keep 2 to 4 % of the parameters of 784-400-400-10 on MNIST.
+# The slabs prune unequally at the same weight: these keep about 4 % of the parameters of 784-400-400-10 on MNIST.
 _IMAGE_KL_WEIGHTS = {"ss-ghs": (0.12, 0.06), "ss-gl": (0.07, 0.035), "ss-ig": (0.07, 0.035)}
 _TABLE_STEPS = 5_000  # of a table, whose rows may be few or many
 # Few labels tell little against a full-weight divergence: the 455 of a breast-cancer table keep 2 of 50 nodes and leave
