@@ -10,12 +10,17 @@ import pyro
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from bnn_pyro.likelihoods import Likelihood
 from bnn_pyro.nodes import Axis, NodeGroup, Nodes, find_nodes
 from bnn_pyro.priors.gates import gate, inclusion_probability
 from bnn_pyro.priors.slab import GateHint, Slab, slab
 from bnn_pyro.priors.spike_slab import SpikeSlab
+
+_LAYERS = (nn.Linear, _ConvNd, _BatchNorm, nn.MultiheadAttention)
+_CONVOLUTION_INCLUSION = 1e-4  # the authors' constant for residual nets, which have no perceptron behind them
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +80,8 @@ class SparseNetwork(nn.Module):
 
     Where the prior takes the theory's inclusion probabilities, each group of hidden nodes gets the one of a perceptron
     with as many nodes in its hidden layers, and the inputs that of the first hidden layer (1/2 where there is none).
+    The theory does not know convolutions: the first takes that of the first hidden layer of the perceptron behind them,
+    the second that of the second, and so on, the last one for all further ones; 1e-4 where there is no hidden layer.
 
     Args:
         net: Any plain module that maps one tensor to one tensor.
@@ -86,7 +93,8 @@ class SparseNetwork(nn.Module):
         select_inputs: Whether the net's inputs get gates too, if the prior has a spike.
         exclude: Names of layers whose nodes get no gate.
         bayesian: (name, parameter) -> whether it gets a slab; by default the weights and biases of all ``Linear``
-            layers.
+            layers, convolutions, BatchNorms and ``MultiheadAttention``. Those of transposed convolutions stay points:
+            their weights do not have one row a node.
 
     Raises:
         ValueError: If ``prior`` or ``likelihood`` lacks a method; if nothing is Bayesian, or parameters of one layer
@@ -129,7 +137,7 @@ class SparseNetwork(nn.Module):
             parameter.data = parameter.data.contiguous()  # Pyro's store would hold, and train, a copy of any other
         self.selection: Tensor | None
         self.register_buffer("selection", None)
-        self._build(nodes, bayesian or _is_linear(net))
+        self._build(nodes, bayesian or _has_rows(net))
 
     def _build(self, nodes: Nodes, bayesian: Callable[[str, nn.Parameter], bool]) -> None:
         """Works out which parameters have slabs and which gates stand where."""
@@ -199,12 +207,22 @@ class SparseNetwork(nn.Module):
             return dict(given)
         if given is not None:
             return dict.fromkeys(self.groups, given)
-        hidden = [g for g in self.groups.values() if g.writers]
+        hidden = [group for group in self.groups.values() if group.writers]
+        linear = [group for group in hidden if isinstance(self.net.get_submodule(group.name), nn.Linear)]
+        theory = self._theory([group.size for group in linear])
+        named = dict(zip((group.name for group in linear), theory, strict=False))
+        others = [group.name for group in hidden if group.name not in named]
+        named |= {
+            name: theory[min(i, len(theory) - 1)] if theory else _CONVOLUTION_INCLUSION for i, name in enumerate(others)
+        }
+        return {name: named.get(name, theory[0] if theory else 0.5) for name in self.groups}
+
+    def _theory(self, hidden: Sequence[int]) -> tuple[float, ...]:
+        """Returns the theory's inclusion probability of each hidden layer of a perceptron of these widths."""
         layers = [module for module in self.net.modules() if isinstance(module, nn.Linear)]
-        widths = [layers[0].in_features, *(g.size for g in hidden), layers[-1].out_features]
-        theory = inclusion_probability(widths, self.num_data) if hidden else (0.5,)
-        named = dict(zip((g.name for g in hidden), theory, strict=False))
-        return {name: named.get(name, theory[0]) for name in self.groups}
+        if not hidden:
+            return ()
+        return inclusion_probability([layers[0].in_features, *hidden, layers[-1].out_features], self.num_data)
 
     # ---- the Pyro model ----------------------------------------------------------------------------------------------
 
@@ -334,17 +352,21 @@ def _check_face(name: str, value: object, *methods: str) -> None:
         raise ValueError(f"{name} must be an object with the methods {', '.join(methods)}, got {value!r}")
 
 
-def _is_linear(net: nn.Module) -> Callable[[str, nn.Parameter], bool]:
-    layers = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)]
-    names = {f"{name}.{leaf}" if name else leaf for name, _ in layers for leaf in ("weight", "bias")}
+def _has_rows(net: nn.Module) -> Callable[[str, nn.Parameter], bool]:
+    """Returns the choice of the layers whose parameters have one row a node."""
+    layers = [(name, module) for name, module in net.named_modules() if isinstance(module, _LAYERS)]
+    chosen = [(name, module) for name, module in layers if not isinstance(module, _ConvTransposeNd)]
+    leaves = ("weight", "bias", "in_proj_weight", "in_proj_bias")
+    names = {f"{name}.{leaf}" if name else leaf for name, _ in chosen for leaf in leaves}
     return lambda name, parameter: name in names
 
 
 def _moved(group: NodeGroup, device: torch.device) -> NodeGroup:
-    writers, readers = (
-        tuple(replace(axis, index=axis.index.to(device)) for axis in side) for side in (group.writers, group.readers)
+    writers, readers, buffers = (
+        tuple(replace(axis, index=axis.index.to(device)) for axis in side)
+        for side in (group.writers, group.readers, group.buffers)
     )
-    return replace(group, writers=writers, readers=readers)
+    return replace(group, writers=writers, readers=readers, buffers=buffers)
 
 
 def _readings(

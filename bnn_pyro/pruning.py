@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,33 +20,37 @@ Positions = dict[str, dict[int, Tensor]]
 CLOSED_LOGIT = -14.0  # inclusion probability 1e-6
 
 
-def prune(posterior: "Posterior", *, keep: Mapping[str, Tensor] | None = None) -> nn.Module:
+def prune(posterior: "Posterior", *, keep: Mapping[str, Tensor] | None = None, multiple: int = 1) -> nn.Module:
     r"""Returns the median-probability model as a plain, physically smaller module.
 
     Args:
         posterior: A fitted posterior.
         keep: Group -> which nodes stay, bool, shape ``(size,)``; for groups without a mask :math:`\gamma > 1/2`.
+        multiple: What the number of channels of each group is made a multiple of, by channels that nobody reads; GPUs
+            may be faster with 8.
 
     Returns:
         A plain module in eval mode whose output is that of ``posterior.median_model(keep=keep)``. If inputs are removed
         it still takes all of them and selects its own.
 
     Raises:
-        ValueError: If ``keep`` has an unknown group or a mask of another shape or dtype.
+        ValueError: If ``keep`` has an unknown group or a mask of another shape or dtype, or ``multiple`` is below 1.
     """
     model, masks = posterior.model, {**posterior.keep(), **(keep or {})}
     whole = posterior.median_model(keep=masks)
     net = whole if model.selection is None else split_selection(whole)[0]
-    small, chosen = _cut(net, model.nodes.groups, masks)
+    small, chosen = _cut(net, model.nodes.groups, masks, multiple)
     return with_selection(small, _chained(model.selection, chosen))
 
 
-def _cut(net: nn.Module, groups: Sequence[NodeGroup], keep: Mapping[str, Tensor]) -> tuple[nn.Module, Tensor | None]:
+def _cut(
+    net: nn.Module, groups: Sequence[NodeGroup], keep: Mapping[str, Tensor], multiple: int = 1
+) -> tuple[nn.Module, Tensor | None]:
     """Returns the cut net, and the numbers of the inputs that it reads where some are cut.
 
     A net may have a selection of its own, as a pruned one has; that one stays.
     """
-    small = cut(net, groups, keep)
+    small = cut(net, groups, keep, multiple=multiple)
     loses_inputs = any(not g.writers and g.name in keep and not keep[g.name].all() for g in groups)
     return split_selection(small) if loses_inputs else (small, None)
 
@@ -101,7 +105,7 @@ def shrink(model: SparseNetwork, guide: AutoProgram, keep: Mapping[str, Tensor])
             raise ValueError(
                 f"keep must leave a node in every group, got none in {name!r}; use prune for a final network"
             )
-    smaller = _smaller_model(model, keep, positions)
+    smaller = smaller_model(model, keep, positions)
     by_parameter = {n: _positions_of(n, p.shape, model, keep, positions) for n, p in guide.named_parameters()}
     guide_positions = {name: dims for name, dims in by_parameter.items() if dims}
     return Shrunk(smaller, _smaller_guide(guide, smaller, guide_positions), guide_positions, positions)
@@ -148,7 +152,14 @@ def compose(first: Positions, second: Positions) -> Positions:
     return composed
 
 
-def _smaller_model(model: SparseNetwork, keep: Mapping[str, Tensor], positions: Positions) -> SparseNetwork:
+def smaller_model(model: SparseNetwork, keep: Mapping[str, Tensor], positions: Positions) -> SparseNetwork:
+    """Returns the smaller network without the nodes that are not kept; it still takes all inputs.
+
+    Args:
+        model: A network.
+        keep: Group -> which nodes stay, bool, shape ``(size,)``; groups without a mask keep all.
+        positions: What `kept_positions` returns for them.
+    """
     net, chosen = _cut(model.net, model.nodes.groups, keep)
     groups = tuple(_smaller_group(group, keep, positions) for group in model.nodes.groups)
     return model.replaced(net, Nodes(groups, model.nodes.dense), _chained(model.selection, chosen))
@@ -164,8 +175,8 @@ def _smaller_group(group: NodeGroup, keep: Mapping[str, Tensor], positions: Posi
         index = axis.index if kept is None else axis.index[kept]
         return Axis(axis.parameter, axis.dim, numbers[index.cpu()].to(axis.index.device))
 
-    writers, readers = (tuple(map(smaller, side)) for side in (group.writers, group.readers))
-    return NodeGroup(group.name, int(mask.sum()), writers, readers)
+    writers, readers, buffers = (tuple(map(smaller, side)) for side in (group.writers, group.readers, group.buffers))
+    return replace(group, size=int(mask.sum()), writers=writers, readers=readers, buffers=buffers)
 
 
 def _positions_of(

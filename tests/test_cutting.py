@@ -2,13 +2,15 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from bnn_pyro.cutting import InputSelection, cut, kept_positions, split_selection, with_selection
-from bnn_pyro.nodes import NodeGroup, find_nodes
+from bnn_pyro.nodes import Axis, NodeGroup, find_nodes
+from bnn_pyro.nodes.kinds import kind_of
 from tests.nodes.nets import CASES, concat, mlp, nodes_of, random_masks, tied, without_readers
 
 
@@ -29,11 +31,11 @@ MASKS: dict[str, Callable[[Sequence[NodeGroup]], dict[str, Tensor]]] = {
 def expected_shape(name: str, net: nn.Module, groups: Sequence[NodeGroup], keep: dict[str, Tensor]) -> list[int]:
     """Count along each dimension the positions whose node, in every group, is kept."""
     shape = []
-    for dim, length in enumerate(net.get_parameter(name).shape):
+    for dim, length in enumerate(dict((*net.named_parameters(), *net.named_buffers()))[name].shape):
         axes = [
-            (keep[group.name], axis.index)
+            (group.standing(keep[group.name]), axis.index)
             for group in groups
-            for axis in (*group.writers, *group.readers)
+            for axis in group.axes
             if (axis.parameter, axis.dim) == (name, dim)
         ]
         shape.append(sum(all(i[p] < 0 or bool(mask[i[p]]) for mask, i in axes) for p in range(length)))
@@ -55,12 +57,12 @@ def test_cut_net_computes_the_same(name: str, masks: str) -> None:
     torch.testing.assert_close(small(x), expected, rtol=1e-12, atol=1e-12)
 
     inner = network_of(small)
-    for parameter, value in inner.named_parameters():
-        assert list(value.shape) == expected_shape(parameter, net, nodes.groups, keep)
+    for tensor, value in (*inner.named_parameters(), *inner.named_buffers()):
+        assert list(value.shape) == expected_shape(tensor, net, nodes.groups, keep)
     for layer in inner.modules():
-        if isinstance(layer, nn.Linear):
-            assert layer.weight.shape == (layer.out_features, layer.in_features)
-            assert layer.bias is None or layer.bias.shape == (layer.out_features,)
+        for attribute, leaf, dim in kind.sizes if (kind := kind_of(layer)) else ():
+            tensor = getattr(layer, leaf)
+            assert tensor is None or tensor.shape[dim] == getattr(layer, attribute)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -81,7 +83,20 @@ def test_number_of_parameters_by_hand() -> None:
     assert sum(parameter.numel() for parameter in small.parameters()) == (3 * 2 + 2) + 2 * 3 + (3 * 2 + 2)
 
 
-@pytest.mark.parametrize(("name", "masks"), [("mlp", "random 0"), ("residual", "random 1"), ("concat", "none")])
+@pytest.mark.parametrize(
+    ("name", "masks"),
+    [
+        ("mlp", "random 0"),
+        ("residual", "random 1"),
+        ("concat", "none"),
+        ("convolutions", "random 0"),
+        ("residual_convolutions", "random 1"),
+        ("dense_block", "random 0"),
+        ("squeeze_and_excitation", "none"),
+        ("depthwise", "none"),
+        ("transposed", "random 0"),
+    ],
+)
 def test_cut_net_can_be_exported(name: str, masks: str) -> None:
     net, x, nodes = nodes_of(name)
     keep = MASKS[masks](nodes.groups)
@@ -168,6 +183,35 @@ def test_tied_weights_stay_tied() -> None:
     assert small.get_parameter("a.weight").shape == (2, 5)
 
 
+@pytest.mark.parametrize("name", ["mlp", "concat", "residual_convolutions", "depthwise", "squeeze_and_excitation"])
+@pytest.mark.parametrize("masks", ["random 0", "none"])
+@pytest.mark.parametrize("multiple", [2, 4])
+def test_channels_are_rounded_up_to_a_multiple(name: str, masks: str, multiple: int) -> None:
+    net, x, nodes = nodes_of(name)
+    keep = MASKS[masks](nodes.groups)
+    small = cut(net, nodes.groups, keep, multiple=multiple)
+    torch.testing.assert_close(small(x), without_readers(net, nodes.groups, keep)(x), rtol=1e-12, atol=1e-12)
+    inner = network_of(small)
+    for group in nodes.groups:
+        if group.writers:
+            axis, kept = group.writers[0], int(keep[group.name].sum())
+            left = inner.get_parameter(axis.parameter).shape[axis.dim]
+            least = kept if group.can_be_empty else max(kept, 1)
+            assert left == min(-(-least // multiple) * multiple, group.size)
+
+
+def test_which_nodes_fill_up_to_a_multiple() -> None:
+    group = NodeGroup("a", 6, writers=(Axis("a.weight", 0, torch.arange(6)),), readers=())
+    keep = torch.tensor([False, True, False, False, True, True])
+    assert group.standing(keep, multiple=4).tolist() == [True, True, False, False, True, True]
+    assert group.standing(keep, multiple=8).all() and group.standing(keep).equal(keep)
+    assert group.standing(torch.zeros(6, dtype=torch.bool), multiple=4).sum() == 0
+    never_empty = replace(group, can_be_empty=False)
+    assert never_empty.standing(torch.zeros(6, dtype=torch.bool)).tolist() == [True, *[False] * 5]
+    inputs = replace(group, writers=())
+    assert inputs.standing(keep, multiple=4).equal(keep)
+
+
 def test_a_cut_net_can_be_cut_again() -> None:
     net, x, nodes = nodes_of("residual")
     keep = {"stem": torch.arange(6) != 2, "blocks.0.up": torch.arange(7) > 3}
@@ -216,6 +260,8 @@ def test_groups_of_another_net_are_refused() -> None:
         ValueError, match="'a' needs dim 0 of 'a.weight' to have length 4, got length 2. Call find_nodes"
     ):
         cut(small, nodes.groups[1:], {})
+    with pytest.raises(ValueError, match="multiple must be at least 1, got 0"):
+        cut(net, nodes.groups, {}, multiple=0)
     with pytest.raises(ValueError, match="of 'a.weight' to have length 4, got none"):
         cut(mlp(), nodes.groups[1:], {})
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bnn_pyro.likelihoods import Categorical, GaussianNoise
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.networks import mlp, residual_mlp
+from bnn_pyro.networks import lenet, mlp, residual_mlp
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from guides import AutoSpikeSlab, initial_value
 
@@ -51,6 +51,47 @@ def normed() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 5), nn.LayerNorm(5), nn.SiLU(), nn.Linear(5, 7), nn.Sigmoid(), nn.Linear(7, 3))
 
 
+def convolutions() -> nn.Module:
+    """The 6 inputs as an image of 2 x 3 pixels: convolutions, a BatchNorm, pooling and a linear layer."""
+    return nn.Sequential(
+        *(nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 4, 2, padding=1), nn.BatchNorm2d(4), nn.Sigmoid(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(4, 5, 1), nn.Sigmoid(), nn.Flatten(), nn.Linear(10, 4), nn.Sigmoid(), nn.Linear(4, 3)),
+    )
+
+
+class ResidualConvolutions(nn.Module):
+    """A residual block of convolutions with BatchNorms, one of them depthwise, and a gate on each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(1, 4, 2, padding=1, bias=False), nn.BatchNorm2d(4)
+        self.expand, self.depthwise = nn.Conv2d(4, 5, 1), nn.Conv2d(5, 5, 3, padding=1, groups=5, bias=False)
+        self.reduce, self.last_norm = nn.Conv2d(5, 4, 1), nn.BatchNorm2d(4, affine=False)
+        self.squeeze, self.excite = nn.Linear(4, 3), nn.Linear(3, 4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add what the block gives, then weigh the channels."""
+        h = self.norm(self.stem(x.reshape(-1, 1, 2, 3))).sigmoid()
+        h = (h + self.last_norm(self.reduce(self.depthwise(self.expand(h).sigmoid()).sigmoid()))).mean((-2, -1))
+        return self.head(h * self.excite(self.squeeze(h).sigmoid()).sigmoid())  # type: ignore[no-any-return]
+
+
+class Transformer(nn.Module):
+    """The 6 inputs as 3 tokens of 2 numbers each, which attend to each other with two heads, and a perceptron."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.attention = nn.Linear(2, 4), nn.MultiheadAttention(4, 2, batch_first=True)
+        self.hidden, self.head = nn.Linear(4, 5), nn.Linear(15, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add what the attention gives to the tokens."""
+        h = self.stem(x.unflatten(-1, (3, 2)))
+        h = h + self.attention(h, h, h, need_weights=False)[0]
+        return self.head(self.hidden(h).sigmoid().flatten(1))  # type: ignore[no-any-return]
+
+
 NETS: dict[str, Callable[[], nn.Module]] = {
     "mlp": lambda: mlp(6, (8, 7), 3),
     "no bias": lambda: mlp(6, (8, 7), 3, activation=nn.Sigmoid, bias=False),
@@ -58,7 +99,16 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "stream": Stream,
     "concat": Concat,
     "normed": normed,
+    "convolutions": convolutions,
+    "residual convolutions": ResidualConvolutions,
+    "transformer": Transformer,
 }
+INPUTS_STAY = (
+    "concat",
+    "convolutions",
+    "residual convolutions",
+    "transformer",
+)  # nets whose inputs cannot be removed one by one
 """Nets that read 6 inputs and give 3 outputs; every activation but SiLU's is not 0 at 0."""
 
 
@@ -68,6 +118,9 @@ def net_of(name: str, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     for parameter in net.parameters():
         parameter.data = 0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    for buffer in net.buffers():
+        if buffer.is_floating_point():
+            buffer.data = 0.5 + torch.rand(buffer.shape, generator=generator, dtype=torch.float64)
     return net
 
 
@@ -159,6 +212,62 @@ def test_gates_of_a_concatenation_stand_at_their_positions() -> None:
     assert hints(network("concat"))["head.weight"] == {"a.gate": (-1, a), "b.gate": (-1, b)}
 
 
+def test_gates_of_convolutions() -> None:
+    """A BatchNorm has its channel's gate; each channel is read by the columns of all its pixels."""
+    columns = [node for node in range(5) for _ in range(2)]
+    assert hints(network("convolutions")) == {
+        "1.weight": {"1.gate": -4},
+        "1.bias": {"1.gate": -1},
+        "2.weight": {"1.gate": -1},
+        "2.bias": {"1.gate": -1},
+        "5.weight": {"5.gate": -4, "1.gate": -3},
+        "5.bias": {"5.gate": -1},
+        "8.weight": {"8.gate": -2, "5.gate": (-1, columns)},
+        "8.bias": {"8.gate": -1},
+        "10.weight": {"8.gate": -1},
+        "10.bias": {},
+    }
+
+
+def test_gates_of_a_depthwise_convolution_and_of_excited_channels() -> None:
+    found = hints(network("residual convolutions"))
+    assert found["depthwise.weight"] == {"expand.gate": -4}
+    assert found["reduce.weight"] == {"stem.gate": -4, "expand.gate": -3}
+    assert found["squeeze.weight"] == {"squeeze.gate": -2, "stem.gate": -1}
+    assert found["excite.weight"] == {"stem.gate": -2, "squeeze.gate": -1}
+    assert "last_norm.weight" not in found
+
+
+def test_gates_of_heads() -> None:
+    found, heads = hints(network("transformer")), [0, 0, 1, 1]
+    assert found["attention.in_proj_weight"] == {"attention.gate": (-2, heads * 3)}
+    assert found["attention.in_proj_bias"] == {"attention.gate": (-1, heads * 3)}
+    assert found["attention.out_proj.weight"] == {"attention.gate": (-1, heads)}
+
+
+def test_weights_a_node() -> None:
+    """A filter's weights and its bias share a scale, and so do the weight and the bias of a BatchNorm's channel."""
+    model = network("convolutions", prior=SpikeSlab(GroupLasso(), inclusion=0.3))
+    assert model.layers == {"1": (4, 5), "2": (4, 2), "5": (5, 5), "8": (4, 11), "10": (3, 5)}
+    found = sites(model.prior)
+    concentration = found["2.tau_squared"]["fn"].base_dist.concentration
+    assert concentration.tolist() == [1.5] * 4  # (m + 1) / 2 for m = 2
+    assert found["1.weight"]["value"].shape == (4, 1, 2, 2)
+    scale = found["1.tau_squared"]["value"].sqrt()
+    torch.testing.assert_close(found["1.weight"]["fn"].base_dist.scale[:, 0, 1, 1], scale)
+
+
+def test_transposed_convolutions_are_points_that_are_gated() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 2), nn.Sigmoid(), nn.ConvTranspose2d(4, 4, 2), nn.Flatten(), nn.Linear(24, 3))
+    options: Any = {"prior": SpikeSlab(Gaussian(), inclusion=0.3), "likelihood": Categorical(), "num_data": 12}
+    x = inputs().reshape(12, 1, 2, 3)
+    model = SparseNetwork(net.double(), x, **options)
+    assert [p.name for p in model.bayesian] == ["0.weight", "0.bias", "4.weight", "4.bias"]
+    weights, gates = drawn(model, 0)
+    values, start = model.assemble(weights, gates, absent=True), model.net.get_parameter("2.weight")
+    torch.testing.assert_close(values["2.weight"], start * gates["0"].reshape(4, 1, 1, 1) * gates["2"].reshape(4, 1, 1))
+
+
 def test_excluded_layers_have_no_gate() -> None:
     model = network(exclude=["hidden1"])
     assert list(model.groups) == ["hidden2"]
@@ -209,6 +318,22 @@ def test_inclusion_of_the_theory() -> None:
     assert model.inclusion == pytest.approx({"hidden1": 0.001541136, "hidden2": 0.002343843}, rel=1e-6)
     probabilities = {name: site["fn"].base_dist.probs for name, site in sites(model.prior).items() if "gate" in name}
     assert float(probabilities["hidden2.gate"][0]) == pytest.approx(0.002343843, rel=1e-4)
+
+
+def lenet_on(num_data: int, **sizes: Any) -> SparseNetwork:
+    options: Any = {"prior": SpikeSlab(Gaussian()), "likelihood": Categorical(), "num_data": num_data}
+    return SparseNetwork(lenet(**sizes), torch.zeros(2, 1, 28, 28), **options)
+
+
+def test_inclusion_of_convolutions_is_that_of_the_perceptron_behind_them() -> None:
+    expected = {"hidden1": 7.476536e-4, "hidden2": 1.1962462e-3, "conv1": 7.476536e-4, "conv2": 1.1962462e-3}
+    assert lenet_on(60_000).inclusion == pytest.approx(expected, rel=1e-6)
+    shallow = lenet_on(1_000, filters=(2, 3), hidden=(4,)).inclusion
+    assert shallow["conv1"] == shallow["conv2"] == shallow["hidden1"]
+
+
+def test_inclusion_of_convolutions_without_a_perceptron() -> None:
+    assert set(lenet_on(1_000, filters=(2, 3), hidden=()).inclusion.values()) == {1e-4}
 
 
 def test_inclusion_of_the_theory_does_not_depend_on_what_is_bayesian() -> None:
@@ -272,11 +397,11 @@ def test_gates_of_a_concatenation_leave_the_rest_alone() -> None:
     torch.testing.assert_close(model.assemble(weights, gates)["head.weight"], weights["head.weight"] * factors)
 
 
-@pytest.mark.parametrize("chosen", ["Linear layers", "weights"])
+@pytest.mark.parametrize("chosen", ["all", "weights"])
 @pytest.mark.parametrize("name", NETS)
 def test_absent_nodes_are_zero_and_change_no_output(name: str, chosen: str) -> None:
-    bayesian = None if chosen == "Linear layers" else lambda name, parameter: name.endswith("weight")
-    model = network(name, select_inputs=name != "concat", bayesian=bayesian)
+    bayesian = None if chosen == "all" else lambda name, parameter: name.endswith("weight")
+    model = network(name, select_inputs=name not in INPUTS_STAY, bayesian=bayesian)
     weights, gates = drawn(model, seed=3)
     read, absent = model.assemble(weights, gates), model.assemble(weights, gates, absent=True)
     assert set(absent) >= {axis.parameter for group in model.groups.values() for axis in group.writers}

@@ -16,12 +16,13 @@ from bnn_pyro.cutting import InputSelection
 from bnn_pyro.inference.objective import elbo_terms
 from bnn_pyro.likelihoods import Categorical
 from bnn_pyro.network import SparseNetwork
+from bnn_pyro.nodes.attention import Attention
 from bnn_pyro.posterior import Posterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from bnn_pyro.pruning import compose, put_back, select, shrink
 from guides import AutoCentered, AutoSpikeSlab
 from guides.sites import base_distribution
-from tests.test_network import NETS, inputs, labels, network
+from tests.test_network import INPUTS_STAY, NETS, inputs, labels, network
 from tests.test_posterior import posterior_of
 
 Masks = dict[str, Tensor]
@@ -63,7 +64,7 @@ def masks(model: SparseNetwork, seed: int) -> Masks:
 @pytest.mark.parametrize("which", ["some", "first", "all", "none"])
 @pytest.mark.parametrize(
     ("name", "select_inputs"),
-    [(name, select) for name in NETS for select in (False, True) if name != "concat" or not select],
+    [(name, select) for name in NETS for select in (False, True) if not (select and name in INPUTS_STAY)],
 )
 def test_pruned_net_is_the_median_model(name: str, select_inputs: bool, which: str) -> None:
     posterior = posterior_of(name, select_inputs=select_inputs)
@@ -91,11 +92,11 @@ def test_number_of_parameters() -> None:
     assert size(prune(posterior)) == (4 * 5 + 5) + (5 * 2 + 2) + (2 * 3 + 3)
 
 
-@pytest.mark.parametrize("name", ["mlp", "stream", "concat"])
+@pytest.mark.parametrize("name", ["mlp", "stream", "concat", "convolutions", "residual convolutions", "transformer"])
 def test_pruned_net_is_plain_and_can_be_exported(name: str) -> None:
-    posterior = posterior_of(name, select_inputs=name != "concat")
+    posterior = posterior_of(name, select_inputs=name not in INPUTS_STAY)
     small = prune(posterior)
-    own = {type(module) for module in NETS[name]().modules()} | {InputSelection, nn.Sequential}
+    own = {type(module) for module in NETS[name]().modules()} | {InputSelection, Attention, nn.Sequential}
     assert {type(module) for module in small.modules()} <= own
     assert not any(isinstance(module, PyroModule) for module in small.modules())
     assert all(type(parameter) is nn.Parameter and not vars(parameter) for parameter in small.parameters())
@@ -113,6 +114,15 @@ def test_given_masks_open_and_close() -> None:
     assert layer.out_features == int(keep["hidden1"].sum()) and layer.in_features == int(
         posterior.keep()["inputs"].sum()
     )
+
+
+def test_channels_can_be_rounded_up() -> None:
+    posterior = posterior_of("convolutions")
+    small = prune(posterior, multiple=4)
+    torch.testing.assert_close(small(inputs(40)), posterior.median_model()(inputs(40)), rtol=0, atol=1e-12)
+    assert small.get_parameter("1.weight").shape[0] == 4
+    with pytest.raises(ValueError, match="multiple must be at least 1"):
+        prune(posterior, multiple=0)
 
 
 def test_points_are_cut() -> None:
@@ -152,7 +162,7 @@ def test_a_pruned_net_can_be_the_start_of_another() -> None:
 @pytest.mark.parametrize("name", NETS)
 def test_shrunk_posterior_has_the_same_median_model(name: str, slab: Any) -> None:
     prior = SpikeSlab(slab, inclusion=0.3)
-    posterior = posterior_of(name, select_inputs=name != "concat", prior=prior)
+    posterior = posterior_of(name, select_inputs=name not in INPUTS_STAY, prior=prior)
     small, x = posterior.shrink(), inputs(40)
     torch.testing.assert_close(small.median_model()(x), posterior.median_model()(x), rtol=0, atol=1e-12)
     torch.testing.assert_close(prune(small)(x), prune(posterior)(x), rtol=0, atol=1e-12)
@@ -165,7 +175,7 @@ def test_shrunk_posterior_has_the_same_median_model(name: str, slab: Any) -> Non
 
 
 @pytest.mark.parametrize("guide_class", [AutoSpikeSlab, AutoCentered])
-@pytest.mark.parametrize("name", ["residual", "concat"])
+@pytest.mark.parametrize("name", ["residual", "concat", "residual convolutions"])
 def test_shrunk_posterior_predicts_the_same(name: str, guide_class: type[Any]) -> None:
     """Gates are settled and slabs and scales nearly certain, so that a draw is the same but for 1e-7."""
     posterior = posterior_of(name, prior=SpikeSlab(GroupHorseshoe(), inclusion=0.3))

@@ -85,7 +85,7 @@ def count_flops(net: nn.Module, example_input: Tensor) -> int:
     """
     rows = _check_batch("example_input", example_input)
     # with gradients on, as torch's fused attention without them is one operation that the counter does not know
-    with _evaluating([net]), torch.enable_grad(), FlopCounterMode(display=False) as counter:
+    with evaluating([net]), torch.enable_grad(), FlopCounterMode(display=False) as counter:
         net(example_input)
     total: int = counter.get_total_flops()
     return round(total / rows)
@@ -149,7 +149,7 @@ def measure_latency(
         raise ValueError("nets must hold at least one network, got none: give a mapping of names to networks.")
     if repeats < 1 or warmup < 0:
         raise ValueError(f"repeats must be at least 1 and warmup at least 0, got {repeats} and {warmup}.")
-    with _evaluating(nets.values()), torch.inference_mode():
+    with evaluating(nets.values()), torch.inference_mode():
         rounds = [{name: _seconds(net, x) for name, net in nets.items()} for _ in range(warmup + repeats)][warmup:]
     return {name: _latency([seconds[name] for seconds in rounds]) for name in nets}
 
@@ -219,8 +219,12 @@ def _wait(x: Tensor) -> None:
 
 
 @contextmanager
-def _evaluating(nets: Iterable[nn.Module]) -> Iterator[None]:
-    """Put networks into evaluation mode, and every module back into its own mode afterwards."""
+def evaluating(nets: Iterable[nn.Module]) -> Iterator[None]:
+    """Put networks into evaluation mode, and every module back into its own mode afterwards.
+
+    Args:
+        nets: The networks.
+    """
     flags = [(module, module.training) for net in nets for module in net.modules()]
     try:
         for (

@@ -7,99 +7,33 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch_pruning as tp
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
+from bnn_pyro.nodes.parameters import Entry, Parameters, Side
 
-@dataclass(frozen=True)
-class LayerKind:
-    """Parameters of a kind of layer, with the dimension along which its output, and its input, channels lie."""
-
-    writers: tuple[tuple[str, int], ...]
-    readers: tuple[tuple[str, int], ...]
-
-
-KINDS: dict[type[nn.Module], LayerKind] = {
-    nn.Linear: LayerKind(writers=(("weight", 0), ("bias", 0)), readers=(("weight", 1),)),
-}
-Side = tuple[str, int]  # (parameter, dimension), or (NO_PARAMETER, number) for an operation without parameters
-Entry = tuple[Side, int]  # (side, position along it)
-NO_PARAMETER = ""
-_IS_EXCLUDED = "is excluded by name"
+NO_PARAMETER = ""  # stands for the parameter on the sides of an operation without any, which are numbered
+IS_EXCLUDED = "is excluded by name"
 _IS_NO_PARAMETER = "it is, or is read by, a layer whose weight is no plain parameter of the expected size"
 _IS_OUTPUT = "is the output of the net"
+_IS_ATTENTION = "its channels are those of attention as a whole, of which only heads can go"
 _IS_UNSEEN = "Torch-Pruning sees no way from it to the output of the net"
 
 
-def kind_of(module: object) -> LayerKind | None:
-    return next((kind for layer, kind in KINDS.items() if isinstance(module, layer)), None)
+def has_channels_first(net: nn.Module, x: Tensor) -> bool:
+    """Tell whether the channels of an input or output of a net are its dimension 1, as they are to a convolution.
 
+    Args:
+        net: The net.
+        x: Its input or output, a batch.
 
-def layers_of(net: nn.Module) -> dict[str, nn.Module]:
-    return {name: module for name, module in net.named_modules() if kind_of(module) is not None}
-
-
-class Parameters:
-    """The parameters of a net under their own names, and the layers whose channels they hold."""
-
-    def __init__(self, net: nn.Module) -> None:
-        self.layers = layers_of(net)
-        self.tensors = dict(net.named_parameters())
-        self._names: dict[int, str] = {id(module): name for name, module in net.named_modules()}
-        self._names |= {id(parameter): name for name, parameter in self.tensors.items()}
-        self.input_group = "network_inputs" if "inputs" in self._names.values() else "inputs"
-        self._order = {name: number for number, name in enumerate(self.tensors)}
-        self.writers: dict[Side, str] = {}  # side -> the first layer that has its output channels there
-        for name, layer in self.layers.items():
-            for side in self.sides(layer, is_output_side=True):
-                self.writers.setdefault(side, name)
-
-    def name(self, target: Any) -> str | None:
-        """Dotted name of a module or parameter of the net; None for anything else."""
-        return self._names.get(id(target))
-
-    def sides(self, target: Any, *, is_output_side: bool) -> list[Side]:
-        """Where the output or input channels of a layer of the net lie, first in its weight; nowhere for anything else.
-
-        Tied layers have the same sides. A weight that a parametrization computes is named too, though no parameter.
-        """
-        kind, name = kind_of(target), self.name(target)
-        if kind is None or name is None:
-            return []
-        owned = {leaf: getattr(target, leaf) for leaf, _ in (*kind.writers, *kind.readers)}
-        return [
-            (self.name(owned[leaf]) or f"{name}.{leaf}", dim)
-            for leaf, dim in (kind.writers if is_output_side else kind.readers)
-            if owned[leaf] is not None
-        ]
-
-    def length(self, side: Side) -> int:
-        """Number of positions along a side; 0 where there is no such parameter."""
-        name, dim = side
-        return self.tensors[name].shape[dim] if name in self.tensors else 0
-
-    def rows(self, name: str) -> list[Entry]:
-        """One entry for each output channel of a layer: the row of its weight."""
-        layer = self.layers[name]
-        side = self.sides(layer, is_output_side=True)[0]
-        weight: Tensor = layer.weight  # type: ignore[assignment]
-        return [(side, channel) for channel in range(weight.shape[side[1]])]
-
-    def rank(self, entry: Entry) -> tuple[int, int, int]:
-        """Key that sorts entries in the order of the net's parameters."""
-        (name, dim), position = entry
-        return self._order.get(name, len(self._order)), dim, position
-
-    def obstacle(self, target: Any) -> str | None:
-        """Why channels that reach a module or parameter of the net cannot be removed; None where they can."""
-        is_one_slope = isinstance(target, nn.PReLU) and target.num_parameters == 1
-        if self.name(target) is None or kind_of(target) is not None or is_one_slope:
-            return None
-        what = "Parameter" if isinstance(target, nn.Parameter) else type(target).__name__
-        return f"its channels pass through {self.name(target)!r} ({what}), and only Linear layers can be cut"
+    Returns:
+        Whether the net has a convolution for tensors of as many dimensions.
+    """
+    return any(isinstance(module, _ConvNd) and x.dim() == module.weight.dim() for module in net.modules())
 
 
 class _End(nn.Linear):
@@ -108,10 +42,11 @@ class _End(nn.Linear):
     Its weight is one factor a channel, not a square matrix, which many inputs would make very large.
     """
 
-    def __init__(self, example: Tensor) -> None:
+    def __init__(self, example: Tensor, *, channels_first: bool) -> None:
         nn.Module.__init__(self)
-        self.in_features = self.out_features = example.shape[-1] if example.dim() else 1
-        self.weight = nn.Parameter(example.new_ones(self.in_features))
+        self.in_features = self.out_features = example.shape[1 if channels_first else -1] if example.dim() else 1
+        shape = (-1, *[1] * (example.dim() - 2)) if channels_first else (-1,)
+        self.weight = nn.Parameter(example.new_ones(self.in_features).reshape(shape))
         self.register_parameter("bias", None)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -142,7 +77,8 @@ class Graph:
     """
 
     def __init__(self, net: nn.Module, x: Tensor) -> None:
-        self.inputs, self.output = _End(x), _End(net(x.clone()).detach())
+        output = net(x.clone()).detach()
+        self.inputs, self.output = (_End(end, channels_first=has_channels_first(net, end)) for end in (x, output))
         model = nn.Sequential(self.inputs, net, self.output)
         try:
             graph = tp.DependencyGraph().build_dependency(
@@ -223,7 +159,7 @@ class Ties:
         return self._reasons.get(self.find(entry))
 
     def classes(self) -> list[list[Entry]]:
-        """The entries of parameters, each list with those that are tied."""
+        """The entries of parameters and buffers, each list with those that are tied."""
         classes: dict[Entry, list[Entry]] = defaultdict(list)
         for entry in list(self._parent):
             if entry[0][0] != NO_PARAMETER:
@@ -269,7 +205,7 @@ def tied_layers(graph: Graph, parameters: Parameters, exclude: Sequence[str]) ->
     ties = tied_entries(graph, parameters, parameters.layers.values())
     for name, layer in parameters.layers.items():
         if name in exclude:
-            ties.block(parameters.rows(name), _IS_EXCLUDED)
+            ties.block(parameters.rows(name), IS_EXCLUDED)
         if graph.start(layer) is None:
-            ties.block(parameters.rows(name), _IS_UNSEEN)
+            ties.block(parameters.rows(name), _IS_ATTENTION if name in parameters.in_attention else _IS_UNSEEN)
     return ties

@@ -15,50 +15,63 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bnn_pyro.nodes.dependency import Entry, Graph, Parameters, Side, Ties, layers_of, tied_entries, tied_layers
+from bnn_pyro.nodes.attention import attention_of, head_groups, make_attention_plain
+from bnn_pyro.nodes.dependency import IS_EXCLUDED, Graph, Ties, has_channels_first, tied_entries, tied_layers
 from bnn_pyro.nodes.groups import Axis, NodeGroup, Nodes
-from bnn_pyro.nodes.trial import IS_MIXED, Trial, same_random_numbers
+from bnn_pyro.nodes.kinds import layers_of
+from bnn_pyro.nodes.parameters import Entry, Parameters, Side
+from bnn_pyro.nodes.trial import IS_MIXED, Trial, is_same, same_random_numbers
 
 
 def find_nodes(net: nn.Module, example_input: Tensor, *, inputs: bool = False, exclude: Sequence[str] = ()) -> Nodes:
     """Find the nodes that can be removed from a net without changing what the others compute.
 
-    Channels that a skip connection adds are one node; a layer that reads a concatenation reads several groups. Each
-    group is tried out on a float64 copy of the net with random weights: when the readers do not look at some nodes, the
-    writers of these must not matter, and the net without these nodes must compute the same. What fails stays dense. The
-    net itself is not touched.
+    Channels that a skip connection adds are one node, and so is a channel with what a depthwise convolution or a
+    BatchNorm makes of it; a layer that reads a concatenation reads several groups. Each group is tried out on a float64
+    copy of the net with random weights: when the readers do not look at some nodes, the writers of these must not
+    matter, and the net without these nodes must compute the same. What fails stays dense. The net itself is not
+    touched. The heads of an ``nn.MultiheadAttention`` are nodes by a rule of our own, tried out in the same way.
 
     Args:
-        net: The network whose ``Linear`` layers are looked at.
+        net: The network whose linear and convolutional layers are looked at.
         example_input: A batch that ``net`` can be called with.
         inputs: Whether the input features (the last dimension of the input) are a group too.
-        exclude: Names of Linear layers whose output channels stay dense, with all that is tied to them.
+        exclude: Names of layers whose output channels stay dense, with all that is tied to them.
 
     Returns:
         The groups, and the layers that stay dense with the reason. The output of the net is never a node.
 
     Raises:
-        ValueError: If the net has no Linear layer, or cannot be called or traced with ``example_input``; if ``exclude``
-            has an unknown name; if ``inputs`` is asked for and the inputs cannot be removed.
+        ValueError: If the net has no linear or convolutional layer, or cannot be called or traced with
+            ``example_input``; if ``exclude`` has an unknown name; if ``inputs`` is asked for and the inputs cannot be
+            removed.
     """
     _check_example_input(example_input)
     _check_layers(net, exclude)
     with torch.inference_mode(False), torch.enable_grad(), same_random_numbers(example_input):
         work, x = _working_copy(net, example_input)
-        graph, parameters, trial = Graph(work, x), Parameters(work), Trial(work, x)
+        graph, parameters = Graph(work, x), Parameters(work)
+        plain = _with_plain_attention(work, x)
+        trial = Trial(plain, x)
         from_inputs = tied_entries(graph, parameters, [graph.inputs])
+        if inputs and has_channels_first(work, x):
+            raise _inputs_stay("a convolution reads their last dimension position by position")
         groups = [_input_group(from_inputs, graph, parameters, trial)] if inputs else []
         ties = tied_layers(graph, parameters, exclude)
-        for candidate in _candidates(ties, parameters):
-            group, fault = trial.settle(candidate)
+        heads = [group for group in head_groups(plain) if group.name not in exclude]
+        candidates = [*_candidates(ties, parameters), *heads]
+        for group, fault in trial.settle(sorted(candidates, key=lambda group: _rank(group, parameters))):
             if fault is None:
                 groups.append(group)
             else:
                 ties.block(_written(group), _reason(fault, group, from_inputs))
-    return Nodes(tuple(groups), _dense(ties, parameters))
+    found = {group.name for group in groups}
+    others = [name for name in attention_of(work) if name not in found]
+    return Nodes(tuple(groups), _dense(ties, parameters) | {name: _headless(name, ties, exclude) for name in others})
 
 
 _IS_TIED_TO_INPUTS = "a skip connection ties its channels to the inputs of the net"
+_IS_OTHER_ATTENTION = "its heads cannot go: a plain attention module does not offer what the net asks of it"
 
 
 def _check_example_input(example_input: Tensor) -> None:
@@ -72,12 +85,14 @@ def _check_example_input(example_input: Tensor) -> None:
 
 
 def _check_layers(net: nn.Module, exclude: Sequence[str]) -> None:
-    layers = layers_of(net)
+    layers = {**layers_of(net), **attention_of(net)}
     if not layers:
-        raise ValueError(f"find_nodes: net must have at least one Linear layer; {type(net).__name__} has none")
+        raise ValueError(
+            f"find_nodes: net must have at least one linear or convolutional layer; {type(net).__name__} has none"
+        )
     if isinstance(exclude, str) or any(name not in layers for name in exclude):
         raise ValueError(
-            f"find_nodes: exclude must be a list of names of Linear layers of the net, which are {', '.join(layers)}; "
+            f"find_nodes: exclude must be a list of names of layers of the net, which are {', '.join(layers)}; "
             f"got {exclude!r}"
         )
 
@@ -112,6 +127,30 @@ def _callable_copy(work: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
     return work, x
 
 
+def _with_plain_attention(work: nn.Module, x: Tensor) -> nn.Module:
+    """A copy with attention modules that can lose heads; the net itself where there are none, or they do not fit it."""
+    if not attention_of(work):
+        return work
+    plain = copy.deepcopy(work)
+    make_attention_plain(plain)
+    try:
+        with torch.no_grad():
+            return plain if is_same(plain(x.clone()), work(x.clone())) else work
+    except Exception:  # whatever the net's own code raises that wants the attention weights
+        return work
+
+
+def _rank(group: NodeGroup, parameters: Parameters) -> tuple[int, int, int]:
+    """Key that sorts groups in the order of the net's parameters."""
+    return parameters.rank(((group.writers[0].parameter, group.writers[0].dim), 0))
+
+
+def _headless(name: str, ties: Ties, exclude: Sequence[str]) -> str:
+    """Why the heads of an attention module stay."""
+    entry = ((f"{name}.in_proj_weight".removeprefix("."), 0), 0)
+    return IS_EXCLUDED if name in exclude else ties.reason(entry) or _IS_OTHER_ATTENTION
+
+
 def _candidates(ties: Ties, parameters: Parameters) -> list[NodeGroup]:
     """Groups of nodes against which nothing is known yet, one for each layer that is the first to write some."""
     by_side: dict[Side, list[list[Entry]]] = defaultdict(list)
@@ -139,8 +178,10 @@ def _group(name: str, nodes: list[list[Entry]], parameters: Parameters) -> NodeG
     return NodeGroup(
         name=name,
         size=len(nodes),
-        writers=tuple(axis for side, axis in axes.items() if side in parameters.writers),
-        readers=tuple(axis for side, axis in axes.items() if side not in parameters.writers),
+        writers=tuple(axis for side, axis in axes.items() if parameters.is_written(side)),
+        readers=tuple(axis for side, axis in axes.items() if parameters.is_read(side)),
+        buffers=tuple(axis for side, axis in axes.items() if parameters.is_buffer(side)),
+        can_be_empty=parameters.are_linear(axes),
     )
 
 
@@ -162,13 +203,15 @@ def _input_group(ties: Ties, graph: Graph, parameters: Parameters, trial: Trial)
     """The group of the input features, or a ValueError that says why they cannot be removed."""
     features = graph.features(parameters)
     readers = {ties.find(entries[0]): entries for entries in ties.classes()}
-    tied = [parameters.writers[side] for node in readers.values() for side, _ in node if side in parameters.writers]
-    if tied:
+    sides = [side for node in readers.values() for side, _ in node]
+    if tied := [parameters.writers[side] for side in sides if side in parameters.writers]:
         raise _inputs_stay(f"a skip connection ties them to the output channels of {tied[0]!r}")
+    if normed := [side[0].rpartition(".")[0] for side in sides if not parameters.is_read(side)]:
+        raise _inputs_stay(f"they pass through {normed[0]!r}, a layer that cannot select among them")
     if reasons := [reason for feature in features if (reason := ties.reason(feature))]:
         raise _inputs_stay(reasons[0])
     nodes = [readers.get(ties.find(feature), []) for feature in features]
-    group, fault = trial.settle(_group(parameters.input_group, nodes, parameters))
+    ((group, fault),) = trial.settle([_group(parameters.input_group, nodes, parameters)])
     if fault:
         raise _inputs_stay(fault)
     return group
@@ -182,7 +225,7 @@ def _inputs_stay(reason: str) -> ValueError:
 
 def _dense(ties: Ties, parameters: Parameters) -> dict[str, str]:
     """Name of each layer with rows that are no nodes -> the reason, with counts where it is not one for all rows."""
-    dense = {}
+    dense = dict(parameters.refused)
     for name in parameters.layers:
         rows = parameters.rows(name)
         reasons = Counter(reason for row in rows if (reason := ties.reason(row)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from bnn_pyro.nodes.dependency import layers_of
-from bnn_pyro.nodes.groups import Axis, NodeGroup
+from bnn_pyro.nodes.groups import Axis, NodeGroup, positions_kept
+from bnn_pyro.nodes.kinds import correct_sizes, kind_of
 
 _Tensors = dict[str, Tensor]
 _IS_COUNTED = "the net computes something else without some of its channels"
@@ -28,38 +29,57 @@ class Trial:
 
     def __init__(self, net: nn.Module, x: Tensor) -> None:
         self._net = net
+        net.register_forward_pre_hook(_correct_all_sizes)  # within functional_call the layers hold the smaller tensors
         self._random = torch.Generator().manual_seed(0)
         self._probes = [self._probe(x) for _ in range(2)]
 
-    def settle(self, group: NodeGroup) -> tuple[NodeGroup, str | None]:
-        """The group as it can be removed, and None; or the group and why it cannot."""
-        fault = self._fault(group)
-        if fault and (other := _channels_last(group)) and not self._fault(other):
+    def settle(self, groups: Sequence[NodeGroup]) -> list[tuple[NodeGroup, str | None]]:
+        """Each group as it can be removed, and None; or the group and why it cannot.
+
+        All are tried at once, and halves of them where that fails: in most nets all can be removed.
+        """
+        if len(groups) < 2:
+            return [self._settle_one(group) for group in groups]
+        if self._fault(groups) is None:
+            return [(group, None) for group in groups]
+        middle = len(groups) // 2
+        return [*self.settle(groups[:middle]), *self.settle(groups[middle:])]
+
+    def _settle_one(self, group: NodeGroup) -> tuple[NodeGroup, str | None]:
+        fault = self._fault([group])
+        if fault and (other := _channels_last(group)) and not self._fault([other]):
             return other, None
         return group, fault
 
-    def _fault(self, group: NodeGroup) -> str | None:
+    def _fault(self, groups: Sequence[NodeGroup]) -> str | None:
         """Try to remove about half of the nodes, then the other half; None if all goes well."""
-        keep = torch.randperm(group.size, generator=self._random) < group.size // 2
-        for (parameters, x), kept in zip(self._probes, (keep, ~keep), strict=True):
-            expected = self._output(_unread(group, kept, parameters), x)
-            if not _is_same(self._output(*self._rewritten(group, kept, parameters, x)), expected):
+        keep = {g.name: torch.randperm(g.size, generator=self._random) < g.size // 2 for g in groups}
+        others = {name: ~kept for name, kept in keep.items()}
+        for (parameters, x), kept in zip(self._probes, (keep, others), strict=True):
+            expected = self._output(_unread(groups, kept, parameters), x)
+            if not is_same(self._output(*self._rewritten(groups, kept, parameters, x)), expected):
                 return IS_MIXED
             try:
-                output = self._output(*_smaller(group, kept, parameters, x))
+                output = self._output(*_smaller(groups, kept, _unread(groups, kept, parameters), x))
             except Exception as error:  # whatever the net's own code raises
                 return f"{_IS_NEEDED} ({str(error).strip().partition(chr(10))[0]})"
-            if not _is_same(output, expected):
+            if not is_same(output, expected):
                 return _IS_COUNTED
         return None
 
-    def _rewritten(self, group: NodeGroup, keep: Tensor, parameters: _Tensors, x: Tensor) -> tuple[_Tensors, Tensor]:
+    def _rewritten(
+        self, groups: Sequence[NodeGroup], keep: Mapping[str, Tensor], parameters: _Tensors, x: Tensor
+    ) -> tuple[_Tensors, Tensor]:
         """Something else in the nodes that nobody reads: other writers, or other inputs."""
-        other = _unread(group, keep, parameters)
-        for axis in group.writers:
-            tensor = other[axis.parameter]
-            other[axis.parameter] = torch.where(_across(axis, keep, tensor), tensor, self._normal(tensor))
-        return other, x if group.writers else torch.where(keep.to(x.device), x, self._normal(x))
+        other = _unread(groups, keep, parameters)
+        for group in groups:
+            for axis in group.writers:
+                tensor = other[axis.parameter]
+                kept = _across(axis, keep[group.name], tensor)
+                other[axis.parameter] = torch.where(kept, tensor, self._normal(tensor))
+            if not group.writers:
+                x = torch.where(keep[group.name].to(x.device), x, self._normal(x))
+        return other, x
 
     def _output(self, parameters: _Tensors, x: Tensor) -> Tensor:
         with torch.no_grad(), same_random_numbers(x):  # a net that draws random numbers draws the same each time
@@ -68,12 +88,19 @@ class Trial:
 
     def _probe(self, x: Tensor) -> tuple[_Tensors, Tensor]:
         """Random weights and an input near the example; the net's own ones where those give no finite output."""
-        own = {name: parameter.detach() for name, parameter in self._net.named_parameters()}
-        layered = {id(tensor) for layer in layers_of(self._net).values() for tensor in layer.parameters()}
+        own = {name: tensor.detach() for name, tensor in (*self._net.named_parameters(), *self._net.named_buffers())}
+        layered = [module for module in self._net.modules() if kind_of(module)]
+        drawn = {id(tensor) for layer in layered for tensor in layer.parameters(recurse=False)}
         random = {
             name: self._normal(parameter) / max(1, math.prod(parameter.shape[1:])) ** 0.5
             for name, parameter in self._net.named_parameters()
-            if id(parameter) in layered
+            if id(parameter) in drawn
+        }
+        statistics = {id(tensor) for layer in layered for tensor in layer.buffers(recurse=False) if tensor.dim()}
+        random |= {
+            name: 0.5 + self._normal(buffer).abs()  # a variance must be positive, a mean may be
+            for name, buffer in self._net.named_buffers()
+            if id(buffer) in statistics
         }
         parameters, noisy = own | random, x + self._normal(x)
         return (parameters, noisy) if self._output(parameters, noisy).isfinite().all() else (own, x)
@@ -111,25 +138,35 @@ def _across(axis: Axis, keep: Tensor, tensor: Tensor) -> Tensor:
     return kept.reshape([-1 if dim == axis.dim else 1 for dim in range(tensor.dim())])
 
 
-def _unread(group: NodeGroup, keep: Tensor, parameters: _Tensors) -> _Tensors:
+def _unread(groups: Sequence[NodeGroup], keep: Mapping[str, Tensor], parameters: _Tensors) -> _Tensors:
     """The parameters with zeros where readers look at nodes that are not kept."""
     unread = dict(parameters)
-    for axis in group.readers:
-        tensor = unread[axis.parameter]
-        unread[axis.parameter] = tensor * _across(axis, keep, tensor)
+    for group in groups:
+        for axis in group.readers:
+            tensor = unread[axis.parameter]
+            unread[axis.parameter] = tensor * _across(axis, keep[group.name], tensor)
     return unread
 
 
-def _smaller(group: NodeGroup, keep: Tensor, parameters: _Tensors, x: Tensor) -> tuple[_Tensors, Tensor]:
-    """The parameters, or the input, without the nodes that are not kept."""
+def _smaller(
+    groups: Sequence[NodeGroup], keep: Mapping[str, Tensor], parameters: _Tensors, x: Tensor
+) -> tuple[_Tensors, Tensor]:
+    """The parameters and buffers, or the input, without the nodes that are not kept."""
     smaller = dict(parameters)
-    for axis in (*group.writers, *group.readers):
-        positions = axis.spread(keep.to(axis.index.device)).nonzero().flatten()
-        smaller[axis.parameter] = smaller[axis.parameter].index_select(axis.dim, positions)
-    return smaller, x if group.writers else x[..., keep.to(x.device)]
+    for name, dims in positions_kept(groups, keep).items():
+        for dim, positions in dims.items():
+            smaller[name] = smaller[name].index_select(dim, positions)
+    for group in groups:
+        x = x if group.writers else x[..., keep[group.name].to(x.device)]
+    return smaller, x
 
 
-def _is_same(output: Tensor, expected: Tensor) -> bool:
+def _correct_all_sizes(net: nn.Module, inputs: object) -> None:
+    for module in net.modules():
+        correct_sizes(module)
+
+
+def is_same(output: Tensor, expected: Tensor) -> bool:
     """Whether two outputs agree to rounding, relative to the largest value (4e-11 in float64)."""
     if output.shape != expected.shape:
         return False

@@ -143,6 +143,126 @@ def squeezed() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 4), nn.Sigmoid(), nn.Linear(4, 1), nn.Flatten(0))
 
 
+def convolutions() -> nn.Module:
+    """Two convolutions with pooling, and a perceptron that reads the flattened images."""
+    return nn.Sequential(
+        *(nn.Conv2d(2, 4, 3, stride=2), nn.Sigmoid(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 2, padding=1, bias=False)),
+        *(nn.Softplus(), nn.Flatten(), nn.Linear(5 * 16, 3), nn.Sigmoid(), nn.Linear(3, 2)),
+    )
+
+
+def deep_convolution(dims: int) -> nn.Module:
+    """Convolutions in one or three dimensions, averaged over positions, and a head."""
+    kind = {1: nn.Conv1d, 3: nn.Conv3d}[dims]
+    return Net(
+        lambda net, x: net.head(net.b(net.a(x).sigmoid()).sigmoid().flatten(2).mean(-1)),
+        a=kind(2, 4, 2),
+        b=kind(4, 3, 2),
+        head=nn.Linear(3, 2),
+    )
+
+
+def transposed() -> nn.Module:
+    """An image from an image, up a step and down again, without any linear layer."""
+    return nn.Sequential(
+        *(nn.Conv2d(2, 4, 2), nn.Sigmoid(), nn.ConvTranspose2d(4, 5, 2, stride=2), nn.Sigmoid()),
+        *(nn.ConvTranspose2d(5, 5, 2, groups=5), nn.Sigmoid(), nn.ConvTranspose2d(5, 1, 2, bias=False)),
+    )
+
+
+def depthwise() -> nn.Module:
+    """A separable convolution: each channel by itself, then all of them at each position."""
+    return nn.Sequential(
+        *(nn.Conv2d(2, 4, 1), nn.Sigmoid(), nn.Conv2d(4, 4, 3, groups=4, padding=1), nn.Sigmoid()),
+        *(nn.Conv2d(4, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)),
+    )
+
+
+def settled(net: nn.Module) -> nn.Module:
+    """A net whose BatchNorms have statistics, weights and biases like no other."""
+    generator = torch.Generator().manual_seed(1)
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for tensor in (*module.parameters(), *module.buffers()):
+                if tensor.dim():
+                    tensor.data = 0.5 + torch.rand(tensor.shape, generator=generator)
+    return net
+
+
+def batch_norm(affine: bool = True) -> nn.Module:
+    """A perceptron with BatchNorms before and behind activations."""
+    return settled(
+        nn.Sequential(
+            *(nn.Linear(5, 6), nn.BatchNorm1d(6, affine=affine), nn.Sigmoid(), nn.Linear(6, 4), nn.Softplus()),
+            *(nn.BatchNorm1d(4, affine=affine), nn.Linear(4, 2)),
+        )
+    )
+
+
+def residual_convolutions() -> nn.Module:
+    """Residual blocks with BatchNorms, one on the stream and one that changes its width."""
+
+    def forward(net: Any, x: Tensor) -> Any:
+        stream = net.stem_norm(net.stem(x)).sigmoid()
+        stream = (stream + net.norm2(net.conv2(net.norm1(net.conv1(stream)).sigmoid()))).sigmoid()
+        wide = net.norm4(net.conv4(F.softplus(net.norm3(net.conv3(stream)))))
+        stream = (net.shortcut_norm(net.shortcut(stream)) + wide).sigmoid()
+        return net.head(stream.mean((-2, -1)))
+
+    def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
+        return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+
+    return settled(
+        Net(
+            forward,
+            **{"stem": convolution(2, 4), "stem_norm": nn.BatchNorm2d(4)},
+            **{"conv1": convolution(4, 3), "norm1": nn.BatchNorm2d(3)},
+            **{"conv2": convolution(3, 4), "norm2": nn.BatchNorm2d(4)},
+            **{"conv3": convolution(4, 5, 2), "norm3": nn.BatchNorm2d(5, affine=False)},
+            **{"conv4": convolution(5, 6), "norm4": nn.BatchNorm2d(6)},
+            **{"shortcut": nn.Conv2d(4, 6, 1, 2), "shortcut_norm": nn.BatchNorm2d(6, track_running_stats=True)},
+            head=nn.Linear(6, 2),
+        )
+    )
+
+
+def dense_block() -> nn.Module:
+    """Each layer reads all before it, side by side, behind a BatchNorm of its own."""
+
+    def forward(net: Any, x: Tensor) -> Any:
+        features = net.stem(x)
+        for number in (1, 2):
+            normed = net.get_submodule(f"norm{number}")(features).sigmoid()
+            features = torch.cat([features, net.get_submodule(f"conv{number}")(normed)], 1)
+        return net.head(F.adaptive_avg_pool2d(net.last(features).sigmoid(), 1).flatten(1))
+
+    return settled(
+        Net(
+            forward,
+            stem=nn.Conv2d(2, 4, 3),
+            **{"norm1": nn.BatchNorm2d(4), "conv1": nn.Conv2d(4, 3, 3, padding=1)},
+            **{"norm2": nn.BatchNorm2d(7), "conv2": nn.Conv2d(7, 3, 3, padding=1)},
+            last=nn.BatchNorm2d(10),
+            head=nn.Linear(10, 2),
+        )
+    )
+
+
+def squeeze_and_excitation() -> nn.Module:
+    """Channels that are weighted by what a small net makes of their means."""
+
+    def forward(net: Any, x: Tensor) -> Any:
+        h = net.conv(x).sigmoid()
+        weights = net.excite(F.softplus(net.squeeze(F.adaptive_avg_pool2d(h, 1)))).sigmoid()
+        return net.head((h * weights).flatten(1))
+
+    return Net(
+        forward,
+        **{"conv": nn.Conv2d(2, 4, 3), "squeeze": nn.Conv2d(4, 3, 1), "excite": nn.Conv2d(3, 4, 1)},
+        head=nn.Linear(4 * 9, 2),
+    )
+
+
 @dataclass(frozen=True)
 class Case:
     """A net, and the nodes that it has."""
@@ -151,6 +271,7 @@ class Case:
     sizes: dict[str, int]
     dense: tuple[str, ...]
     shape: tuple[int, ...] = (7, 5)
+    has_inputs: bool = True
 
 
 CASES = {
@@ -176,6 +297,24 @@ CASES = {
     "no_batch": Case(mlp, {"inputs": 5, "0": 6, "3": 4}, ("5",), shape=(5,)),
     "more_batch_dimensions": Case(concat, {"inputs": 5, "a": 4, "b": 3}, ("head",), shape=(2, 3, 5)),
     "linear": Case(lambda: nn.Linear(5, 2), {"inputs": 5}, ("",)),
+    "convolutions": Case(convolutions, {"0": 4, "3": 5, "6": 3}, ("8",), (3, 2, 14, 14), has_inputs=False),
+    "convolution_1d": Case(lambda: deep_convolution(1), {"a": 4, "b": 3}, ("head",), (3, 2, 6), has_inputs=False),
+    "convolution_3d": Case(lambda: deep_convolution(3), {"a": 4, "b": 3}, ("head",), (2, 2, 4, 3, 3), has_inputs=False),
+    "transposed": Case(transposed, {"0": 4, "2": 5}, ("6",), (3, 2, 4, 4), has_inputs=False),
+    "depthwise": Case(depthwise, {"0": 4, "4": 3}, ("7",), (3, 2, 5, 5), has_inputs=False),
+    "batch_norm": Case(batch_norm, {"inputs": 5, "0": 6, "3": 4}, ("6",)),
+    "batch_norm_without_affine": Case(lambda: batch_norm(affine=False), {"inputs": 5, "0": 6, "3": 4}, ("6",)),
+    "residual_convolutions": Case(
+        residual_convolutions,
+        {"stem": 4, "conv1": 3, "conv3": 5, "conv4": 6},
+        ("head",),
+        (3, 2, 6, 6),
+        has_inputs=False,
+    ),
+    "dense_block": Case(dense_block, {"stem": 4, "conv1": 3, "conv2": 3}, ("head",), (3, 2, 6, 6), has_inputs=False),
+    "squeeze_and_excitation": Case(
+        squeeze_and_excitation, {"conv": 4, "squeeze": 3}, ("head",), (3, 2, 5, 5), has_inputs=False
+    ),
 }
 
 
@@ -185,10 +324,10 @@ def example(case: Case) -> Tensor:
 
 
 def nodes_of(name: str) -> tuple[nn.Module, Tensor, Nodes]:
-    """The net of a case in float64, a batch, and its nodes with the inputs."""
+    """The net of a case in float64, a batch, and its nodes, with the inputs where they can be removed."""
     case = CASES[name]
     net, x = case.net().double().eval(), example(case)
-    return net, x, find_nodes(net, x, inputs=True)
+    return net, x, find_nodes(net, x, inputs=case.has_inputs)
 
 
 def without_readers(net: nn.Module, groups: Sequence[NodeGroup], keep: dict[str, Tensor]) -> nn.Module:

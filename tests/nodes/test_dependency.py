@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bnn_pyro.nodes import find_nodes, parameter_axes
+from bnn_pyro.nodes.kinds import kind_of
 from tests.nodes.nets import CASES, Net, axes_of, between, group_of, nodes_of
 
 
@@ -15,11 +16,12 @@ def test_each_row_is_written_by_one_node_or_its_layer_is_dense(name: str) -> Non
     net, _, nodes = nodes_of(name)
     axes = parameter_axes(nodes.groups)
     for layer, module in net.named_modules():
-        if isinstance(module, nn.Linear) and layer not in nodes.dense:
-            for leaf in ("weight", "bias") if module.bias is not None else ("weight",):
-                weight = next(n for n, p in net.named_parameters() if p is getattr(module, leaf))
-                claims = torch.stack([axis.index >= 0 for _, axis in axes[weight][0]]).sum(0)
-                assert claims.tolist() == [1] * module.out_features
+        kind = kind_of(module)
+        for leaf, dim in () if kind is None or layer in nodes.dense else kind.writers:
+            if getattr(module, leaf) is not None:
+                parameter = next(n for n, p in net.named_parameters() if p is getattr(module, leaf))
+                claims = torch.stack([axis.index >= 0 for _, axis in axes[parameter][dim]]).sum(0)
+                assert claims.tolist() == [1] * net.get_parameter(parameter).shape[dim]
 
 
 def test_index_of_a_residual_stream() -> None:

@@ -19,13 +19,26 @@ def test_groups_have_the_names_and_sizes_of_the_layers(name: str) -> None:
     assert set(nodes.dense.values()) == {"is the output of the net"}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.has_inputs])
 def test_inputs_are_a_group_only_on_request_and_change_nothing_else(name: str) -> None:
     net, x, with_inputs = nodes_of(name)
     nodes = find_nodes(net, x)
     assert [group.name for group in nodes.groups] == [group.name for group in with_inputs.groups[1:]]
     for group, same in zip(nodes.groups, with_inputs.groups[1:], strict=True):
         assert axes_of(group.writers) == axes_of(same.writers) and axes_of(group.readers) == axes_of(same.readers)
+
+
+def test_inputs_of_a_convolution_cannot_be_removed() -> None:
+    net, x, _ = nodes_of("convolutions")
+    with pytest.raises(ValueError, match="inputs that can be removed one by one; a convolution reads their last dim"):
+        find_nodes(net, x, inputs=True)
+
+
+def test_inputs_that_are_normalised_cannot_be_removed() -> None:
+    net = nn.Sequential(nn.BatchNorm1d(5), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match="they pass through '0'"):
+        find_nodes(net, torch.randn(7, 5), inputs=True)
+    assert [group.name for group in find_nodes(net, torch.randn(7, 5)).groups] == ["1"]
 
 
 def test_a_net_without_nodes_has_no_groups() -> None:
@@ -80,7 +93,11 @@ def test_exclude_leaves_all_dense_that_is_tied_to_a_layer(excluded: str, left: l
         (mlp(), torch.tensor(1.0), "example_input must be .* shape"),
         (mlp(), torch.full((2, 5), torch.nan), "example_input must be .* finite values.*; got 10 NaN"),
         (mlp(), torch.ones(7, 4), r"example_input must be a batch that net can be called with; shape \(7, 4\) .*mat1"),
-        (nn.Sequential(nn.ReLU()), torch.ones(7, 5), "net must have at least one Linear layer; Sequential has none"),
+        (
+            nn.Sequential(nn.ReLU()),
+            torch.ones(7, 5),
+            "net must have at least one linear or convolutional layer; Sequential has none",
+        ),
         (Net(lambda net, x: (net.a(x), x), a=nn.Linear(5, 2)), torch.ones(7, 5), "net must return one .*; got tuple"),
         (Net(lambda net, x: net.a(x).argmax(-1), a=nn.Linear(5, 2)), torch.ones(7, 5), "net must return .*int64"),
         (Net(lambda net, x: net.a(x) / 0, a=nn.Linear(5, 2)), torch.ones(7, 5), "net must return finite values"),

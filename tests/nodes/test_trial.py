@@ -24,7 +24,7 @@ def test_nobody_else_reads_a_node(name: str, seed: int) -> None:
                 closed = ~axis.spread(keep[group.name])
                 rows = parameters[axis.parameter].movedim(axis.dim, 0)
                 rows[closed] = torch.randn_like(rows[closed])
-        x = torch.where(keep["inputs"], x, torch.randn_like(x))
+        x = torch.where(keep["inputs"], x, torch.randn_like(x)) if "inputs" in keep else x
     torch.testing.assert_close(masked(x), expected, rtol=1e-12, atol=1e-12)
 
 
@@ -49,7 +49,19 @@ def test_each_node_matters(name: str) -> None:
         (between(lambda _, h: h / h.norm()), "first", MIXED),
         (between(lambda _, h: h + h.detach().roll(1, -1)), "first", MIXED),
         (between(lambda net, h: net.norm(h), norm=nn.LayerNorm(6)), "first", "through 'norm' (LayerNorm)"),
-        (between(lambda net, h: net.norm(h), norm=nn.BatchNorm1d(6)), "first", "through 'norm' (BatchNorm1d)"),
+        (
+            between(lambda net, h: net.norm(h[..., None])[..., 0], norm=nn.GroupNorm(2, 6)),
+            "first",
+            "norm' (GroupNorm), which takes",
+        ),
+        (
+            between(
+                lambda net, h: net.norm(h[..., None] * torch.arange(2.0).to(h))[..., 0],
+                norm=nn.InstanceNorm1d(6, affine=True),
+            ),
+            "first",
+            "norm' (InstanceNorm1d), which can be cut only if",
+        ),
         (between(lambda net, h: net.slope(h), slope=nn.PReLU(6)), "first", "through 'slope' (PReLU)"),
         (between(lambda net, h: net.gain * h, gain=nn.Parameter(torch.ones(6))), "first", "through 'gain' (Parameter)"),
         (between(lambda _, h: h + torch.ones(6)), "first", NEEDED),
@@ -83,6 +95,32 @@ def test_what_cannot_be_removed_stays_dense_and_says_why(net: nn.Module, layer: 
     nodes = find_nodes(net, torch.randn(7, 5))
     assert reason in nodes.dense[layer]
     assert layer not in {group.name for group in nodes.groups}
+
+
+@pytest.mark.parametrize(
+    ("middle", "reason"),
+    [
+        (nn.Conv2d(6, 6, 3, groups=2), "pass through '1' (Conv2d), which is a grouped convolution"),
+        (nn.Conv2d(6, 12, 3, groups=6), "'1' (Conv2d), which is a grouped convolution"),
+        (nn.ConvTranspose2d(6, 6, 3, groups=3), "'1' (ConvTranspose2d), which is a grouped convolution"),
+        (nn.GroupNorm(3, 6), "'1' (GroupNorm), which takes its statistics over several channels"),
+        (nn.LayerNorm([6, 5, 5]), "'1' (LayerNorm), which takes its statistics over several channels"),
+        (nn.LocalResponseNorm(3), MIXED),
+        (nn.Softmax(dim=1), MIXED),
+        (nn.PixelShuffle(1), None),
+        (nn.ChannelShuffle(2), MIXED),
+    ],
+    ids=str,
+)
+def test_what_stands_between_convolutions(middle: nn.Module, reason: str | None) -> None:
+    size = 12 if isinstance(middle, nn.Conv2d) and middle.out_channels == 12 else 6
+    net = nn.Sequential(nn.Conv2d(2, 6, 3), middle, nn.Sigmoid(), nn.Conv2d(size, 4, 3), nn.Flatten(1), nn.ReLU())
+    nodes = find_nodes(net, torch.randn(2, 2, 7, 7))
+    if reason is None:
+        assert [group.name for group in nodes.groups] == ["0"]
+    else:
+        assert reason in nodes.dense["0"] and nodes.groups == ()
+        assert ("1" in nodes.dense) == isinstance(middle, nn.modules.conv._ConvNd)
 
 
 def test_weights_at_zero_hide_nothing() -> None:
