@@ -1,10 +1,9 @@
 """Named data sets as tensors: images, regression benchmarks and a user's own tables, split and scaled."""
 
 import csv
-import gzip
-import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,14 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision.datasets import MNIST, FashionMNIST
 
-_IMAGES = {"mnist": MNIST, "fashion-mnist": FashionMNIST}
+from bnn_pyro.images import Images, read_cifar10, read_cifar10_jpeg, read_mnist
+
+_IMAGES: dict[str, Callable[[Path], Images]] = {
+    "mnist": partial(read_mnist, MNIST),
+    "fashion-mnist": partial(read_mnist, FashionMNIST),
+    "cifar10": read_cifar10,
+    "cifar10-jpeg": read_cifar10_jpeg,
+}
 _UCI = ("boston-housing", "concrete", "energy", "kin8nm", "naval", "power-plant", "protein", "wine-red", "yacht")
 DATASETS: tuple[str, ...] = ("digits", *_IMAGES, *_UCI)
 """The names that `load` knows; a path to a ``.csv`` or ``.npz`` file is understood as well."""
@@ -90,8 +96,9 @@ def load(
 ) -> Dataset:
     """Load a data set by its name, or from a ``.csv`` or ``.npz`` file of one's own.
 
-    Images (``digits``, ``mnist``, ``fashion-mnist``) have pixels in ``[0, 1]`` and shape ``(N, 1, height, width)``. The
-    inputs and targets of tables are standardised by the training rows, a standard deviation of 0 counting as 1.
+    Images (``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``) have pixels in ``[0, 1]`` and shape ``(N, channels,
+    height, width)``. ``cifar10-jpeg`` is a lossy copy of CIFAR-10, to be named as such beside any result. The inputs
+    and targets of tables are standardised by the training rows, a standard deviation of 0 counting as 1.
 
     A ``.csv`` has a header with the names of its columns and numbers below. Its target is classification when the
     column holds text, or at most 20 distinct whole numbers written without a point (write ``5.0`` for ``5`` to have
@@ -201,8 +208,11 @@ class _Scaling:
     def apply(self, source: _Source, rows: Rows, flatten: bool) -> Split:
         x, y = source.x[rows], source.y[rows]
         if source.pixel is not None:
-            x = x.astype(np.float32)  # Pixels are exact in float32; in float64 MNIST would take half a gigabyte.
-        inputs = torch.from_numpy(((x - self.x_mean) / self.x_std).astype(np.float32, copy=False))
+            scaled = x.astype(np.float32)  # Pixels are exact in float32; in float64 CIFAR-10 would take gigabytes.
+            scaled /= source.pixel
+        else:
+            scaled = ((x - self.x_mean) / self.x_std).astype(np.float32, copy=False)
+        inputs = torch.from_numpy(scaled)
         if source.classes is None:
             y = ((y - self.y_mean) / self.y_std).astype(np.float32)
         return Split(inputs.flatten(1) if flatten else inputs, torch.from_numpy(y))
@@ -240,7 +250,7 @@ def _read(name: str, data_dir: str | Path | None, target: str | None) -> _Source
     if name in DATASETS:
         if data_dir is None:
             raise ValueError(f"data_dir must be given for {name!r}: the folder that holds the data")
-        return _read_uci(name, Path(data_dir)) if name in _UCI else _read_images(_IMAGES[name], Path(data_dir))
+        return _read_uci(name, Path(data_dir)) if name in _UCI else _source_of(_IMAGES[name](Path(data_dir)))
     if suffix not in (".csv", ".npz"):
         raise ValueError(f"name must be one of {', '.join(DATASETS)}, or a path to a .csv or .npz file, got {name!r}")
     if not path.is_file():
@@ -255,43 +265,9 @@ def _read_digits() -> _Source:
     return _Source("digits", digits.images[:, None], digits.target.astype(np.int64), classes, pixel=16)
 
 
-def _read_images(kind: type[MNIST], folder: Path) -> _Source:
-    """MNIST or Fashion-MNIST from its idx files, plain or compressed; the folder need not be writable."""
-    raw = folder / kind.__name__ / "raw"
-    names = [f"{part}-{file}" for part in ("train", "t10k") for file in ("images-idx3-ubyte", "labels-idx1-ubyte")]
-    if not all(_idx_path(raw, name).is_file() for name in names):
-        _download(kind, folder)
-    train_x, train_y, test_x, test_y = (_read_idx(_idx_path(raw, name)) for name in names)
-    x, y = np.concatenate([train_x, test_x])[:, None], np.concatenate([train_y, test_y]).astype(np.int64)
-    test_index = np.arange(len(train_x), len(x))[None]
-    return _Source(f"'{raw}'", x, y, tuple(kind.classes), test_index, pixel=255)
-
-
-def _idx_path(raw: Path, name: str) -> Path:
-    return raw / name if (raw / name).is_file() else raw / f"{name}.gz"
-
-
-def _download(kind: type[MNIST], folder: Path) -> None:
-    try:
-        kind(folder, train=True, download=True)
-    except (OSError, RuntimeError) as error:
-        raise ValueError(
-            f"data_dir must hold {kind.__name__} or be a folder that it can be downloaded into, got '{folder}'; "
-            f"put the four idx files, plain or .gz, into '{folder / kind.__name__ / 'raw'}' ({error})"
-        ) from error
-
-
-def _read_idx(path: Path) -> NDArray[np.uint8]:
-    """Read an idx file of bytes: two zeros, the type 8, the number of dimensions, the big-endian sizes, the values."""
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        if content[:3] != b"\0\0\x08":
-            raise ValueError("it does not begin as an idx file of bytes does")
-        start = 4 + 4 * content[3]
-        shape = np.frombuffer(content[4:start], ">u4").astype(int)
-        return np.frombuffer(content, np.uint8, offset=start).reshape(tuple(shape))
-    except (OSError, EOFError, IndexError, ValueError, zlib.error) as error:
-        raise ValueError(f"'{path}' must be a whole idx file; remove it and fetch it again ({error})") from error
+def _source_of(images: Images) -> _Source:
+    test_index = np.arange(images.train_rows, len(images.x))[None]
+    return _Source(images.where, images.x, images.y, images.classes, test_index, pixel=255)
 
 
 def _read_uci(name: str, folder: Path) -> _Source:

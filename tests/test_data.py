@@ -299,7 +299,7 @@ def test_unknown_name_lists_the_known_ones() -> None:
 def test_names_that_need_a_folder_say_so(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"^data_dir must be given for '{name}'"):
         load(name)
-    if "mnist" not in name:
+    if not name.startswith(("mnist", "fashion", "cifar")):
         with pytest.raises(ValueError, match=f"^data_dir must hold 'uci/{name}.npz'"):
             load(name, data_dir=tmp_path)
 
