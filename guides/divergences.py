@@ -105,7 +105,8 @@ def rounded_gate_divergence(p: RelaxedBernoulliStraightThrough, q: RelaxedBernou
 def relaxed_gate_divergence(p: RelaxedBernoulli, q: RelaxedBernoulli) -> Tensor:
     """KL of two relaxed gates; there is a closed form for equal temperatures only."""
     temperature: Tensor = torch.as_tensor(q.temperature)
-    if not torch.equal(torch.as_tensor(p.temperature).to(temperature), temperature):
+    is_same = p.temperature is q.temperature  # asked first, as to compare the values is to wait for them
+    if not is_same and not torch.equal(torch.as_tensor(p.temperature).to(temperature), temperature):
         raise NotImplementedError("the KL of relaxed Bernoullis has a closed form for equal temperatures only")
     return relaxed_divergence(p.logits, q.logits)
 

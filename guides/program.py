@@ -4,7 +4,7 @@ import copy
 import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -88,6 +88,7 @@ class AutoProgram(AutoGuide):
         self.kinds: dict[str, Kind] = {}
         self.observed: frozenset[str] = frozenset()
         self._reading: Reading = "draw"
+        self._switch: tuple[Tensor, Tensor] | None = None
         self._init_scale, self._init_inclusion = init_scale, init_inclusion
         self._setup(init_loc_fn, temperature, args, kwargs)
 
@@ -121,7 +122,7 @@ class AutoProgram(AutoGuide):
             loc = biject_to(prior.support).inv(value)
             scale = torch.full_like(loc, self._init_scale)
         self._store("locs", name, loc, loc.dim() - len(prior.batch_shape), frames)
-        positive = dist.constraints.softplus_positive
+        positive = constraints.positive  # by exp: in the log of a small scale, as by softplus, at half the cost
         self._store("scales", name, scale, loc.dim() - len(prior.batch_shape), frames, constraint=positive)
 
     def _store(
@@ -190,19 +191,41 @@ class AutoProgram(AutoGuide):
     def _gate(self, name: str) -> tuple[Distribution, Tensor]:
         """Returns a gate's posterior and the probability with which it weights its slabs."""
         logits = attrgetter(name)(self.logits)
-        if self.gate_mode != "free":
+        if self._switch is not None:
+            logits = torch.where(self._switch[0], logits, logits.detach())
+        elif self.gate_mode != "free":
             logits = logits.detach()
         if self.gates == "relaxed":
             return dist.RelaxedBernoulli(self.temperature, logits=logits), torch.sigmoid(logits)
         gate = HardGate(self.temperature, logits, straight_through=self.gate_gradient == "straight-through")
+        if self._switch is not None:
+            return gate, torch.where(self._switch[1], gate.median, torch.sigmoid(logits))
         return gate, gate.median if self.gate_mode == "frozen" else torch.sigmoid(logits)
+
+    @contextmanager
+    def switched(self, free: Tensor, frozen: Tensor) -> Iterator[None]:
+        r"""Reads what gates do from tensors instead of ``gate_mode``, so that one traced program serves all modes.
+
+        Args:
+            free: Whether gates are drawn and learn, bool, shape ``()``.
+            frozen: Whether those that are not are held at :math:`1[\gamma > 1/2]`, and not open, bool, shape ``()``.
+        """
+        self._switch = (free, frozen)
+        try:
+            yield
+        finally:
+            self._switch = None
 
     def reading(self, name: str, posterior: Any) -> Tensor | None:
         """Returns the value to use at a site, or None where it is to be drawn."""
         kind = self.kinds[name]
         base: Any = base_distribution(posterior)
         value: Tensor
-        if kind == "gate" and self.gate_mode == "open":
+        if kind == "gate" and self._switch is not None and self._reading == "draw":
+            free, frozen = self._switch
+            likely = (base.logits > 0).to(base.logits.dtype)
+            value = torch.where(free, base.rsample(), torch.where(frozen, likely, torch.ones_like(likely)))
+        elif kind == "gate" and self.gate_mode == "open":
             value = torch.ones_like(base.logits)
         elif kind == "gate" and (self.gate_mode == "frozen" or self._reading == "median"):
             value = (base.logits > 0).to(base.logits.dtype)

@@ -18,16 +18,19 @@ from guides.sites import base_distribution
 class LocalNormal(Tensor):
     r"""A weight that is a Normal, not yet drawn.
 
-    Multiplied by a tensor it stays one, :math:`N(\mu g, \sigma^2 g^2)`. Read by ``linear`` it gives one draw a row of
-    the input,
+    Multiplied by a tensor it stays one, :math:`N(\mu g, \sigma^2 g^2)`. Read by ``linear`` or a convolution it gives
+    one draw an output,
 
     .. math:: y_b \sim N(x_b \mu^\top + v, x_b^2 (\sigma^2)^\top),
 
     which has the same marginals as a draw of the weights for every row, less variance in the gradient, and no noise a
-    weight. Read by anything else it is drawn first.
+    weight. Read by anything else it is drawn first. Where an example has one row, as in a perceptron, the bound's
+    estimate is exact in expectation. Where it has many (the positions of a convolution, the tokens of a sequence) they
+    would share the weights, but get noise of their own: an approximation, which a weight that is ``exact`` avoids by
+    being drawn.
 
-    It is held as :math:`w_{ij} = c_j (m + r_i (\mu_{ij} + \sigma_{ij}\varepsilon_{ij}))`, so that factors a row or a
-    column (a node's scale, its gate) multiply the layer's outputs and inputs instead of its weights.
+    A matrix is held as :math:`w_{ij} = c_j (m + r_i (\mu_{ij} + \sigma_{ij}\varepsilon_{ij}))`, so that factors a row
+    or a column (a node's scale, its gate) multiply the layer's outputs and inputs instead of its weights.
 
     Source: Kingma, Salimans, Welling (2015), *Variational dropout and the local reparameterization trick*.
     """
@@ -38,40 +41,52 @@ class LocalNormal(Tensor):
     row: Tensor | None
     column: Tensor | None
     noise: list[Tensor]
+    exact: bool
 
     @staticmethod
     def of(
         loc: Tensor,
         sd: Tensor,
         *,
+        exact: bool = False,
         shift: Tensor | None = None,
         row: Tensor | None = None,
         column: Tensor | None = None,
     ) -> "LocalNormal":
-        """Makes one from means and standard deviations ``(out, in)``, a scalar shift, factors ``(out,)``, ``(in,)``."""
+        """Makes one from means and standard deviations; a matrix ``(out, in)`` may have a shift and factors too.
+
+        Args:
+            loc: Means, shape ``(out, in, ...)``.
+            sd: Standard deviations, of the same shape.
+            exact: Whether it is drawn where an example has several rows.
+            shift: m, a scalar.
+            row: r, shape ``(out,)``.
+            column: c, shape ``(in,)``.
+        """
         weight: LocalNormal = torch.Tensor._make_subclass(LocalNormal, loc.detach())
         weight.loc, weight.sd, weight.shift, weight.row, weight.column = loc, sd, shift, row, column
-        weight.noise = []
+        weight.noise, weight.exact = [], exact
         return weight
 
     @staticmethod
-    def of_posterior(posterior: Any) -> "LocalNormal":
+    def of_posterior(posterior: Any, *, exact: bool = False) -> "LocalNormal":
         """Makes one from a slab's posterior, in units of its prior where that has one mean and one scale a row."""
-        if isinstance(posterior, NonCenteredNormal):
+        if isinstance(posterior, NonCenteredNormal) and posterior.unit_loc.dim() == 2:
             mean, scale = posterior.prior_loc, posterior.prior_scale
             if not any(mean.stride()) and scale.dim() == 2 and scale.stride(-1) == 0:
                 shift = mean.flatten()[0]
-                return LocalNormal.of(posterior.unit_loc, posterior.unit_scale, shift=shift, row=scale[:, 0])
-        return LocalNormal.of(posterior.loc, posterior.scale)
+                loc, sd = posterior.unit_loc, posterior.unit_scale
+                return LocalNormal.of(loc, sd, exact=exact, shift=shift, row=scale[:, 0])
+        return LocalNormal.of(posterior.loc, posterior.scale, exact=exact)
 
     def times(self, factor: Tensor) -> "LocalNormal":
         """Returns the product with a tensor that broadcasts to the weight's shape; both have the same draw."""
         factor = factor.to(self.loc)  # as for scalars, whose dtype does not change a tensor's
-        if factor.numel() == [1, *factor.shape][-1]:
+        if self.loc.dim() == 2 and factor.numel() == [1, *factor.shape][-1]:
             column = factor.flatten() if self.column is None else self.column * factor.flatten()
-            product = LocalNormal.of(self.loc, self.sd, shift=self.shift, row=self.row, column=column)
+            product = LocalNormal.of(self.loc, self.sd, exact=self.exact, shift=self.shift, row=self.row, column=column)
         else:
-            product = LocalNormal.of(self.mean_weight() * factor, self.sd_weight() * factor)
+            product = LocalNormal.of(self.mean_weight() * factor, self.sd_weight() * factor, exact=self.exact)
         product.noise = self.noise
         return product
 
@@ -111,11 +126,14 @@ class LocalNormal(Tensor):
                 return weight.times(factor)
         if func is functional.linear and _is_local(*args, **kwargs):
             return _linear(*args, **kwargs)
+        if func in _CONVOLUTIONS and _is_local(*args, **kwargs):
+            return _convolution(func, *args, **kwargs)
         args, kwargs = tree_map(lambda a: a.draw() if isinstance(a, LocalNormal) else a, (tuple(args), dict(kwargs)))
         return func(*args, **kwargs)
 
 
 _PRODUCTS = {torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__}
+_CONVOLUTIONS = {functional.conv1d, functional.conv2d, functional.conv3d}
 _METADATA = {
     *torch.overrides.get_default_nowrap_functions(),
     *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device")),
@@ -123,9 +141,11 @@ _METADATA = {
 }
 
 
-def _is_local(input: Any, weight: Any, bias: Any = None) -> bool:
-    """Whether a call of ``linear`` may draw its outputs."""
-    return isinstance(weight, LocalNormal) and not isinstance(input, LocalNormal)
+def _is_local(input: Any, weight: Any, *rest: Any, **options: Any) -> bool:
+    """Whether a call of a layer may draw its outputs."""
+    if not isinstance(weight, LocalNormal) or isinstance(input, LocalNormal):
+        return False
+    return not weight.exact or input.dim() <= 2 == weight.loc.dim()
 
 
 def _linear(input: Tensor, weight: LocalNormal, bias: Tensor | None = None) -> Tensor:
@@ -139,17 +159,35 @@ def _linear(input: Tensor, weight: LocalNormal, bias: Tensor | None = None) -> T
     return output if bias is None else output + bias
 
 
-class LocalReparameterization(Messenger):
-    """Leaves matrix-shaped Normal sites of a guide undrawn, as :class:`LocalNormal` values.
+def _convolution(
+    func: Any, input: Tensor, weight: LocalNormal, bias: Tensor | None = None, *rest: Any, **options: Any
+) -> Tensor:
+    mean = func(input, weight.mean_weight(), None, *rest, **options)
+    variance = func(input.square(), weight.sd_weight().square(), None, *rest, **options)
+    variance = variance.clamp(min=torch.finfo(mean.dtype).tiny)  # as above; a fast convolution may go below 0, too
+    output = torch.addcmul(mean, variance.sqrt(), torch.randn_like(mean))
+    return output if bias is None else output + bias.reshape(-1, *[1] * (weight.loc.dim() - 2))
 
-    Only values of exactly two event dimensions and no batch are touched; a model that reads such a value otherwise than
-    by a product and ``linear`` gets an ordinary draw.
+
+class LocalReparameterization(Messenger):
+    """Leaves Normal sites of a guide that may be weights undrawn, as :class:`LocalNormal` values.
+
+    Only values of two event dimensions (matrices) to five (filters) and no batch are touched; a model that reads such a
+    value otherwise than by a product and its layer gets an ordinary draw.
+
+    Args:
+        exact: Whether only matrices are left undrawn, and drawn too where an example has several rows.
     """
+
+    def __init__(self, *, exact: bool = False) -> None:
+        super().__init__()
+        self.exact = exact
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["is_observed"] or site_is_subsample(msg) or msg["done"]:
             return
         fn = msg["fn"]
         base: Any = base_distribution(fn)
-        if len(fn.event_shape) == 2 and not fn.batch_shape and isinstance(base, (GatedNormal, Normal)):
-            msg["value"], msg["done"] = LocalNormal.of_posterior(base), True
+        is_weight = len(fn.event_shape) == 2 or (2 < len(fn.event_shape) <= 5 and not self.exact)
+        if is_weight and not fn.batch_shape and isinstance(base, (GatedNormal, Normal)):
+            msg["value"], msg["done"] = LocalNormal.of_posterior(base, exact=self.exact), True

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pyro import poutine
@@ -39,7 +39,7 @@ def elbo_terms(
     model: Callable[..., Any],
     guide: Callable[..., Any],
     *args: Any,
-    local_reparameterization: bool = False,
+    local_reparameterization: bool | Literal["exact"] = False,
     **kwargs: Any,
 ) -> Terms:
     r"""Returns one draw's estimate of the bound's parts.
@@ -53,7 +53,8 @@ def elbo_terms(
         model: A Pyro model.
         guide: A guide, mean-field in the sense of Pyro's ``TraceMeanField_ELBO``.
         *args: Arguments of both.
-        local_reparameterization: Whether ``linear`` layers draw their outputs instead of their weights.
+        local_reparameterization: Whether linear layers and convolutions draw their outputs instead of their weights;
+            ``"exact"`` only where an example has one row, so that the estimate is one of the same bound.
         **kwargs: Keyword arguments of both.
 
     Returns:
@@ -69,10 +70,12 @@ def elbo_terms(
 
 
 def _traces(
-    model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any, local: bool
+    model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any, local: bool | Literal["exact"]
 ) -> tuple[Any, Any]:
     """Returns the model's trace and the guide's; a guide of ours runs the model itself, so both come from one pass."""
-    drawing: AbstractContextManager[Any] = LocalReparameterization() if local else nullcontext()
+    drawing: AbstractContextManager[Any] = nullcontext()
+    if local:
+        drawing = LocalReparameterization(exact=local == "exact")
     if isinstance(guide, AutoProgram):
         with drawing:
             both = poutine.trace(guide.run).get_trace(model, *args, **kwargs)
@@ -161,21 +164,25 @@ class SparseELBO(ELBO):
     Args:
         kl_weight: Weight :math:`\kappa` of the divergence; below 1 the posterior is a tempered (cold) one.
         num_particles: Draws a step, averaged.
-        local_reparameterization: Whether ``linear`` layers draw their outputs instead of their weights.
+        local_reparameterization: As for :func:`elbo_terms`.
 
     Raises:
         ValueError: If ``kl_weight`` is negative or ``num_particles`` below 1.
     """
 
     def __init__(
-        self, *, kl_weight: float = 1.0, num_particles: int = 1, local_reparameterization: bool = False
+        self,
+        *,
+        kl_weight: float = 1.0,
+        num_particles: int = 1,
+        local_reparameterization: bool | Literal["exact"] = False,
     ) -> None:
         if kl_weight < 0:
             raise ValueError(f"kl_weight must not be negative, got {kl_weight}")
         if num_particles < 1:
             raise ValueError(f"num_particles must be at least 1, got {num_particles}")
         ELBO.__init__(self, num_particles=num_particles)
-        self.kl_weight = kl_weight
+        self.kl_weight: float | Tensor = kl_weight
         self.local_reparameterization = local_reparameterization
 
     def _get_trace(

@@ -9,13 +9,11 @@ from torch import Tensor
 from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.pruning import CLOSED_LOGIT, Positions, Shrunk, compose, put_back
 
-WORTH_IT = 0.1  # rebuild when at least this fraction of some group's nodes has closed
+WORTH_IT = 0.6  # rebuild when no more than this fraction of the weights is left: each rebuild makes a new program
 
 
-def settled_open(inclusion: Mapping[str, Tensor], below: float) -> dict[str, Tensor] | None:
-    """Returns which nodes to go on with, or None where too few have closed for a rebuild to pay.
-
-    The most probable node of each group always stays.
+def settled_open(inclusion: Mapping[str, Tensor], below: float) -> dict[str, Tensor]:
+    """Returns which nodes to go on with: the most probable one of each group, and all that have not settled closed.
 
     Args:
         inclusion: Group -> inclusion probabilities, shape ``(size,)``.
@@ -28,8 +26,25 @@ def settled_open(inclusion: Mapping[str, Tensor], below: float) -> dict[str, Ten
     for name, gamma in inclusion.items():
         keep[name] = gamma >= below
         keep[name][gamma.argmax()] = True
-    closed = [float((~mask).float().mean()) for mask in keep.values()]
-    return keep if closed and max(closed) >= WORTH_IT else None
+    return keep
+
+
+def weights_kept(model: SparseNetwork, keep: Mapping[str, Tensor]) -> float:
+    """Returns the fraction of a network's Bayesian parameters that is left without some nodes.
+
+    Args:
+        model: The network.
+        keep: Group -> mask, bool, shape ``(size,)``.
+    """
+    kept = total = 0.0
+    for parameter in model.bayesian:
+        size = torch.Size(parameter.shape).numel()
+        fraction = 1.0
+        for reading in (*parameter.readers, *parameter.writers):
+            mask, index = keep[reading.group], reading.axis.index
+            fraction *= float((mask[index.clamp(min=0)] | (index < 0)).float().mean())
+        kept, total = kept + fraction * size, total + size
+    return kept / total
 
 
 class Whole:

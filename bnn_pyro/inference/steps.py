@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 
@@ -12,10 +12,12 @@ from pyro.optim import PyroOptim
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from bnn_pyro.inference.engine import MANY, Engine, EngineName, Plan
+from bnn_pyro.inference.flat import Flat, corrections, flatten, update, update_in_graph
 from bnn_pyro.inference.objective import SparseELBO
 from bnn_pyro.inference.schedule import LearningRates
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.pruning import Positions, Shrunk, select
+from bnn_pyro.pruning import Shrunk, select
 from guides import AutoProgram
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
@@ -24,8 +26,14 @@ OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 class Step(Protocol):
     """One step of an optimiser."""
 
-    def __call__(self, x: Tensor, y: Tensor, kl_weight: float, rate: float) -> Tensor:
-        """Makes a step on a batch, with all learning rates times ``rate``, and returns the loss per datum."""
+    def __call__(self, x: Tensor, y: Tensor, kl_weight: float, rate: float, plan: Plan = MANY) -> Tensor:
+        """Makes a step on a batch, with all learning rates times ``rate``, and returns the loss per datum.
+
+        ``plan`` says how many steps on batches of this size are to be expected.
+        """
+
+    def release(self) -> None:
+        """Ends the steps: leaves each parameter with memory of its own."""
 
 
 def stepper(
@@ -35,6 +43,7 @@ def stepper(
     objective: ELBO,
     rates: LearningRates,
     clip_norm: float | None,
+    engine: EngineName = "auto",
 ) -> Step:
     """Returns what makes the steps."""
     if getattr(guide, "gate_gradient", None) == "disarm" and not isinstance(objective, SparseELBO):
@@ -43,7 +52,95 @@ def stepper(
         )
     if isinstance(optimizer, PyroOptim):
         return PyroStep(model, guide, optimizer, objective)
-    return TorchStep(model, guide, optimizer or partial(torch.optim.Adam, fused=True), objective, rates, clip_norm)
+    if optimizer is None and clip_norm is None:
+        return AdamStep(model, guide, objective, rates, engine)
+    factory = optimizer or partial(torch.optim.Adam, fused=True)
+    return TorchStep(model, guide, factory, objective, rates, clip_norm, engine)
+
+
+class AdamStep:
+    """Steps of Adam; where the loss and its gradients are compiled, so is the step, in the same program.
+
+    What changes from step to step enters that program as a tensor: the KL weight, what the gates do, and for each
+    vector of parameters the two numbers that a step of Adam depends on; the temperature is a buffer of the guide.
+    """
+
+    def __init__(
+        self, model: SparseNetwork, guide: Any, objective: ELBO, rates: LearningRates, engine: EngineName = "auto"
+    ) -> None:
+        self.model, self.guide, self.objective, self.rates = model, guide, objective, rates
+        self.flats = flatten(_parameter_groups(model, guide, rates))
+        self.settings = self.flats[0].values.new_zeros(3 + 2 * len(self.flats))
+        bases = [flat.values for flat in self.flats]
+        self.engine = Engine(self._loss_and_gradients, bases=bases, tail=_updated, engine=engine)
+        # DisARM asks the guide what the gates do, and makes its second pass only where they are free
+        self.is_switched = isinstance(guide, AutoProgram) and guide.gate_gradient != "disarm" and engine != "eager"
+
+    def __call__(self, x: Tensor, y: Tensor, kl_weight: float, rate: float, plan: Plan = MANY) -> Tensor:
+        mode = getattr(self.guide, "gate_mode", "free")
+        numbers = [kl_weight, float(mode == "free"), float(mode == "frozen")]
+        for flat in self.flats:
+            numbers += (0.0, 1.0) if self._is_held(flat, mode) else corrections(flat, rate)
+        self.settings.copy_(torch.tensor(numbers, dtype=self.settings.dtype), non_blocking=True)
+        kind = ("any" if self.is_switched else mode, self.model.net.training)
+        state = [(flat.values, flat.mean, flat.square) for flat in self.flats]
+        (loss, gradients), is_updated = self.engine(kind, (x, y, self.settings), state, plan)
+        for flat, gradient in zip(self.flats, gradients, strict=True):
+            if gradient is None or self._is_held(flat, mode):
+                continue
+            if is_updated:
+                flat.steps += 1
+            else:
+                update(flat, gradient, rate)
+        value: Tensor = loss
+        return value
+
+    @staticmethod
+    def _is_held(flat: Flat, mode: str) -> bool:
+        return flat.role == "gates" and mode != "free"
+
+    def _loss_and_gradients(self, x: Tensor, y: Tensor, settings: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+        """Returns the loss per datum, and the gradient of each vector of parameters."""
+        kl_weight, free, frozen, *_ = settings.unbind()
+        switched: Any = self.guide.switched(free > 0, frozen > 0) if self.is_switched else nullcontext()
+        with switched, _weighted(self.objective, kl_weight) as objective:
+            loss: Tensor = objective.differentiable_loss(self.model, self.guide, x, y) / self.model.num_data
+        parameters = [p for flat in self.flats for p in flat.parameters]
+        gradients = iter(_gradients(loss, parameters))
+        return loss.detach(), [flat.gradient([next(gradients) for _ in flat.parameters]) for flat in self.flats]
+
+    def moved_to(self, shrunk: Shrunk) -> "AdamStep":
+        """Returns the steps of a shrunk model and guide, with the optimiser's state cut likewise."""
+        self.release()
+        new = AdamStep(shrunk.model, shrunk.guide, self.objective, self.rates, self.engine.engine)
+        new.engine.compile_seconds = self.engine.compile_seconds
+        old_states = {id(p): moments for flat in self.flats for p, moments in flat.state().items()}
+        steps = {id(p): flat.steps for flat in self.flats for p in flat.parameters}
+        partners = _partners(self.model, self.guide, shrunk)
+        for flat in new.flats:
+            for small, moments in flat.state().items():
+                old, dims = partners[id(small)]
+                flat.steps = steps[id(old)]
+                for target, source in zip(moments, old_states[id(old)], strict=True):
+                    target.copy_(select(source, dims))
+        return new
+
+    def release(self) -> None:
+        """Gives each parameter memory of its own again; no step can be made after that."""
+        for flat in self.flats:
+            flat.release()
+
+
+def _updated(
+    result: tuple[Tensor, list[Tensor | None]], state: Sequence[Any], inputs: Sequence[Tensor]
+) -> tuple[Tensor, list[bool | None]]:
+    """Makes the step of Adam behind the loss and its gradients; says which vectors it was made on."""
+    loss, gradients = result
+    numbers = inputs[-1].unbind()[3:]
+    for i, gradient in enumerate(gradients):
+        if gradient is not None:
+            update_in_graph(state[i], gradient, numbers[2 * i], numbers[2 * i + 1])
+    return loss, [None if gradient is None else True for gradient in gradients]
 
 
 class TorchStep:
@@ -57,40 +154,73 @@ class TorchStep:
         objective: ELBO,
         rates: LearningRates,
         clip_norm: float | None,
+        engine: EngineName = "auto",
     ) -> None:
         self.model, self.guide, self.factory, self.objective = model, guide, factory, objective
         self.rates, self.clip_norm = rates, clip_norm
         self.optimizer = factory(_parameter_groups(model, guide, rates))
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.engine = Engine(self._loss_and_gradients, engine=engine)
 
-    def __call__(self, x: Tensor, y: Tensor, kl_weight: float, rate: float) -> Tensor:
+    def __call__(self, x: Tensor, y: Tensor, kl_weight: float, rate: float, plan: Plan = MANY) -> Tensor:
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * rate
-        self.optimizer.zero_grad(set_to_none=True)
-        with _weighted(self.objective, kl_weight) as objective:
-            loss: Tensor = objective.differentiable_loss(self.model, self.guide, x, y) / self.model.num_data
-        loss.backward()
+        kind = (getattr(self.guide, "gate_mode", "free"), self.model.net.training)
+        weight = torch.full((), kl_weight, dtype=x.dtype, device=x.device)
+        (loss, gradients), _ = self.engine(kind, (x, y, weight), plan=plan)
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            # a copy laid out like the parameter: others are read wrongly by fused kernels, and clipping writes to it
+            parameter.grad = None if gradient is None else torch.empty_like(parameter).copy_(gradient)
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.optimizer.step()
-        return loss
+        value: Tensor = loss
+        return value
+
+    def _loss_and_gradients(self, x: Tensor, y: Tensor, kl_weight: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+        with _weighted(self.objective, kl_weight) as objective:
+            loss: Tensor = objective.differentiable_loss(self.model, self.guide, x, y) / self.model.num_data
+        return loss.detach(), _gradients(loss, self.parameters)
 
     def moved_to(self, shrunk: Shrunk) -> "TorchStep":
         """Returns the steps of a shrunk model and guide, with the optimiser's state cut likewise."""
-        new = TorchStep(shrunk.model, shrunk.guide, self.factory, self.objective, self.rates, self.clip_norm)
-        positions = [*_positions(self.guide, shrunk.guide_positions), *_positions(self.model.net, shrunk.net_positions)]
-        dims = {id(parameter): d for parameter, d in positions}
-        for old, small in zip(self.parameters, new.parameters, strict=True):
+        new = TorchStep(
+            shrunk.model, shrunk.guide, self.factory, self.objective, self.rates, self.clip_norm, self.engine.engine
+        )
+        partners = _partners(self.model, self.guide, shrunk)
+        for small in new.parameters:
+            old, dims = partners[id(small)]
             for key, value in self.optimizer.state.get(old, {}).items():
                 is_cut = isinstance(value, Tensor) and value.shape == old.shape
-                new.optimizer.state[small][key] = select(value, dims[id(old)]) if is_cut else value
+                new.optimizer.state[small][key] = select(value, dims) if is_cut else value
         return new
 
+    def release(self) -> None:
+        """Leaves the parameters as they are."""
 
-def _positions(module: torch.nn.Module, positions: Positions) -> Iterator[tuple[torch.nn.Parameter, dict[int, Tensor]]]:
-    for name, parameter in module.named_parameters():
-        yield parameter, positions.get(name, {})
+
+def _gradients(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor | None]:
+    """Returns the gradient of each parameter; None where the loss does not move with it, or it is held fixed."""
+    moving = [p for p in parameters if p.requires_grad] if loss.requires_grad else []
+    found = torch.autograd.grad(loss, moving, allow_unused=True) if moving else ()
+    by_id = {id(p): gradient for p, gradient in zip(moving, found, strict=True)}
+    return [by_id.get(id(p)) for p in parameters]
+
+
+def _partners(
+    model: SparseNetwork, guide: Any, shrunk: Shrunk
+) -> dict[int, tuple[torch.nn.Parameter, dict[int, Tensor]]]:
+    """Returns, for each parameter (by id) of a shrunk model and guide, what it was cut from and which part it kept."""
+    found = {}
+    for old, new, positions in (
+        (guide, shrunk.guide, shrunk.guide_positions),
+        (model.net, shrunk.model.net, shrunk.net_positions),
+    ):
+        before = dict(old.named_parameters())
+        for name, parameter in new.named_parameters():
+            found[id(parameter)] = (before[name], positions.get(name, {}))
+    return found
 
 
 class PyroStep:
@@ -101,19 +231,25 @@ class PyroStep:
         self.svi = SVI(model, guide, copy.deepcopy(optimizer), objective)
         self.parameters = [*model.parameters(), *guide.parameters()]
 
-    def __call__(self, x: Tensor, y: Tensor, kl_weight: float, rate: float) -> Tensor:
+    def __call__(self, x: Tensor, y: Tensor, kl_weight: float, rate: float, plan: Plan = MANY) -> Tensor:
         for parameter in self.parameters:
             parameter.grad = None  # Pyro leaves zeros, by which momentum would still move gates that are frozen
         with _weighted(self.objective, kl_weight):
             return x.new_tensor(self.svi.step(x, y) / self.num_data)
 
+    def release(self) -> None:
+        """Leaves the parameters as they are."""
+
 
 @contextmanager
-def _weighted(objective: Any, kl_weight: float) -> Iterator[Any]:
+def _weighted(objective: Any, kl_weight: float | Tensor) -> Iterator[Any]:
     """Gives an ELBO the KL weight: ours by its own, Pyro's by the scale of every latent site."""
     if isinstance(objective, SparseELBO):
-        objective.kl_weight = kl_weight
-        yield objective
+        before, objective.kl_weight = objective.kl_weight, kl_weight
+        try:
+            yield objective
+        finally:
+            objective.kl_weight = before
     else:
         with _Tempered(kl_weight):
             yield objective
@@ -122,7 +258,7 @@ def _weighted(objective: Any, kl_weight: float) -> Iterator[Any]:
 class _Tempered(Messenger):
     """Scales every latent site by the KL weight, for ELBOs of Pyro."""
 
-    def __init__(self, kl_weight: float) -> None:
+    def __init__(self, kl_weight: float | Tensor) -> None:
         super().__init__()
         self.kl_weight = kl_weight
 

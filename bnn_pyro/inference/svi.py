@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import pyro
 import torch
@@ -16,14 +16,17 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from bnn_pyro.inference.batches import Data, as_pair, batches, check_against, seeded, split_rows
+from bnn_pyro.inference.engine import EngineName, Plan
 from bnn_pyro.inference.objective import SparseELBO
 from bnn_pyro.inference.schedule import LearningRates, Schedule
-from bnn_pyro.inference.shrinking import Whole, settled_open
+from bnn_pyro.inference.shrinking import WORTH_IT, Whole, settled_open, weights_kept
 from bnn_pyro.inference.steps import OptimizerFactory, stepper
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior import Posterior, copies
 from bnn_pyro.pruning import shrink
 from guides import AutoProgram, AutoSpikeSlab
+
+LOCAL_ROWS = 128  # the largest batch for which drawing a layer's outputs is no slower than drawing its weights
 
 Record = dict[str, Any]
 Callback = Callable[[Record, Posterior], bool | None]
@@ -45,7 +48,7 @@ def fit(
     learning_rates: LearningRates = LearningRates(),  # noqa: B008  (frozen)
     clip_norm: float | None = None,
     num_particles: int = 1,
-    local_reparameterization: bool = True,
+    local_reparameterization: bool | Literal["exact"] | None = None,
     validation: Data | float | None = None,
     patience: int | None = None,
     callback: Callback | None = None,
@@ -55,6 +58,7 @@ def fit(
     guide: Any = None,
     optimizer: PyroOptim | OptimizerFactory | None = None,
     elbo: ELBO | None = None,
+    engine: EngineName = "auto",
 ) -> Posterior:
     r"""Fits a guide to a network's posterior by stochastic variational inference.
 
@@ -85,7 +89,11 @@ def fit(
         learning_rates: By the role of a parameter.
         clip_norm: Largest norm of the gradient of a step; None does not clip.
         num_particles: Draws of the posterior a step.
-        local_reparameterization: Whether ``Linear`` layers draw their outputs instead of their weights.
+        local_reparameterization: Whether linear layers and convolutions draw their outputs instead of their weights:
+            less noise in the gradient for a second product. ``"exact"`` does so only where an example has one row, as
+            in a perceptron: the positions of a convolution share their weights, but would get noise of their own. None
+            is ``"exact"`` for batches of up to 128 rows; in larger ones the product costs more than the draw of the
+            weights.
         validation: (x, y), or the fraction of the training rows to hold out.
         patience: Stop after so many epochs, past the hold, without a better validation NLL; needs ``validation``.
         callback: Called after each epoch with the epoch's record and the posterior so far; True stops.
@@ -99,6 +107,10 @@ def fit(
         optimizer: A Pyro optimiser, which has its own learning rates and clipping, or a function from torch parameter
             groups to a torch optimiser; default Adam.
         elbo: An ELBO to use instead of ours; its draws a step count, and the KL weight is that of this call.
+        engine: How steps are computed: by Pyro as it stands (``"eager"``), as a program of tensors that was traced
+            once (``"traced"``) or compiled (``"compiled"``), or by what is expected to be fastest (``"auto"``). Ways
+            differ in rounding, and an eager run draws its noise in another order; a model that cannot be traced runs
+            eagerly, as do Pyro's optimisers.
 
     Returns:
         The posterior, with one record an epoch in ``history``.
@@ -117,11 +129,16 @@ def fit(
         model, guide = _own(model, guide, x, y)
         (x, y), held_out = _hold_out(x, y, validation)
         _check_rows(model, x, y, held_out)
+        if local_reparameterization is None:
+            local_reparameterization = "exact" if min(batch_size, len(x)) <= LOCAL_ROWS else False
         ours = SparseELBO(num_particles=num_particles, local_reparameterization=local_reparameterization)
         objective = ours if elbo is None else copy.copy(elbo)
-        step = stepper(model, guide, optimizer, objective, learning_rates, clip_norm)
+        step = stepper(model, guide, optimizer, objective, learning_rates, clip_norm, engine)
         run = _Run(model, guide, step, schedule, (x, y), held_out, batch_size, shrink_below)
-        run.train(patience, callback, progress)
+        try:
+            run.train(patience, callback, progress)
+        finally:
+            run.step.release()
     return run.posterior
 
 
@@ -176,9 +193,19 @@ class _Run:
             now = epoch + i / steps
             self._set_temperature(self.schedule.temperature_at(now))
             self.kl_weight = self.schedule.kl_weight_at(now)
-            loss = self.step(xs, ys, self.kl_weight, self.schedule.rate_at(now))
+            loss = self.step(xs, ys, self.kl_weight, self.schedule.rate_at(now), self._plan(epoch, len(xs)))
             total += loss.detach() * (len(xs) / len(x))
         return total
+
+    def _plan(self, epoch: int, rows: int) -> Plan:
+        """Returns how many steps on batches of some rows are to come with this network, at least and at most."""
+        schedule, each = self.schedule, len(self.data[0]) // self.batch_size if rows == self.batch_size else 1
+        most = schedule.epochs - epoch
+        if not getattr(self.step, "is_switched", False):  # other operations in another mode of the gates
+            modes = [schedule.gate_mode(later) for later in range(epoch, schedule.epochs)]
+            most = next((i for i, mode in enumerate(modes) if mode != modes[0]), most)
+        least = most if self.shrink_below is None else min(most, max(schedule.hold - epoch, 0) + 1)
+        return Plan(least * each, most * each)
 
     def _set_temperature(self, temperature: float | None) -> None:
         if temperature is not None and isinstance(self.guide, AutoProgram):
@@ -203,10 +230,11 @@ class _Run:
             "gates": self.schedule.gate_mode(epoch),
             "nodes_kept": {name: int(mask.sum()) for name, mask in keep.items()},
             "seconds": seconds,
+            "compile_seconds": getattr(getattr(self.step, "engine", None), "compile_seconds", 0.0),
         }
         data, prefix = (self.held_out, "validation") if self.held_out is not None else (self._some_rows(), "train")
         try:
-            scores = self.posterior.evaluate(*data)
+            scores = Posterior(self.model, self.guide).evaluate(*data)  # of the smaller network, which gives the same
         except ValueError as error:  # the data was checked: it is the outputs that are not finite
             raise ValueError(
                 f"the loss must stay finite, got weights that diverged in epoch {epoch + 1}: lower learning_rates or "
@@ -222,7 +250,7 @@ class _Run:
             return
         freezing = self.schedule.gate_mode(epoch + 1) == "frozen"  # then the closed ones are closed for good
         keep = settled_open(Posterior(self.model, self.guide).inclusion(), 0.5 if freezing else self.shrink_below)
-        if keep is None:
+        if not keep or weights_kept(self.model, keep) > WORTH_IT:
             return
         shrunk = shrink(self.model, self.guide, keep)
         self.whole.shrunk_by(shrunk)

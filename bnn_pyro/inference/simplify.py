@@ -1,0 +1,237 @@
+"""Fewer operations in a traced graph: none done twice, none that changes nothing, none on constants at every call."""
+
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils._pytree import tree_map
+
+aten = torch.ops.aten
+
+_FACTORIES = {aten.full.default, aten.zeros.default, aten.ones.default, aten.arange.default, aten.scalar_tensor.default}
+_FILLS: dict[Any, Callable[[fx.Node], Any]] = {
+    aten.ones_like.default: lambda node: 1,
+    aten.zeros_like.default: lambda node: 0,
+    aten.full_like.default: lambda node: node.args[1],
+    aten.new_ones.default: lambda node: 1,
+    aten.new_zeros.default: lambda node: 0,
+    aten.new_full.default: lambda node: node.args[2],
+}
+_SAME = {aten.alias.default, aten.detach.default, aten.expand.default, aten.view.default, aten._unsafe_view.default}
+_COPIES = {aten._to_copy.default, aten.clone.default, aten.lift_fresh_copy.default}
+_UNITS = {aten.mul.Tensor: 1, aten.div.Tensor: 1, aten.add.Tensor: 0, aten.sub.Tensor: 0}
+_LARGEST_CONSTANT = 4096  # elements; larger results of constants are computed where they are needed
+
+
+def simplify(module: fx.GraphModule) -> None:
+    """Simplifies a graph of ATen operations in place; it computes the same, up to the sign of a zero.
+
+    Args:
+        module: The graph.
+    """
+    written = _written(module.graph)
+    _fold(module, written)
+    for _ in range(2):  # what is alike after one round may make its readers alike
+        _drop(module, written)
+        _merge(module.graph, written)
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    module.recompile()
+
+
+def _written(graph: fx.Graph) -> set[fx.Node]:
+    """Returns the nodes whose memory is written to after they are made, or may be: they are left alone."""
+    written: set[fx.Node] = set()
+    for node in graph.nodes:
+        if _is_call(node):
+            written.update(_family(_targets(node)))
+    memories = {node.meta.get("memory") for node in written} - {None}
+    return written | _family(node for node in graph.nodes if node.meta.get("memory") in memories)
+
+
+def _targets(node: Any) -> list[fx.Node]:
+    """Returns the arguments that a node writes to."""
+    if node.target in WRITERS:
+        return [argument for argument in node.args[WRITERS[node.target]] if isinstance(argument, fx.Node)]
+    return _arguments(node, lambda argument: argument.alias_info is not None and argument.alias_info.is_write)
+
+
+def _viewed(node: Any) -> list[fx.Node]:
+    """Returns the arguments whose memory the result shares: what it views, or writes to and returns."""
+    if not _is_call(node):  # of several results, which may be views, one
+        return [node.args[0]] if node.op == "call_function" and node.target is operator.getitem else []
+    return _arguments(node, lambda argument: argument.alias_info is not None)
+
+
+def _arguments(node: Any, chosen: Callable[[Any], bool]) -> list[fx.Node]:
+    found: list[Any] = []
+    for position, argument in enumerate(node.target._schema.arguments):
+        if chosen(argument):
+            value = node.args[position] if position < len(node.args) else node.kwargs.get(argument.name)
+            found.extend(value if isinstance(value, (list, tuple)) else [value])
+    return [argument for argument in found if isinstance(argument, fx.Node)]
+
+
+# what writes to arguments (the running statistics) without saying so in its schema
+WRITERS = {aten.native_batch_norm.default: slice(3, 5), aten.cudnn_batch_norm.default: slice(3, 5)}
+
+
+def _family(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """Returns nodes and all that may share their memory: what they view, and what views that."""
+    found: set[fx.Node] = set()
+    todo = list(nodes)
+    while todo:
+        node = todo.pop()
+        if node in found:
+            continue
+        found.add(node)
+        todo.extend(_viewed(node))
+        todo.extend(user for user in node.users if node in _viewed(user))
+    return found
+
+
+def _is_call(node: Any) -> bool:
+    return isinstance(node, fx.Node) and node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload)
+
+
+def _is_pure(node: Any, written: set[fx.Node]) -> bool:
+    """Whether a node computes a value of its arguments alone, which nobody writes to."""
+    if not _is_call(node) or node in written or not written.isdisjoint(node.all_input_nodes):
+        return False
+    target = node.target
+    return not (target._schema.is_mutable or target in WRITERS or torch.Tag.nondeterministic_seeded in target.tags)
+
+
+# ---- constants -------------------------------------------------------------------------------------------------------
+
+
+def _fold(module: fx.GraphModule, written: set[fx.Node]) -> None:
+    """Computes what depends on constants alone, once."""
+    values: dict[fx.Node, Tensor] = {}
+    for node in module.graph.nodes:
+        if _is_pure(node, written) and not isinstance(node.meta.get("val"), (tuple, list)):
+            value = _constant(node, values)
+            if isinstance(value, Tensor) and value.untyped_storage().size() <= _LARGEST_CONSTANT * value.element_size():
+                values[node] = value
+    names: dict[Any, str] = {}
+    for node, value in values.items():
+        if any(user not in values for user in node.users):
+            stored = torch.empty(0, dtype=value.dtype, device=value.device).set_(value.untyped_storage())
+            layout = (value.shape, value.stride(), value.storage_offset())
+            key = (value.dtype, value.device, layout, tuple(stored.tolist()))  # of what is repeated, one
+            name = names.setdefault(key, f"constant{len(names)}")
+            module.register_buffer(name, value, persistent=False)
+            with module.graph.inserting_before(node):
+                attribute = module.graph.get_attr(name)
+            attribute.meta = dict(node.meta)
+            node.replace_all_uses_with(attribute)
+    module.graph.eliminate_dead_code()
+
+
+def _constant(node: Any, values: dict[fx.Node, Tensor]) -> Any:
+    """Returns the value of a node if it is a constant."""
+    if node.target in _FILLS:
+        like = node.meta["val"]
+        return torch.full((), _FILLS[node.target](node), dtype=like.dtype, device=like.device).expand(like.shape)
+    inputs = node.all_input_nodes
+    if node.target in _FACTORIES or (inputs and all(n in values for n in inputs)):
+        args, kwargs = tree_map(lambda a: values[a] if isinstance(a, fx.Node) else a, (node.args, node.kwargs))
+        return node.target(*args, **kwargs)
+    return None
+
+
+# ---- operations that change nothing ----------------------------------------------------------------------------------
+
+
+def _drop(module: fx.GraphModule, written: set[fx.Node]) -> None:
+    """Removes operations whose result is one of their arguments.
+
+    A copy that is returned stays one: what reads a result must not read a parameter that has been changed since.
+    """
+    returned = _family(next(iter(reversed(module.graph.nodes))).all_input_nodes)
+    for node in list(module.graph.nodes):
+        if _is_call(node) and node not in written and (node not in returned or node.target in _SAME):
+            same = _unchanged(module, node)
+            if isinstance(same, fx.Node) and same not in written and _alike(same, node):
+                node.replace_all_uses_with(same)
+                module.graph.erase_node(node)
+
+
+def _unchanged(module: fx.GraphModule, node: Any) -> Any:
+    """Returns the argument that a node may pass on unchanged."""
+    if node.target in _SAME | _COPIES:
+        return node.args[0]
+    inner: Any = node.args[0] if node.args else None
+    if node.target is aten.log.default and _is_call(inner) and inner.target is aten.exp.default:
+        return inner.args[0]
+    if (node.target is aten.pow.Tensor_Scalar or node.target is aten.mul.Scalar) and node.args[1] == 1:
+        return inner
+    if node.target not in _UNITS or node.kwargs:
+        return None
+    unit = _UNITS[node.target]
+    first, second = node.args
+    if _is_number(module, second, unit):
+        return first
+    commutes = node.target in (aten.mul.Tensor, aten.add.Tensor)
+    return second if commutes and _is_number(module, first, unit) else None
+
+
+def _is_number(module: fx.GraphModule, argument: Any, number: int) -> bool:
+    """Whether an argument is a constant, all of whose entries are a number."""
+    if isinstance(argument, (int, float)):
+        return argument == number
+    if (
+        not isinstance(argument, fx.Node)
+        or argument.op != "get_attr"
+        or not str(argument.target).startswith("constant")
+    ):
+        return False
+    value: Tensor = getattr(module, str(argument.target))
+    return bool((value == number).all())
+
+
+def _alike(first: fx.Node, second: fx.Node) -> bool:
+    """Whether two nodes have the same shape, strides and dtype."""
+    one, two = first.meta.get("val"), second.meta.get("val")
+    if not (isinstance(one, Tensor) and isinstance(two, Tensor)):
+        return False
+    return (one.shape, one.stride(), one.dtype, one.device) == (two.shape, two.stride(), two.dtype, two.device)
+
+
+# ---- the same operation twice ----------------------------------------------------------------------------------------
+
+
+def _merge(graph: fx.Graph, written: set[fx.Node]) -> None:
+    """Keeps one of the operations that are alike."""
+    seen: dict[Any, fx.Node] = {}
+    for node in list(graph.nodes):
+        if (
+            node.op == "call_function"
+            and node not in written
+            and (node.target is operator.getitem or _is_pure(node, written))
+        ):
+            key = _key(node)
+            if key is not None and key in seen:
+                node.replace_all_uses_with(seen[key])
+                graph.erase_node(node)
+            elif key is not None:
+                seen[key] = node
+
+
+def _key(node: fx.Node) -> Any:
+    key = (node.target, _frozen(node.args), _frozen(node.kwargs))
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_frozen, value))
+    if isinstance(value, dict):
+        return tuple((name, _frozen(part)) for name, part in value.items())
+    return type(value), value  # 1, 1.0 and True are not alike
