@@ -24,7 +24,8 @@ import pyro
 import torch
 
 from bnn_pyro.data import load
-from bnn_pyro.recipes import NETS, PRIORS, Recipe, recipe, run
+from bnn_pyro.networks.named import NETS
+from bnn_pyro.recipes import METHODS, PRIORS, Recipe, default_prior, recipe, run
 
 RESULTS = Path(__file__).parent / "results" / "frontier.json"
 SCORES = ("test_accuracy", "test_nll", "test_ece", "nodes_kept", "params_kept", "flops_kept", "seconds")
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=["digits"], help="data sets by name")
     parser.add_argument("--prior", nargs="+", default=["ss-ghs"], choices=PRIORS)
     parser.add_argument("--net", default="mlp", choices=NETS)
+    parser.add_argument("--method", default="svi", choices=METHODS, help="sghmc has the prior ss-ig, whatever --prior")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--data-dir", help="folder of the data sets, as for bnn-pyro fit")
     parser.add_argument("--kl-weight", type=float, help="another KL weight, for all phases, than the recipe's")
@@ -48,24 +50,29 @@ def main() -> None:
     if not options.table:
         torch.set_num_threads(options.threads)
         torch.set_flush_denormal(True)
+        priors = options.prior if options.method == "svi" else [default_prior(options.method)]
         for seed in options.seeds:  # seed 0 of every row first
             for data in options.data:
-                for prior in options.prior:
-                    add_row(data, prior, options.net, seed, options.data_dir, options.kl_weight)
+                for prior in priors:
+                    add_row(data, prior, options.net, options.method, seed, options.data_dir, options.kl_weight)
     rows = read()["rows"]
     print(table(rows))
     for data in sorted({row["data"] for row in rows if row["prior"] == "ig"}):
         print(f"\n{comparison(data, [row for row in rows if row['data'] == data])}")
 
 
-def add_row(data: str, prior: str, net: str, seed: int, data_dir: str | None, kl_weight: float | None) -> None:
+def add_row(
+    data: str, prior: str, net: str, method: str, seed: int, data_dir: str | None, kl_weight: float | None
+) -> None:
     """Makes one run and appends its row, unless it is there."""
-    dataset = load(data, data_dir=data_dir, flatten=True)
-    settings = recipe(data, prior, dataset.task, net=net, rows=len(dataset.train))
+    dataset = load(data, data_dir=data_dir)
+    settings = recipe(data, prior, dataset.task, net=net, rows=len(dataset.train), method=method)
     if kl_weight is not None:
         settings = dataclasses.replace(settings, kl_weight=kl_weight, frozen_kl_weight=None)
     key = {"data": data, "net": net, "prior": prior, "seed": seed, "settings": described(settings)}
-    if any(all(row[k] == v for k, v in key.items()) for row in read()["rows"]):
+    if method != "svi":
+        key["method"] = method
+    if any(all(row.get(k) == v for k, v in key.items()) for row in read()["rows"]):
         print(f"{data} {prior} seed {seed}: there already", flush=True)
         return
     metrics = run(dataset, settings, seed=seed)
@@ -83,6 +90,8 @@ def add_row(data: str, prior: str, net: str, seed: int, data_dir: str | None, kl
 def described(settings: Recipe) -> dict[str, Any]:
     """Returns the settings as JSON values, without what is named beside them."""
     values = json.loads(json.dumps(dataclasses.asdict(settings)))
+    if values["one_shot"] is None:
+        del values["one_shot"]  # rows of variational inference know nothing of it
     return {k: v for k, v in values.items() if k not in ("net", "prior")}
 
 
@@ -138,11 +147,13 @@ def _line(rows: list[dict[str, Any]]) -> str:
     first, settings = rows[0], rows[0]["settings"]
     frozen = settings.get("frozen_kl_weight")
     weight = f"{settings['kl_weight']:g}" + ("" if frozen is None else f", then {frozen:g}")
+    if "method" in first:
+        weight = str(settings["one_shot"]["sampler"]["temperature"])
     nodes = "; ".join("-".join(str(kept) for kept, _ in row["nodes_kept"].values()) or "all" for row in rows)
     average = {k: mean(row[k] for row in rows) for k in (*SCORES, "latency_ratio") if k != "nodes_kept"}
     cells = (
         first["data"],
-        first["prior"],
+        first.get("method", first["prior"]),
         weight,
         ", ".join(str(row["seed"]) for row in rows),
         f"{average['test_accuracy']:.2%}",

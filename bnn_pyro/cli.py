@@ -30,6 +30,7 @@ _EPILOG = """\
   bnn-pyro fit                                           [dim]8 x 8 digits[/dim]
   bnn-pyro fit mnist --data-dir data                     [dim]784-400-400-10[/dim]
   bnn-pyro fit mnist --data-dir data --kl-weight 1       [dim]not tempered[/dim]
+  bnn-pyro fit mnist --data-dir data --method sghmc      [dim]sampled[/dim]
   bnn-pyro fit yacht --data-dir data --prior ss-gl       [dim]regression[/dim]
   bnn-pyro fit my.csv --target price --hidden 100,100    [dim]your own table[/dim]
 
@@ -39,6 +40,8 @@ _EPILOG = """\
   mnist           [dim]70,000 digits of 28 x 28 pixels, in --data-dir; what is[/dim]
                   [dim]missing there is downloaded[/dim]
   fashion-mnist   [dim]70,000 pieces of clothing of 28 x 28 pixels; likewise[/dim]
+  cifar10         [dim]60,000 colour images of 32 x 32 pixels; likewise[/dim]
+  cifar10-jpeg    [dim]a lossy copy of it, cifar10_jpeg.npz in --data-dir[/dim]
   boston-housing, concrete, energy, kin8nm, naval, power-plant, protein,
   wine-red, yacht
                   [dim]UCI regression; uci/NAME.npz or NAME.npz in --data-dir[/dim]
@@ -54,10 +57,21 @@ _EPILOG = """\
   ig, gl, ghs     [dim]the slab alone: baselines, in which nothing is pruned[/dim]
 
 \b
+[bold]Methods[/bold]
+  svi             [dim]stochastic variational inference, from the dense network[/dim]
+                  [dim](default)[/dim]
+  sghmc           [dim]sampling with one-shot pruning, from scratch; prior ss-ig[/dim]
+
+\b
 [bold]Nets[/bold]
   mlp             [dim]fully connected; --hidden 400,400 are its widths (default)[/dim]
   residual-mlp    [dim]residual blocks; --hidden 64,32,32 are 64 shared channels[/dim]
                   [dim]and two blocks of 32 nodes[/dim]
+  lenet           [dim]LeNet-5 for images of 16 x 16 pixels or more; --hidden[/dim]
+                  [dim]20,50,800,500 are its filters and then its widths[/dim]
+  resnet18, resnet20, resnet32, resnet44, resnet50, resnet56, resnet110
+                  [dim]residual nets for images of about 32 x 32 pixels;[/dim]
+                  [dim]--hidden 16 is the width of the first stage[/dim]
 """
 
 SMALL = 100  # nodes a layer, up to which a second thread costs more time than it saves
@@ -122,8 +136,10 @@ def fit(
         str | None, typer.Option(help="Widths of hidden layers, such as 400,400.", rich_help_panel="Model")
     ] = None,
     prior: Annotated[
-        str, typer.Option(help="The prior of the weights; see below.", rich_help_panel="Model")
-    ] = "ss-ghs",
+        str | None,
+        typer.Option(help="The prior of the weights; see below. ss-ghs, or the method's.", rich_help_panel="Model"),
+    ] = None,
+    method: Annotated[str, typer.Option(help="The method; see below.", rich_help_panel="Model")] = "svi",
     select_inputs: Annotated[
         bool | None, typer.Option(help="Whether inputs can be pruned too.", rich_help_panel="Model")
     ] = None,
@@ -134,7 +150,7 @@ def fit(
         float | None,
         typer.Option(help="1 gives the posterior, less a tempered (cold) one.", rich_help_panel="Model"),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of variational inference.", rich_help_panel="Run")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of inference.", rich_help_panel="Run")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the whole run.", rich_help_panel="Run")] = 0,
     device: Annotated[str, typer.Option(help="Where to train: cpu or cuda.", rich_help_panel="Run")] = "cpu",
     threads: Annotated[
@@ -149,14 +165,16 @@ def fit(
     with _user_errors():
         from bnn_pyro.data import load
         from bnn_pyro.evaluation.report import check_run_folder
-        from bnn_pyro.recipes import check_names, run
+        from bnn_pyro.recipes import check_names, default_prior, run
 
-        check_names(data=data, net=net, prior=prior)
-        folder = check_run_folder(out or Path("runs", f"{Path(data).stem}-{prior}-{seed}"))
+        prior = default_prior(method) if prior is None else prior
+        check_names(data=data, net=net, prior=prior, method=method)
+        label = prior if method == "svi" else method
+        folder = check_run_folder(out or Path("runs", f"{Path(data).stem}-{label}-{seed}"))
         _set_up_torch(threads)
         dataset = load(data, data_dir=data_dir, target=target)
         changes = {"kl_weight": kl_weight, "inclusion": inclusion, "select_inputs": select_inputs}
-        settings = _settings(dataset, net, prior, epochs, hidden, changes)
+        settings = _settings(dataset, net, prior, method, epochs, hidden, changes)
         if threads is None and max(settings.hidden) <= SMALL:
             _set_up_torch(1)
         _announce(dataset, settings)
@@ -175,7 +193,13 @@ def _set_up_torch(threads: int | None) -> None:
 
 
 def _settings(
-    dataset: "Dataset", net: str, prior: str, epochs: int | None, hidden: str | None, changes: dict[str, Any]
+    dataset: "Dataset",
+    net: str,
+    prior: str,
+    method: str,
+    epochs: int | None,
+    hidden: str | None,
+    changes: dict[str, Any],
 ) -> "Recipe":
     """Return the default recipe with what was given on the command line in its place."""
     from dataclasses import replace
@@ -187,7 +211,10 @@ def _settings(
         given["hidden"] = _widths(hidden)
     if "kl_weight" in given:
         given["frozen_kl_weight"] = None  # what was asked for is the weight of the posterior in the end
-    settings = replace(recipe(dataset.name, prior, dataset.task, net=net, rows=len(dataset.train)), **given)
+    default = recipe(dataset.name, prior, dataset.task, net=net, rows=len(dataset.train), method=method)
+    if method == "sghmc" and "kl_weight" in given:
+        raise ValueError(f"kl_weight is of method svi, got {given['kl_weight']} with method sghmc")
+    settings = replace(default, **given)
     return settings if epochs is None else settings.with_epochs(epochs)
 
 
@@ -206,13 +233,17 @@ def _announce(dataset: "Dataset", settings: "Recipe") -> None:
     widths = "-".join(map(str, settings.hidden))
     typer.echo(
         f"{settings.net} {widths}, prior {settings.prior}: {settings.pretrain_epochs} epochs dense, "
-        f"then {settings.epochs} of variational inference"
+        + (
+            f"then {settings.epochs} of variational inference"
+            if settings.method == "svi"
+            else f"to compare with, and {settings.epochs} of sampling"
+        )
     )
 
 
 def _conclude(metrics: dict[str, Any], folder: Path) -> None:
     """Print the main figures, dense beside pruned."""
-    from bnn_pyro.evaluation.page import summary_rows, tempering
+    from bnn_pyro.evaluation.page import summary_rows, tempered_by
 
     rows = [("", "dense", "pruned", "kept"), *summary_rows(metrics)]
     first, *others = (max(len(cell) for cell in column) for column in zip(*rows, strict=True))
@@ -220,7 +251,7 @@ def _conclude(metrics: dict[str, Any], folder: Path) -> None:
     for name, *cells in rows:
         line = name.ljust(first) + "".join(cell.rjust(width + 3) for cell, width in zip(cells, others, strict=True))
         typer.echo(line.rstrip())
-    note = tempering(metrics["kl_weight"])
+    note = tempered_by(metrics)
     typer.echo(f"\n{note[:1].upper()}{note[1:]}." if note else "")
     typer.echo(f"Report: {_shown(folder / 'report.md')} ({metrics['seconds']:.0f} s)")
 

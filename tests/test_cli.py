@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from bnn_pyro.cli import app
 from bnn_pyro.data import DATASETS
 from bnn_pyro.evaluation.report import RUN_FILES
-from bnn_pyro.recipes import NETS, PRIORS
+from bnn_pyro.networks.named import NETS
+from bnn_pyro.recipes import METHODS, PRIORS
 
 KEYS = {
     *("test_accuracy", "test_nll", "test_ece", "nodes_kept", "params_kept", "flops_kept", "inclusion", "kl_weight"),
@@ -89,6 +90,14 @@ def test_fit_a_regression_with_a_residual_net_and_no_gates(workplace: Path) -> N
     assert metrics["params_kept"] == 1
 
 
+def test_fit_by_sampling(workplace: Path) -> None:
+    made_table(workplace / "my.csv")
+    code, out, err = call("fit", "my.csv", "--target", "answer", "--method", "sghmc", "--epochs", "3", "--hidden", "5")
+    assert (code, err) == (0, "")
+    assert {path.name for path in (workplace / "runs" / "my-sghmc-0").iterdir()} == set(RUN_FILES)
+    assert "to compare with, and 3 of sampling" in out and "Draws of a cooled sampler." in out
+
+
 # what it refuses
 
 
@@ -106,8 +115,11 @@ def expect_error(workplace: Path, *arguments: str) -> str:
     ("arguments", "words"),
     [
         (["cifar"], ["data must be one of", *DATASETS, "got 'cifar'"]),
-        (["--net", "lenet"], ["net must be one of", *NETS, "got 'lenet'"]),
+        (["--net", "vgg"], ["net must be one of", *NETS, "got 'vgg'"]),
         (["--prior", "laplace"], ["prior must be one of", *PRIORS, "got 'laplace'"]),
+        (["--method", "mcmc"], ["method must be one of", *METHODS, "got 'mcmc'"]),
+        (["--method", "sghmc", "--prior", "ss-gl"], ["prior must be ss-ig or ig", "got 'ss-gl'"]),
+        (["--method", "sghmc", "--kl-weight", "0.5"], ["kl_weight is of method svi, got 0.5"]),
         (["--epochs", "0"], ["epochs must be at least 1"]),
         (["--kl-weight", "-1"], ["kl_weight must be positive and finite, got -1.0"]),
         (["--kl-weight", "0"], ["kl_weight must be positive and finite, got 0.0"]),

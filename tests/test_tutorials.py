@@ -13,7 +13,11 @@ TUTORIALS = sorted((ROOT / "tutorials").glob("*.py"))
 
 
 def test_there_are_tutorials() -> None:
-    assert [path.name for path in TUTORIALS] == ["01_sparse_priors.py", "02_mnist_svi.py"]
+    assert [path.name for path in TUTORIALS] == [
+        "01_sparse_priors.py",
+        "02_mnist_svi.py",
+        "05_one_shot_pruning.py",
+    ]
 
 
 @pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)

@@ -20,6 +20,7 @@ from bnn_pyro.evaluation.metrics import (
     regression_metrics,
     reliability_curve,
 )
+from bnn_pyro.evaluation.predicted_cost import predict_cost
 
 __all__ = [
     "Cost",
@@ -36,6 +37,7 @@ __all__ = [
     "measure_latency",
     "nodes_kept",
     "one_sided_parameters",
+    "predict_cost",
     "regression_metrics",
     "reliability_curve",
 ]

@@ -74,6 +74,20 @@ def tempering(kl_weight: float) -> str:
     return f"tempered (cold) posterior, KL weight {kl_weight:g}" if kl_weight < 1 else ""
 
 
+def tempered_by(metrics: Mapping[str, Any]) -> str:
+    """Return what is to be said wherever the results of a run stand that is tempered; nothing if it is not.
+
+    Args:
+        metrics: The numbers of `metrics.json`.
+    """
+    temperature = metrics.get("temperature")
+    if temperature is None:
+        return tempering(metrics["kl_weight"])
+    if not metrics["tempered"]:
+        return ""
+    return "draws of a cooled sampler" if temperature == "cooled" else f"draws at temperature {temperature:g}"
+
+
 def page(
     metrics: Mapping[str, Any],
     config: Mapping[str, Any],
@@ -122,11 +136,17 @@ def _headline(metrics: Mapping[str, Any]) -> str:
     kept = f"{_percent(metrics['params_kept'])} of the parameters and {_percent(metrics['flops_kept'])} of the FLOPs"
     what = "The pruned network keeps" if metrics["nodes_kept"] else "The prior has no gates, so nothing is pruned:"
     took = f" The run took {metrics['seconds']:.0f} seconds." if "seconds" in metrics else ""
-    quality = f"Its test {_SCORES[score]} is {pruned}; the dense network it started from has {dense}."
+    baseline = "the dense network beside it" if "temperature" in metrics else "the dense network it started from"
+    quality = f"Its test {_SCORES[score]} is {pruned}; {baseline} has {dense}."
     return f"**{what} {kept}. {quality}**{took}"
 
 
 def _tempered_note(metrics: Mapping[str, Any]) -> str:
+    if "temperature" in metrics:
+        return (
+            f"> All figures but the dense network's are of {tempered_by(metrics)}: they vary less than draws of the "
+            "posterior would, which is at temperature 1."
+        )
     return (
         f"> All figures but the dense network's are of a {tempering(metrics['kl_weight'])}: its divergence from the "
         "prior counts less than in Bayes' rule, which would be weight 1."
@@ -135,7 +155,9 @@ def _tempered_note(metrics: Mapping[str, Any]) -> str:
 
 def _quality_note(metrics: Mapping[str, Any]) -> str:
     models = (
-        "The median model keeps the nodes whose inclusion probability is above ½, at their posterior means; "
+        "The median model is the last draw; the pruned network is the same model in less space."
+        if "temperature" in metrics
+        else "The median model keeps the nodes whose inclusion probability is above ½, at their posterior means; "
         "the pruned network is the same model in less space."
     )
     if _is_classification(metrics):

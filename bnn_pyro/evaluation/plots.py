@@ -166,7 +166,8 @@ def _draw_loss(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     warmup = _warmup(history)
     if warmup is not None:
         axes.axvline(warmup, **_WARMUP)
-    axes.set_title("Loss: negative ELBO", loc="left", fontsize="medium")
+    what = "negative log-likelihood" if "temperature" in history[0] else "negative ELBO"
+    axes.set_title(f"Loss: {what}", loc="left", fontsize="medium")
     axes.set_ylabel("nats per datum")
 
 
@@ -194,7 +195,7 @@ def _draw_nodes(
         _line(axes, _epochs(history), values, color, linestyle="-" if number < len(_COLORS) else "--")
         label = f"{name}: {values[-1]} of {totals[name]}" if name in totals else f"{name}: {values[-1]}"
         axes.text(1.02, places[number], label, color=color, transform=axes.transAxes, va="center", fontsize="small")
-    axes.set_title("Nodes kept (γ > ½)", loc="left", fontsize="medium")
+    axes.set_title("Nodes kept" if "temperature" in history[0] else "Nodes kept (γ > ½)", loc="left", fontsize="medium")
     axes.set_ylabel("nodes")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 

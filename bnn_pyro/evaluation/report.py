@@ -16,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from bnn_pyro.ensemble import Ensemble
 from bnn_pyro.evaluation.cost import Latency, compare_cost, measure_latency, nodes_kept, one_sided_parameters
 from bnn_pyro.evaluation.metrics import (
     classification_metrics,
@@ -55,7 +56,7 @@ class Run:
     Args:
         posterior: The fitted posterior.
         pruned: The network pruned from it.
-        dense: The dense network that the run started from, which its cost and quality are compared with.
+        dense: The dense network, which the run may have started from, to compare cost and quality with.
         test: (x, y): the rows to measure on, on the networks' device.
         input_shape: Shape of one datum before it was flattened, for the picture of the first layer; None for that of x.
         y_std: Factor by which the targets were divided; errors are told on their original scale.
@@ -111,6 +112,8 @@ def evaluate_run(run: Run) -> Evaluation:
         metrics |= _prefixed(f"{prefix}_test", _scores(prediction, y, run.y_std))
     metrics |= _sparsity(run) | _cost(run)
     metrics |= {"kl_weight": run.posterior.kl_weight, "tempered": run.posterior.tempered}
+    if isinstance(run.posterior, Ensemble):
+        metrics["temperature"] = run.posterior.temperature
     metrics["pruned_max_abs_diff"] = float(
         (_output(run.pruned, x) - _output(run.posterior.median_model(), x)).abs().max()
     )

@@ -1,0 +1,377 @@
+"""Which of a thousand or more inputs matter: the three sparse examples by method B, one row a seed.
+
+    python benchmarks/sparse_examples.py --examples example1 example2 example3 --seeds 0 1 2 3 4
+    python benchmarks/sparse_examples.py --ratio
+    python benchmarks/sparse_examples.py --table
+
+Rows that are there already (same example, seed and settings) are skipped. Train and test rows come from different
+random streams. Each seed is trained from a few initial nets, and the one with the lowest training loss is taken: tiny
+ReLU nets may lose units at the start. A run that has learnt next to nothing by epoch 100 is given up.
+
+`loss` is that of the last draw, the network that is shipped; `ensemble_loss` that of the mean prediction of all draws;
+`floor` is the loss of the truth itself on the same test rows. MSE for the regressions, binary cross-entropy for the
+classification.
+
+The ratio sets the time of example 1 against that of a direct implementation (one tensor after the other, masks in place
+of removal) in the same process, a few epochs of each in turns.
+"""
+
+import argparse
+import dataclasses
+import fcntl
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bnn_pyro import Gaussian, SparseNetwork, SpikeSlab, networks, prune
+from bnn_pyro.ensemble import Ensemble
+from bnn_pyro.inference.adaptive import Sampler, fit_sghmc
+from bnn_pyro.inference.group_em import GroupEM
+from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
+from bnn_pyro.sparse_examples import ROWS, SPARSE_EXAMPLES, TEST_ROWS, SparseExample
+
+RESULTS = Path(__file__).parent / "results" / "sparse_examples.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How an example is trained: weight decays d1 and d0 of slab and spike, and the options of `fit_sghmc`."""
+
+    hidden: tuple[int, ...]
+    epochs: int
+    lr: float
+    slab_decay: float
+    spike_decay: float = 1e-2
+    soft: float = 1e-2
+    hard: float = 1e-3
+    warmup: int = 50
+    cycles: int = 1
+    burn_in: int = 0
+    samples_per_cycle: int = 10
+    batch_size: int = 1024
+    restarts: int = 1
+
+
+SETTINGS = {
+    "example1": Settings(hidden=(5, 3), epochs=3000, lr=0.01, slab_decay=2e-4),
+    "example2": Settings(hidden=(6, 4, 3), epochs=2400, lr=0.01, slab_decay=5e-4, cycles=2, burn_in=1, restarts=6),
+    "example3": Settings(hidden=(6, 4, 3), epochs=1800, lr=0.2, slab_decay=5e-4, soft=2e-2, restarts=2),
+}
+
+
+class Logits(nn.Module):
+    """Turns the log-odds of label 1 into the logits (0, log-odds) of two classes."""
+
+    def forward(self, log_odds: Tensor) -> Tensor:
+        """Puts a 0 before the log-odds."""
+        return F.pad(log_odds, (1, 0))
+
+
+def main() -> None:
+    """Runs what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument(
+        "--ratio", action="store_true", help="measure the time against a direct implementation, and stop"
+    )
+    parser.add_argument("--epochs", type=int, help="epochs of the ratio, of the example's by default")
+    parser.add_argument("--table", action="store_true", help="print the table of all rows and stop")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    if options.ratio:
+        add_ratio(options.epochs)
+    elif not options.table:
+        for seed in options.seeds:
+            for example in options.examples:
+                add_row(example, seed)
+    print(table(read()))
+
+
+# ---- rows ------------------------------------------------------------------------------------------------------------
+
+
+def add_row(name: str, seed: int) -> None:
+    """Trains an example and appends its row, unless it is there."""
+    settings = SETTINGS[name]
+    key = {"example": name, "seed": seed, "settings": json.loads(json.dumps(dataclasses.asdict(settings)))}
+    if any(all(row[k] == v for k, v in key.items()) for row in read()["rows"]):
+        print(f"{name} seed {seed}: there already", flush=True)
+        return
+    example = SPARSE_EXAMPLES[name]
+    start = time.perf_counter()
+    data = example.draw(ROWS, seed)
+    runs = [trained(example, settings, data, 1000 * seed + restart) for restart in range(settings.restarts)]
+    whole = [run for run in runs if len(run.history) == settings.epochs]
+    best = min(whole or runs, key=lambda run: run.history[-1]["loss"])
+    row = {**key, **scores(example, best, seed), "seconds": time.perf_counter() - start}
+    row["train_losses"] = [run.history[-1]["loss"] for run in runs]
+    with locked():
+        content = read()
+        content["rows"].append(row)
+        write(content)
+    print(f"{name} seed {seed}: { {k: v for k, v in row.items() if k not in key} }", flush=True)
+
+
+def network(example: SparseExample, settings: Settings, x: Tensor, seed: int) -> SparseNetwork:
+    """Returns the untrained network; squared error as the loss of a datum is the known noise sqrt(1/2)."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        net: nn.Module = networks.mlp(example.inputs, settings.hidden, 1, activation=nn.ReLU)
+    likelihood: Likelihood = GaussianNoise(math.sqrt(0.5))
+    if example.task == "classification":
+        net, likelihood = nn.Sequential(net, Logits()), Categorical()
+    prior = SpikeSlab(Gaussian(deviation(settings.slab_decay)), inclusion=0.5)
+    return SparseNetwork(net, x[:2], prior=prior, likelihood=likelihood, num_data=ROWS, select_inputs=True)
+
+
+def deviation(weight_decay: float) -> float:
+    """Returns the standard deviation of the prior that a weight decay stands for."""
+    return 1 / math.sqrt(ROWS * weight_decay)
+
+
+def uninformed_loss(example: SparseExample, y: Tensor) -> Tensor:
+    """Returns the training loss of a network that predicts the same for all rows."""
+    if example.task == "regression":
+        return y.var() + 0.5 * math.log(math.pi)
+    return F.binary_cross_entropy(y.double().mean().expand(len(y)), y.double())
+
+
+def trained(
+    example: SparseExample, settings: Settings, data: tuple[Tensor, Tensor], seed: int, **options: Any
+) -> Ensemble:
+    """Trains an example from one initial net."""
+    stuck = 0.9 * float(uninformed_loss(example, data[1]))
+
+    def gives_up(record: dict[str, Any]) -> bool:
+        return bool(record["epoch"] == 100 and record["loss"] > stuck)
+
+    em = GroupEM(spike=deviation(settings.spike_decay), soft=settings.soft, hard=settings.hard, warmup=settings.warmup)
+    return fit_sghmc(
+        network(example, settings, data[0], seed),
+        data,
+        **{
+            "epochs": settings.epochs,
+            "batch_size": settings.batch_size,
+            "cycles": settings.cycles,
+            "burn_in": settings.burn_in,
+            "samples_per_cycle": settings.samples_per_cycle,
+            "sampler": Sampler(lr=settings.lr),
+            "em": em,
+            "seed": seed,
+            "callback": gives_up,
+            "progress": False,
+            "compile": True,
+            **options,
+        },
+    )
+
+
+def scores(example: SparseExample, posterior: Ensemble, seed: int) -> dict[str, Any]:
+    """Measures a posterior on the test rows, and its inputs against the true ones."""
+    x, y = example.draw(TEST_ROWS, seed, test=True)
+    kept = posterior.keep()["inputs"]
+    relevant = torch.arange(example.inputs) < example.relevant
+    small = prune(posterior)
+    dense = sum(parameter.numel() for parameter in posterior.model.net.parameters())
+    left = sum(parameter.numel() for parameter in small.parameters())
+    values = {
+        "tpr": float(kept[relevant].float().mean()),
+        "fpr": float(kept[~relevant].float().mean()),
+        "inputs_kept": int(kept.sum()),
+        "sparsity": 1 - left / dense,
+        "nodes_kept": {name: [int(mask.sum()), len(mask)] for name, mask in posterior.keep().items()},
+        "train_loss": posterior.history[-1]["loss"],
+    }
+    last, mean = posterior.evaluate(x, y), posterior.evaluate(x, y, num_samples=len(posterior.snapshots))
+    if example.task == "regression":
+        floor = float((example.truth(x) - y).square().mean())
+        return {"loss": last["rmse"] ** 2, "ensemble_loss": mean["rmse"] ** 2, "floor": floor, **values}
+    accuracies = {"accuracy": last["accuracy"], "ensemble_accuracy": mean["accuracy"]}
+    return {"loss": last["nll"], "ensemble_loss": mean["nll"], "floor": 0.0, **accuracies, **values}
+
+
+# ---- the ratio -------------------------------------------------------------------------------------------------------
+
+
+class Direct:
+    """The method as one would write it down: one tensor after the other, and masks where nodes are removed."""
+
+    def __init__(self, example: SparseExample, settings: Settings, data: tuple[Tensor, Tensor], loader: bool) -> None:
+        torch.manual_seed(0)
+        self.settings, self.data = settings, data
+        self.net = networks.mlp(example.inputs, settings.hidden, 1, activation=nn.ReLU)
+        self.state = {p: self.start(p) for p in self.net.parameters()}
+        rows = torch.utils.data.TensorDataset(*data)
+        self.loader = torch.utils.data.DataLoader(rows, settings.batch_size, shuffle=True) if loader else None
+        self.epoch, self.seconds = 0, 0.0
+
+    @staticmethod
+    def start(parameter: Tensor) -> dict[str, Tensor]:
+        """Returns the state of a parameter at the start."""
+        values = parameter.detach()
+        return {
+            "rho": torch.zeros_like(values),
+            "tau": torch.full_like(values, 0.5),
+            "momentum": 0.001 * torch.randn_like(values),
+            "noise": torch.randn_like(values),
+            "soft": torch.ones_like(values),
+            "hard": torch.ones_like(values),
+        }
+
+    def run(self, epochs: int) -> None:
+        """Goes on for so many epochs."""
+        start = time.perf_counter()
+        for _ in range(epochs):
+            for number, (x, y) in enumerate(self.batches()):
+                self.net.zero_grad()
+                F.mse_loss(self.net(x).squeeze(-1), y).backward()
+                self.step(number)
+            self.epoch += 1
+        self.seconds += time.perf_counter() - start
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the batches of an epoch."""
+        if self.loader is not None:
+            yield from self.loader
+            return
+        x, y = self.data
+        for rows in torch.randperm(len(x)).split(self.settings.batch_size):
+            yield x[rows], y[rows]
+
+    @torch.no_grad()
+    def step(self, number: int) -> None:
+        """Makes a step."""
+        s, steps = self.settings, -(-ROWS // self.settings.batch_size)
+        cycle = s.epochs * steps / s.cycles
+        c2 = 0.5 * s.lr * (1 + math.cos(math.pi * ((self.epoch * steps + number) % cycle) / cycle))
+        scale, beta = ROWS**-0.5 * c2**0.75, 0.1
+        for p, state in self.state.items():
+            if number == 0 and self.epoch > s.warmup and p.dim() > 1:
+                square = p.square().mean(0, keepdim=True)
+                state["soft"] = (square >= s.soft).float().expand_as(p)
+                state["hard"] = state["hard"] * (square >= s.hard).float()
+            gradient = p.grad if p.grad is not None else torch.zeros_like(p)
+            decay = s.spike_decay + (s.slab_decay - s.spike_decay) * state["soft"]
+            slope = scale**2 * decay * state["tau"] + scale * state["noise"] * gradient - 1 / (ROWS * state["tau"])
+            state["rho"] = state["rho"] - 0.1 * slope
+            state["tau"] = torch.sigmoid(state["rho"])
+            state["noise"] = torch.randn_like(p)
+            kick = math.sqrt(2 + 2 * beta**2) * scale * state["noise"]
+            state["momentum"] = beta * state["momentum"] - c2 * (gradient + decay * p) + kick
+            p.copy_((p + state["tau"] * state["momentum"]) * state["hard"])
+
+
+def add_ratio(epochs: int | None, *, chunk: int = 50) -> None:
+    """Runs example 1 and two direct implementations in turns, a few epochs each, and notes the ratios of times."""
+    example = SPARSE_EXAMPLES["example1"]
+    settings = SETTINGS["example1"]
+    settings = settings if epochs is None else dataclasses.replace(settings, epochs=epochs)
+    data = example.draw(ROWS, 0)
+    others = {"": Direct(example, settings, data, False), ", DataLoader": Direct(example, settings, data, True)}
+    seconds, mark = 0.0, 0.0
+
+    def in_turns(record: dict[str, Any]) -> None:
+        nonlocal seconds, mark
+        if record["epoch"] % chunk == 0:
+            seconds += time.perf_counter() - mark
+            for other in others.values():
+                other.run(chunk)
+            mark = time.perf_counter()
+
+    mark = time.perf_counter()
+    trained(example, settings, data, 0, callback=in_turns)
+    seconds += time.perf_counter() - mark
+    with locked():
+        content = read()
+        for name, other in others.items():
+            key = f"example1/without-shrinking{name}"
+            content["ratios"][key] = seconds / other.seconds
+            content["seconds"][key] = [seconds, other.seconds]
+            print(f"{key}: {seconds:.1f} s / {other.seconds:.1f} s = {seconds / other.seconds:.3f}")
+        write(content)
+
+
+# ---- the file --------------------------------------------------------------------------------------------------------
+
+
+def read() -> dict[str, Any]:
+    """Returns the results so far."""
+    if not RESULTS.exists():
+        return {"machine": {}, "versions": {}, "rows": [], "ratios": {}, "seconds": {}}
+    content: dict[str, Any] = json.loads(RESULTS.read_text())
+    return content
+
+
+def write(content: dict[str, Any]) -> None:
+    """Writes the results, whole or not at all."""
+    content["machine"] = {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()}
+    content["versions"] = {"python": platform.python_version(), "torch": torch.__version__}
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    partial = RESULTS.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(RESULTS)
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Holds the results file against other runs of this script."""
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    with RESULTS.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def table(content: dict[str, Any]) -> str:
+    """Returns a Markdown table, one line for the seeds of each example, and the ratios."""
+    lines = [
+        "| example | seeds | true inputs found | false inputs | test loss, median (all) | of all draws' mean | floor | "
+        "accuracy, median (all) | parameters removed | seconds |",
+        "| --- " * 10 + "|",
+    ]
+    for name, settings in SETTINGS.items():
+        described = json.loads(json.dumps(dataclasses.asdict(settings)))
+        rows = [row for row in content["rows"] if row["example"] == name and row["settings"] == described]
+        if rows:
+            lines.append(_line(name, sorted(rows, key=lambda row: int(row["seed"]))))
+    ratios = [f"{name}: {ratio:.3f}" for name, ratio in content["ratios"].items()]
+    return "\n".join([*lines, "", *ratios])
+
+
+def _line(name: str, rows: list[dict[str, Any]]) -> str:
+    example = SPARSE_EXAMPLES[name]
+    exact = sum(row["tpr"] == 1 and row["fpr"] == 0 for row in rows)
+    false = ", ".join(str(round(row["fpr"] * (example.inputs - example.relevant))) for row in rows)
+    losses = ", ".join(f"{row['loss']:.3f}" for row in rows)
+    accuracy = [row["accuracy"] for row in rows if "accuracy" in row]
+    accuracies = ", ".join(f"{value:.1%}" for value in accuracy)
+    cells = (
+        name,
+        ", ".join(str(row["seed"]) for row in rows),
+        f"{exact} of {len(rows)} exactly; TPR " + ", ".join(f"{row['tpr']:g}" for row in rows),
+        false,
+        f"{median(row['loss'] for row in rows):.3f} ({losses})",
+        f"{median(row['ensemble_loss'] for row in rows):.3f}",
+        f"{median(row['floor'] for row in rows):.3f}",
+        f"{median(accuracy):.2%} ({accuracies})" if accuracy else "",
+        f"{median(row['sparsity'] for row in rows):.2%}",
+        f"{median(row['seconds'] for row in rows):.0f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()

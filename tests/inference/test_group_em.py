@@ -1,0 +1,198 @@
+"""The EM of the spike-and-slab group Gaussian, and its rule of removal."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.distributions as dist
+from torch import Tensor, nn
+
+from bnn_pyro.inference.group_em import GroupEM
+from bnn_pyro.networks import mlp
+from bnn_pyro.nodes import NodeGroup, find_nodes
+
+DOUBLE = torch.float64
+SLAB = 0.7
+
+
+class Residual(nn.Module):
+    """A residual block, whose channels are read by two layers and written by two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.block, self.head = nn.Linear(6, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the block's output to the stem's."""
+        h = self.stem(x)
+        return self.head((h + self.block(h.sigmoid())).sigmoid())  # type: ignore[no-any-return]
+
+
+class Convolutions(nn.Module):
+    """A convolution whose channels of 3 x 3 positions a linear layer reads, flattened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 2)
+        self.head = nn.Linear(5 * 9, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Two convolutions and a linear layer."""
+        return self.head(self.second(self.first(x).relu()).relu().flatten(1))  # type: ignore[no-any-return]
+
+
+def found(net: nn.Module, x: Tensor, *, inputs: bool = False) -> tuple[tuple[NodeGroup, ...], dict[str, Tensor]]:
+    """The groups of a net, and its parameters."""
+    return find_nodes(net, x, inputs=inputs).groups, {n: p.detach() for n, p in net.named_parameters()}
+
+
+def perceptron() -> tuple[tuple[NodeGroup, ...], dict[str, Tensor]]:
+    return found(mlp(6, (4, 3), 2).double(), torch.randn(2, 6, dtype=DOUBLE), inputs=True)
+
+
+def columns(groups: tuple[NodeGroup, ...], weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights that read each node of a perceptron: group -> (size, weights a node)."""
+    layers = ("hidden1", "hidden2", "output")
+    return {group.name: weights[f"{layer}.weight"].T for group, layer in zip(groups, layers, strict=True)}
+
+
+def test_exact_inclusion_is_bayes_rule() -> None:
+    groups, weights = perceptron()
+    weights["hidden1.weight"][:, 2] *= 0.05
+    prior = {"inputs": 0.1, "hidden1": 0.5, "hidden2": 0.8}
+    em = GroupEM(spike=0.15)
+    inclusion = em.inclusion(groups, weights, slab=SLAB, prior=prior)
+    for name, members in columns(groups, weights).items():
+        slab, spike = (dist.Normal(0.0, sd).log_prob(members).sum(1) for sd in (SLAB, em.spike))
+        expected = prior[name] * slab.exp() / (prior[name] * slab.exp() + (1 - prior[name]) * spike.exp())
+        torch.testing.assert_close(inclusion[name], expected)
+    assert inclusion["inputs"][2] < 0.01
+
+
+def test_exact_inclusion_is_half_where_it_is_known_to_be() -> None:
+    """Mean square [log(v1/v0) + (2/n) log((1-pi)/pi)] / (1/v0 - 1/v1): .039 in the first example of the method."""
+    rows, pi = 10_240, 0.5
+    slab, spike = (1 / (rows * 2e-4)) ** 0.5, (1 / (rows * 1e-2)) ** 0.5
+    boundary = (math.log(slab**2 / spike**2) + 2 / 4 * math.log((1 - pi) / pi)) / (spike**-2 - slab**-2)
+    assert boundary == pytest.approx(0.039, abs=5e-4)
+    groups, weights = perceptron()
+    for factor, above in ((0.99, False), (1.01, True)):
+        weights["hidden1.weight"].fill_((factor * boundary) ** 0.5)
+        included = GroupEM(spike=spike).inclusion(groups[:1], weights, slab=slab, prior={"inputs": pi})["inputs"]
+        assert bool((included > 0.5).all()) == above and bool((included < 0.5).all()) != above
+
+
+def test_threshold() -> None:
+    groups, weights = perceptron()
+    inclusion = GroupEM(spike=0.1, soft=0.05).inclusion(
+        groups, weights, slab=SLAB, prior=dict.fromkeys(("inputs", "hidden1", "hidden2"), 0.5)
+    )
+    for name, members in columns(groups, weights).items():
+        assert torch.equal(inclusion[name], (members.square().mean(1) >= 0.05).double())
+
+
+def test_weight_decay_is_the_mean_of_both_precisions() -> None:
+    groups, weights = perceptron()
+    inclusion = {group.name: torch.rand(group.size, dtype=DOUBLE) for group in groups}
+    em = GroupEM(spike=0.1)
+    decays = em.weight_decays(groups, weights, inclusion, slab=SLAB, num_data=50)
+    assert sorted(decays) == ["hidden1.weight", "hidden2.weight", "output.weight"]
+    for group, (name, decay) in zip(groups, decays.items(), strict=True):
+        p = inclusion[group.name]
+        assert decay.shape == (1, weights[name].shape[1])
+        torch.testing.assert_close(decay[0], p / (50 * SLAB**2) + (1 - p) / (50 * 0.01))
+
+
+def test_m_step_maximises_the_expected_prior() -> None:
+    """The decay is the gradient of -E[log p(w | gamma)] / N divided by the weight, gamma from the E-step."""
+    groups, weights = perceptron()
+    em, prior = GroupEM(spike=0.3), {"inputs": 0.4, "hidden1": 0.5, "hidden2": 0.6}
+    inclusion = em.inclusion(groups, weights, slab=SLAB, prior=prior)
+    decays = em.weight_decays(groups, weights, inclusion, slab=SLAB, num_data=50)
+    for group, name in zip(groups, decays, strict=True):
+        w = weights[name].clone().requires_grad_()
+        slab, spike = (dist.Normal(0.0, sd).log_prob(w).sum(0) for sd in (SLAB, em.spike))
+        p = inclusion[group.name]
+        (-(p * slab + (1 - p) * spike).sum() / 50).backward()
+        assert w.grad is not None
+        torch.testing.assert_close(decays[name] * weights[name], w.grad)
+
+
+def test_hard_rule() -> None:
+    groups, weights = perceptron()
+    weights["hidden2.weight"][:, 1] = 0.01
+    keep = GroupEM(hard=1e-3).keep(groups, weights)
+    assert keep["hidden1"].tolist() == [True, False, True, True]
+    assert GroupEM(hard=0).keep(groups, weights)["hidden1"].all()
+
+
+def test_one_node_always_stays() -> None:
+    groups, weights = perceptron()
+    weights["output.weight"] *= 1e-6
+    weights["output.weight"][0, 1] *= 2
+    kept = GroupEM(hard=1e-3).keep(groups, weights)["hidden2"]
+    assert kept.sum() == 1 and kept[columns(groups, weights)["hidden2"].square().mean(1).argmax()]
+
+
+def test_writers_are_rows() -> None:
+    groups, weights = perceptron()
+    weights["hidden1.weight"][3] = 1e-4
+    weights["hidden1.bias"][3] = 5.0  # biases are in no group
+    em = GroupEM(hard=1e-3, side="writers")
+    keep = em.keep(groups, weights)
+    assert keep["hidden1"].tolist() == [True, True, True, False]
+    assert keep["inputs"].all(), "nothing writes the inputs"
+    inclusion = em.inclusion(groups, weights, slab=SLAB, prior=dict.fromkeys(keep, 0.5))
+    assert (inclusion["inputs"] == 1).all()
+    decays = em.weight_decays(groups, weights, inclusion, slab=SLAB, num_data=50)
+    assert {name: tuple(decay.shape) for name, decay in decays.items()} == {
+        "hidden1.weight": (4, 1),
+        "hidden2.weight": (3, 1),
+    }
+
+
+def test_tied_nodes_are_judged_by_all_their_readers() -> None:
+    groups, weights = found(Residual().double(), torch.randn(2, 6, dtype=DOUBLE))
+    readers = torch.cat([weights["block.weight"], weights["head.weight"]])
+    group = next(group for group in groups if group.name == "stem")
+    count, square = GroupEM()._mean_square(group, weights)
+    assert (count == len(readers)).all()
+    torch.testing.assert_close(square, readers.square().mean(0))
+
+
+@pytest.mark.parametrize("measure", ["mean_square", "range"])
+def test_channels_own_all_kernels_and_positions_that_read_them(measure: Any) -> None:
+    groups, weights = found(Convolutions().double(), torch.randn(2, 1, 6, 6, dtype=DOUBLE))
+    members = {
+        "first": weights["second.weight"].transpose(0, 1).flatten(1),
+        "second": weights["head.weight"].reshape(3, 5, 9).transpose(0, 1).flatten(1),
+    }
+    for group in groups:
+        own = members[group.name]
+        measured = own.amax(1) - own.amin(1) if measure == "range" else own.square().mean(1)
+        threshold = float(measured.sort().values[1:3].mean())
+        kept = GroupEM(hard=threshold, measure=measure).keep([group], weights)[group.name]
+        assert torch.equal(kept, measured >= threshold) and int((~kept).sum()) == 2
+
+
+def test_slab_must_be_wider() -> None:
+    groups, weights = perceptron()
+    with pytest.raises(ValueError, match="spike must be narrower than the slab"):
+        GroupEM(spike=1.0).inclusion(groups, weights, slab=0.5, prior={})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"spike": 0.0}, "spike must be positive and finite, got 0"),
+        ({"hard": -1.0}, "hard must be finite and not negative, got -1"),
+        ({"soft": math.inf}, "soft must be finite"),
+        ({"warmup": -1}, "warmup must be finite and not negative"),
+        ({"side": "both"}, "side must be one of readers, writers, got 'both'"),
+        ({"measure": "norm"}, "measure must be one of mean_square, range, got 'norm'"),
+    ],
+)
+def test_refusals(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GroupEM(**options)
