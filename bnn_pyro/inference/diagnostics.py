@@ -1,0 +1,131 @@
+"""What chains say of themselves: rank-normalised R-hat and the effective sample sizes of bulk and tails."""
+
+import math
+
+import torch
+from torch import Tensor
+
+_TAILS = (0.05, 0.95)
+
+
+def r_hat(draws: Tensor) -> Tensor:
+    r"""Returns how much wider all chains together are than each alone; 1 where they agree.
+
+    Chains are split in halves, draws replaced by the normal scores of their ranks,
+
+    .. math:: \hat R = \sqrt{\frac{n - 1}{n} + \frac{\mathrm{var}(\text{means})}{\mathrm{mean}(\text{variances})}},
+
+    and the same is done with the distances from the median; the larger counts.
+
+    Args:
+        draws: Shape ``(chains, draws, *shape)``, at least 4 draws.
+
+    Returns:
+        Shape ``shape``; NaN where a draw is not finite or all are the same.
+
+    Source: Vehtari, Gelman, Simpson, Carpenter, Bürkner (2021), *Rank-normalization, folding, and localization: An
+    improved R-hat for assessing convergence of MCMC*.
+    """
+    halves = _halves(draws)
+    median = _quantile(halves, 0.5)
+    found = torch.maximum(_plain_r_hat(_normal_scores(halves)), _plain_r_hat(_normal_scores((halves - median).abs())))
+    return _where_finite(draws, found)
+
+
+def ess_bulk(draws: Tensor) -> Tensor:
+    """Returns how many independent draws would tell the centre of the distribution as well.
+
+    Args:
+        draws: Shape ``(chains, draws, *shape)``, at least 4 draws.
+
+    Returns:
+        Shape ``shape``; NaN where a draw is not finite.
+
+    Source: Vehtari, Gelman, Simpson, Carpenter, Bürkner (2021).
+    """
+    return _where_finite(draws, _ess(_normal_scores(_halves(draws))))
+
+
+def ess_tail(draws: Tensor) -> Tensor:
+    """Returns how many independent draws would tell the 5 % and 95 % quantiles as well; the smaller of the two.
+
+    Args:
+        draws: Shape ``(chains, draws, *shape)``, at least 4 draws.
+
+    Returns:
+        Shape ``shape``; NaN where a draw is not finite.
+
+    Source: Vehtari, Gelman, Simpson, Carpenter, Bürkner (2021).
+    """
+    below = [_ess(_halves((draws <= _quantile(draws, p)).double())) for p in _TAILS]
+    return _where_finite(draws, torch.minimum(*below))
+
+
+def _halves(draws: Tensor) -> Tensor:
+    """Splits each chain in two, in double precision; a middle draw is left out."""
+    if draws.dim() < 2 or draws.shape[1] < 4:
+        raise ValueError(f"draws must have shape (chains, draws, ...) with at least 4 draws, got {tuple(draws.shape)}")
+    size = draws.shape[1] // 2
+    return torch.cat([draws[:, :size], draws[:, -size:]]).double()
+
+
+def _quantile(draws: Tensor, probability: float) -> Tensor:
+    """Returns a quantile over chains and draws."""
+    ordered = draws.flatten(0, 1).sort(0).values
+    position = probability * (len(ordered) - 1)
+    low = math.floor(position)
+    return torch.lerp(ordered[low], ordered[min(low + 1, len(ordered) - 1)], position - low)
+
+
+def _normal_scores(draws: Tensor) -> Tensor:
+    """Replaces each draw by the normal quantile of its rank among all; draws that are alike share a rank."""
+    rows = draws.flatten(0, 1).movedim(0, -1).contiguous()
+    ordered = rows.sort(-1).values
+    less, at_most = (torch.searchsorted(ordered, rows, right=right) for right in (False, True))
+    rank = (less + at_most + 1) / 2
+    scores: Tensor = torch.special.ndtri((rank.double() - 3 / 8) / (rows.shape[-1] + 1 / 4))
+    return scores.movedim(-1, 0).reshape(draws.shape)
+
+
+def _plain_r_hat(draws: Tensor) -> Tensor:
+    size = draws.shape[1]
+    within = draws.var(1).mean(0)
+    return ((size - 1) / size + draws.mean(1).var(0) / within).sqrt()
+
+
+def _ess(draws: Tensor) -> Tensor:
+    r"""Returns the effective sample size of a mean, by Geyer's initial monotone sequence of autocorrelations.
+
+    .. math:: n_{\text{eff}} = mn / \tau, \qquad \tau = -1 + 2 \sum_k P_k, \qquad P_k = \rho_{2k} + \rho_{2k+1}.
+
+    Args:
+        draws: Shape ``(chains, draws, *shape)``.
+    """
+    chains, size = draws.shape[:2]
+    rho = _autocorrelations(draws)
+    pairs = rho[: size // 2 * 2].unflatten(0, (-1, 2)).sum(1)
+    last = max(math.ceil((size - 2) / 2) - 1, 0)  # the last pair that is looked at
+    positive = (pairs[:last] > 0).cumprod(0)
+    end = positive.sum(0)  # the first pair that is not positive, or the last one
+    total = (torch.cummin(pairs[:last], 0).values * positive).sum(0)
+    even, pair = (part.gather(0, end.unsqueeze(0)).squeeze(0) for part in (rho[::2], pairs))
+    tau = 2 * total - 1 + torch.where((even > 0) | (pair >= 0), even, torch.zeros_like(even))
+    found = chains * size / tau.clamp(min=1 / math.log10(chains * size))
+    constant = draws.flatten(0, 1).amax(0) == draws.flatten(0, 1).amin(0)
+    return torch.where(constant, torch.full_like(found, chains * size), found)
+
+
+def _autocorrelations(draws: Tensor) -> Tensor:
+    """Returns the autocorrelation at each lag, over all chains, shape ``(draws, *shape)``."""
+    size = draws.shape[1]
+    spectrum = torch.fft.rfft(draws - draws.mean(1, keepdim=True), n=2 * size, dim=1)
+    covariance = torch.fft.irfft(spectrum.abs().square(), n=2 * size, dim=1)[:, :size].mean(0) / size
+    within = covariance[0] * size / (size - 1)
+    total = covariance[0] + (draws.mean(1).var(0) if len(draws) > 1 else 0)
+    rho: Tensor = 1 - (within - covariance) / total
+    rho[0] = 1
+    return rho
+
+
+def _where_finite(draws: Tensor, found: Tensor) -> Tensor:
+    return torch.where(torch.isfinite(draws).flatten(0, 1).all(0), found, torch.full_like(found, torch.nan))
