@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,15 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from bnn_pyro.data import DATASETS, Dataset, Split
+from bnn_pyro.ensemble import Ensemble
 from bnn_pyro.evaluation.report import Run, check_run_folder, evaluate_run, write_report
+from bnn_pyro.inference.adaptive import Sampler
 from bnn_pyro.inference.batches import seeded
 from bnn_pyro.inference.checkpoint import load_posterior, save_posterior
 from bnn_pyro.inference.dense import train_dense
+from bnn_pyro.inference.ensemble_file import load_ensemble, save_ensemble
+from bnn_pyro.inference.group_em import GroupEM
+from bnn_pyro.inference.one_shot import OneShot
 from bnn_pyro.inference.schedule import LearningRates, Schedule
 from bnn_pyro.inference.svi import fit
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.networks import mlp, residual_mlp
+from bnn_pyro.networks.named import NETS, check_widths, default_widths, make_net, reads_images
 from bnn_pyro.posterior import Posterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, Slab, SpikeSlab
 from bnn_pyro.pruning import prune
@@ -33,8 +38,8 @@ Task = Literal["classification", "regression"]
 _SLABS: dict[str, Callable[..., Slab]] = {"ig": Gaussian, "gl": GroupLasso, "ghs": GroupHorseshoe}
 PRIORS: tuple[str, ...] = (*(f"ss-{name}" for name in _SLABS), *_SLABS)
 """The priors by name: spike-and-slab with a Gaussian, group-lasso or group-horseshoe slab, and each slab alone."""
-NETS: tuple[str, ...] = ("mlp", "residual-mlp")
-"""The nets by name."""
+METHODS: tuple[str, ...] = ("svi", "sghmc")
+"""The methods by name: stochastic variational inference, and sampling with one-shot pruning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +47,11 @@ class Recipe:
     """Settings of the main job.
 
     Args:
-        net: One of `NETS`.
+        net: One of `bnn_pyro.networks.named.NETS`.
         prior: One of `PRIORS`; those without `ss-` have no gates, so that nothing is pruned.
         hidden: Width of each hidden layer. For `residual-mlp` the first is the width of the channels that all blocks
-            share; each further one, all alike, is a block of that many nodes.
+            share; each further one, all alike, is a block of that many nodes. For `lenet` the first two are numbers of
+            filters; for a `resnet` there is one, the channels of its first stage.
         select_inputs: Whether the inputs have gates too.
         sigma: Standard deviation of the slab.
         inclusion: Prior inclusion probability of a node, in (0, 1); None takes the theory's.
@@ -67,6 +73,9 @@ class Recipe:
         init_inclusion: Inclusion probability of every gate at the start.
         init_scale: Standard deviation of a slab at the start, as a fraction of the root mean square of its weights.
         shrink_below: Nodes below this inclusion probability are left out of further training; None trains all.
+        one_shot: Settings of sampling with one-shot pruning, which starts from an untrained net and takes of the above
+            the net, its inputs, the slab's `sigma`, `inclusion`, `epochs` and `batch_size` alone; None for variational
+            inference.
 
     Raises:
         ValueError: If a name is unknown or a number is out of range.
@@ -95,19 +104,14 @@ class Recipe:
     init_inclusion: float = 0.95
     init_scale: float = 0.1
     shrink_below: float | None = None
+    one_shot: OneShot | None = None
 
     def __post_init__(self) -> None:
         """Check all that can be checked before there is any data, so that no run fails late."""
         check_names(net=self.net, prior=self.prior)
-        if not self.hidden or min(self.hidden) < 1:
-            raise ValueError(
-                f"hidden must be the widths of one hidden layer or more, each at least 1, got {self.hidden}"
-            )
-        if self.net == "residual-mlp" and (len(self.hidden) < 2 or len(set(self.hidden[1:])) > 1):
-            raise ValueError(
-                "hidden must be the width of the channels and then that of each block, all alike, for a residual-mlp, "
-                f"such as 50,50,50 for two blocks; got {self.hidden}"
-            )
+        check_widths(self.net, self.hidden)
+        if self.reads_images and self.select_inputs:
+            raise ValueError(f"select_inputs must be False for a {self.net}, whose first layer is a convolution")
         if not (math.isfinite(self.kl_weight) and self.kl_weight > 0):
             raise ValueError(f"kl_weight must be positive and finite, got {self.kl_weight}; 1 is the posterior")
         for name in ("pretrain_epochs", "pretrain_batch_size", "batch_size"):
@@ -119,12 +123,24 @@ class Recipe:
             )
         frozen = self.frozen_kl_weight if self.freeze else None
         Schedule(self.epochs, self.hold, self.freeze, self.kl_weight, self.kl_warmup, self.decay, None, frozen)
+        if self.one_shot is not None and self.prior not in ("ss-ig", "ig"):
+            raise ValueError(f"prior must be ss-ig or ig, with a Gaussian slab, for method sghmc, got {self.prior!r}")
         self.make_prior()
+
+    @property
+    def method(self) -> str:
+        """The method's name, one of `METHODS`."""
+        return "svi" if self.one_shot is None else "sghmc"
 
     @property
     def has_gates(self) -> bool:
         """Whether the prior has a spike, and so a gate on every node."""
         return self.prior.startswith("ss-")
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the net reads images as they are, shape `(channels, height, width)`, and not flattened."""
+        return reads_images(self.net)
 
     def with_epochs(self, epochs: int) -> "Recipe":
         """Return the same recipe for another number of epochs, its phases scaled in proportion.
@@ -140,24 +156,26 @@ class Recipe:
         """
         ratio = epochs / self.epochs
         hold, freeze = (int(phase * ratio) for phase in (self.hold, self.freeze))
-        return dataclasses.replace(self, epochs=epochs, hold=hold, freeze=freeze, kl_warmup=self.kl_warmup * ratio)
+        one_shot = None if self.one_shot is None else self.one_shot.stretched(ratio, epochs)
+        phases = dataclasses.replace(self, hold=hold, freeze=freeze, kl_warmup=self.kl_warmup * ratio, epochs=epochs)
+        return dataclasses.replace(phases, one_shot=one_shot)
 
     def make_prior(self) -> SpikeSlab | Slab:
         """Return the prior to give to a `SparseNetwork`."""
         slab = _SLABS[self.prior.removeprefix("ss-")](sigma=self.sigma)
         return SpikeSlab(slab, inclusion=self.inclusion) if self.has_gates else slab
 
-    def make_net(self, in_features: int, out_features: int) -> nn.Module:
+    def make_net(self, input_shape: Sequence[int], out_features: int) -> nn.Module:
         """Return the untrained net.
 
         Args:
-            in_features: Number of inputs.
+            input_shape: Shape of one input.
             out_features: Number of outputs.
+
+        Raises:
+            ValueError: If the net reads images and the inputs are none, or too small.
         """
-        if self.net == "mlp":
-            return mlp(in_features, self.hidden, out_features)
-        width, *blocks = self.hidden
-        return residual_mlp(in_features, width, len(blocks), out_features, block_width=blocks[0])
+        return make_net(self.net, self.hidden, input_shape, out_features)
 
 
 _FAST = LearningRates(slab_locs=3e-3, slab_scales=1e-2, scales=1e-2, gates=2e-2)
@@ -169,18 +187,20 @@ _IMAGES: dict[str, Any] = {
     "pretrain_batch_size": 128,
     "pretrain_learning_rate": 3e-3,
     "epochs": 60,
-    "batch_size": 512,
-    "hold": 3,
-    "freeze": 15,
+    "batch_size": 128,
+    "hold": 1,
+    "freeze": 12,
     "kl_weight": 0.12,
-    "kl_warmup": 1.5,
+    "kl_warmup": 0.5,
     "frozen_kl_weight": 0.06,
     "learning_rates": _FAST,
-    "shrink_below": 0.03,
+    "shrink_below": 0.1,
 }
 _SETTINGS: dict[str, dict[str, Any]] = {
     "mnist": _IMAGES,
     "fashion-mnist": _IMAGES,
+    "cifar10": _IMAGES,
+    "cifar10-jpeg": _IMAGES,
     "digits": {
         "hidden": (50, 50),
         "inclusion": 1e-3,
@@ -204,32 +224,75 @@ _TABLE_KL_WEIGHTS: dict[Task, float] = {"classification": 0.2, "regression": 1.0
 
 
 def recipe(
-    data: str, prior: str = "ss-ghs", task: Task = "classification", *, net: str = "mlp", rows: int = 1_000
+    data: str,
+    prior: str | None = None,
+    task: Task = "classification",
+    *,
+    net: str = "mlp",
+    rows: int = 1_000,
+    method: str = "svi",
 ) -> Recipe:
     """Return the default settings for a data set, a prior and a net.
 
     Args:
         data: One of `bnn_pyro.data.DATASETS`, or the path of a table of one's own.
-        prior: One of `PRIORS`.
+        prior: One of `PRIORS`; None for the method's default.
         task: What the targets are; it matters for tables.
         net: One of `NETS`.
         rows: Number of training rows; it matters for tables, of which small ones need more epochs.
+        method: One of `METHODS`.
 
     Returns:
         The recipe.
 
     Raises:
-        ValueError: If a name is unknown.
+        ValueError: If a name is unknown, or the method cannot be used with the prior.
     """
-    check_names(data=data, net=net, prior=prior)
+    prior = default_prior(method) if prior is None else prior
+    check_names(data=data, net=net, prior=prior, method=method)
     chosen = {**(_SETTINGS.get(data) or _table_settings(task, rows)), "net": net, "prior": prior}
-    if net == "residual-mlp" and len(chosen["hidden"]) < 2:
-        chosen["hidden"] = chosen["hidden"] * 2
-    if data in ("mnist", "fashion-mnist") and prior in _IMAGE_KL_WEIGHTS:
+    chosen["hidden"] = default_widths(net, chosen["hidden"])
+    if reads_images(net):
+        chosen["select_inputs"] = False
+    if net.startswith("resnet"):
+        chosen |= {"sigma": 0.2, "inclusion": 1e-4}
+    if _SETTINGS.get(data) is _IMAGES and prior in _IMAGE_KL_WEIGHTS:
         chosen["kl_weight"], chosen["frozen_kl_weight"] = _IMAGE_KL_WEIGHTS[prior]
     if not prior.startswith("ss-"):
         chosen |= {"hold": 0, "freeze": 0, "select_inputs": False, "inclusion": None, "frozen_kl_weight": None}
+    if method == "sghmc":
+        sampling = _SAMPLING.get(data) or _small_sampling(chosen["epochs"])
+        own = sampling if prior.startswith("ss-") else {**sampling, "inclusion": None}
+        chosen |= {**own, "hold": 0, "freeze": 0, "kl_weight": 1.0, "kl_warmup": 0.0, "frozen_kl_weight": None}
     return Recipe(**chosen)
+
+
+_SAMPLED_IMAGES: dict[str, Any] = {
+    "sigma": 0.3,
+    "inclusion": 0.5,
+    "epochs": 24,
+    "batch_size": 128,
+    # With the noise of small tables, N^-1/2, the weights of inputs that say nothing wander as far as the slab is wide.
+    "one_shot": OneShot(
+        sampler=Sampler(lr=1.0, noise_scale=1 / 60_000),
+        em=GroupEM(spike=0.06, soft=7e-4, hard=2e-4, warmup=6),
+        cycles=1,
+        samples_per_cycle=10,
+    ),
+}
+_SAMPLING: dict[str, dict[str, Any]] = {
+    "mnist": _SAMPLED_IMAGES,
+    "fashion-mnist": _SAMPLED_IMAGES,
+    "cifar10": _SAMPLED_IMAGES,
+    "cifar10-jpeg": _SAMPLED_IMAGES,
+}
+
+
+def _small_sampling(epochs: int) -> dict[str, Any]:
+    """Return the settings of sampling for a small data set."""
+    em = GroupEM(spike=0.05, hard=1e-3, warmup=epochs // 5)
+    one_shot = OneShot(sampler=Sampler(lr=0.2), em=em, cycles=1, samples_per_cycle=10)
+    return {"sigma": 0.5, "inclusion": 0.5, "epochs": epochs, "one_shot": one_shot}
 
 
 def _table_settings(task: Task, rows: int) -> dict[str, Any]:
@@ -247,20 +310,30 @@ def _table_settings(task: Task, rows: int) -> dict[str, Any]:
     }
 
 
-def check_names(*, data: str = "digits", net: str = "mlp", prior: str = "ss-ghs") -> None:
+def default_prior(method: str) -> str:
+    """Return the prior that a method is used with where none is asked for.
+
+    Args:
+        method: One of `METHODS`.
+    """
+    return "ss-ghs" if method == "svi" else "ss-ig"
+
+
+def check_names(*, data: str = "digits", net: str = "mlp", prior: str = "ss-ghs", method: str = "svi") -> None:
     """Check that names are known.
 
     Args:
         data: Name of a data set, or the path of a ``.csv`` or ``.npz`` file.
         net: Name of a net.
         prior: Name of a prior.
+        method: Name of a method.
 
     Raises:
         ValueError: If a name is unknown; the message lists the known ones.
     """
     if data not in DATASETS and Path(data).suffix.lower() not in (".csv", ".npz"):
         raise ValueError(f"data must be one of {', '.join(DATASETS)}, or a path to a .csv or .npz file, got {data!r}")
-    for name, value, known in (("net", net, NETS), ("prior", prior, PRIORS)):
+    for name, value, known in (("net", net, NETS), ("prior", prior, PRIORS), ("method", method, METHODS)):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
@@ -302,16 +375,19 @@ def run(
     evaluation.metrics["seconds"] = time.perf_counter() - start
     if out is not None:
         config = _config(dataset, settings, seed, device)
-        save = partial(save_posterior, finished.posterior)
+        posterior = finished.posterior
+        save: Callable[[Path], None] = partial(save_posterior, posterior)
+        if isinstance(posterior, Ensemble):
+            save = partial(save_ensemble, posterior)
         write_report(out, finished, evaluation, config=config, save_checkpoint=save)
     return evaluation.metrics
 
 
 def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None) -> Run:
-    train, test = (_flat(part, device) for part in (dataset.train, dataset.test))
+    train, test = (_tensors(part, settings, device) for part in (dataset.train, dataset.test))
     likelihood = _likelihood(dataset.task)
     dense = train_dense(
-        settings.make_net(train[0].shape[1], _outputs(dataset)),
+        settings.make_net(dataset.input_shape, _outputs(dataset)),
         train,
         likelihood=likelihood,
         epochs=settings.pretrain_epochs,
@@ -321,8 +397,9 @@ def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.
         seed=seed,
         progress=progress,
     )
-    model = _model(dense, settings, likelihood, train[0][:2], len(dataset.train))
-    validation = None if dataset.validation is None else _flat(dataset.validation, device)
+    start = dense if settings.one_shot is None else settings.make_net(dataset.input_shape, _outputs(dataset))
+    model = _model(start, settings, likelihood, train[0][:2], len(dataset.train))
+    validation = None if dataset.validation is None else _tensors(dataset.validation, settings, device)
     posterior = _fit(model, train, validation, settings, seed, progress)
     return Run(
         posterior,
@@ -343,6 +420,9 @@ def _fit(
     seed: int,
     progress: bool | None,
 ) -> Posterior:
+    if settings.one_shot is not None:
+        options = {"epochs": settings.epochs, "batch_size": settings.batch_size}
+        return settings.one_shot.fit(model, train, validation=validation, seed=seed, progress=progress, **options)
     return fit(
         model,
         train,
@@ -387,8 +467,9 @@ def _outputs(dataset: Dataset) -> int:
     return dataset.num_classes or 1
 
 
-def _flat(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    return split.x.flatten(1).to(device), split.y.to(device)
+def _tensors(split: Split, settings: Recipe, device: torch.device) -> tuple[Tensor, Tensor]:
+    x = split.x if settings.reads_images else split.x.flatten(1)
+    return x.to(device), split.y.to(device)
 
 
 @torch.no_grad()
@@ -416,12 +497,13 @@ def _config(dataset: Dataset, settings: Recipe, seed: int, device: torch.device)
     """Return all that the run was told, as JSON values, and what is needed to build its model again."""
     return {
         "data": dataset.name,
+        "method": settings.method,
         **dataclasses.asdict(settings),
         "seed": seed,
         "device": str(device),
         "task": dataset.task,
         "num_data": len(dataset.train),
-        "inputs": math.prod(dataset.input_shape),
+        "input_shape": list(dataset.input_shape),
         "outputs": _outputs(dataset),
         "y_mean": dataset.y_mean,
         "y_std": dataset.y_std,
@@ -445,18 +527,23 @@ def load_run(folder: str | Path) -> Posterior:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         settings = _settings(config)
-        inputs, outputs = config["inputs"], config["outputs"]
+        input_shape, outputs = config["input_shape"], config["outputs"]
         likelihood, num_data = _likelihood(config["task"]), config["num_data"]
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"folder must hold the config.json of a run, got '{folder}' ({error!r})") from error
     with torch.random.fork_rng([]):
-        net = settings.make_net(inputs, outputs)
-        model = _model(net, settings, likelihood, torch.zeros(2, inputs), num_data)
-        return load_posterior(Path(folder) / "checkpoint.pt", model, guide=_guide(model, settings))
+        net = settings.make_net(input_shape, outputs)
+        example = torch.zeros(2, *(input_shape if settings.reads_images else [math.prod(input_shape)]))
+        model = _model(net, settings, likelihood, example, num_data)
+        path = Path(folder) / "checkpoint.pt"
+        if settings.one_shot is not None:
+            return load_ensemble(path, model)
+        return load_posterior(path, model, guide=_guide(model, settings))
 
 
 def _settings(config: Mapping[str, Any]) -> Recipe:
     names = [field.name for field in dataclasses.fields(Recipe)]
     values = {name: config[name] for name in names}
     values |= {"hidden": tuple(values["hidden"]), "learning_rates": LearningRates(**values["learning_rates"])}
+    values["one_shot"] = None if values["one_shot"] is None else OneShot.of(values["one_shot"])
     return Recipe(**values)

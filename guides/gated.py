@@ -107,7 +107,8 @@ class HardGate(RelaxedBernoulliStraightThrough):
         with torch.no_grad():
             after_open = -torch.expm1(-self.logits.clamp(min=0))
             after_closed = self.logits.clamp(max=0).exp()
-            return torch.bernoulli(torch.where(value > 0.5, after_open, after_closed))
+            chance = torch.where(value > 0.5, after_open, after_closed)
+            return (torch.rand_like(chance) < chance).to(chance.dtype)
 
 
 class GatedNormal(TorchDistribution):

@@ -12,7 +12,8 @@ import bnn_pyro.priors
 import guides
 from bnn_pyro.data import DATASETS, load
 from bnn_pyro.evaluation.report import RUN_FILES
-from bnn_pyro.recipes import NETS, PRIORS
+from bnn_pyro.networks.named import NETS
+from bnn_pyro.recipes import PRIORS
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from bnn_pyro.data import DATASETS, Dataset, Split, load
+from bnn_pyro.ensemble import Ensemble
 from bnn_pyro.networks import ResidualMLP
+from bnn_pyro.networks.named import NETS
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
-from bnn_pyro.recipes import NETS, PRIORS, Recipe, check_names, load_run, recipe, run
+from bnn_pyro.recipes import PRIORS, Recipe, check_names, load_run, recipe, run
 
 QUICK = Recipe(
     prior="ss-ig",
@@ -47,7 +49,8 @@ def table(task: str, rows: int = 120) -> Dataset:
 @pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("data", DATASETS)
 def test_every_data_set_has_a_recipe_for_every_prior_and_net(data: str, net: str, prior: str) -> None:
-    task = "classification" if data in ("digits", "mnist", "fashion-mnist") else "regression"
+    images = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar10-jpeg")
+    task = "classification" if data in images else "regression"
     for rows in (100, 50_000):
         settings = recipe(data, prior, task, net=net, rows=rows)  # type: ignore[arg-type]
         assert (settings.prior, settings.net) == (prior, net)
@@ -57,10 +60,27 @@ def test_every_data_set_has_a_recipe_for_every_prior_and_net(data: str, net: str
             assert settings.with_epochs(epochs).epochs == epochs
 
 
+@pytest.mark.parametrize("prior", ["ss-ig", "ig", None])
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("data", DATASETS)
+def test_every_data_set_can_be_sampled(data: str, net: str, prior: str | None) -> None:
+    settings = recipe(data, prior, net=net, method="sghmc")
+    assert settings.method == "sghmc" and settings.prior == (prior or "ss-ig")
+    for epochs in (1, 2, 3, 1000):
+        short = settings.with_epochs(epochs)
+        assert short.epochs == epochs and short.one_shot is not None and short.one_shot.cycles <= epochs
+
+
+def test_sampling_needs_a_gaussian_slab() -> None:
+    for prior in ("ss-gl", "ghs"):
+        with pytest.raises(ValueError, match=f"prior must be ss-ig or ig, .* for method sghmc, got '{prior}'"):
+            recipe("digits", prior, method="sghmc")
+
+
 @pytest.mark.parametrize("data", ["mnist", "fashion-mnist"])
 def test_the_images_have_the_net_of_the_literature(data: str) -> None:
     settings = recipe(data)
-    net = settings.make_net(784, 10)
+    net = settings.make_net((1, 28, 28), 10)
     assert sum(parameter.numel() for parameter in net.parameters()) == 478_410
     assert settings.select_inputs
 
@@ -93,21 +113,33 @@ def test_priors_are_made_by_name(prior: str, slab: type) -> None:
 
 
 def test_nets_are_made_by_name() -> None:
-    net = Recipe(net="residual-mlp", hidden=(8, 4, 4)).make_net(5, 2)
+    net = Recipe(net="residual-mlp", hidden=(8, 4, 4)).make_net((5,), 2)
     assert isinstance(net, ResidualMLP)
     shapes = [tuple(layer.weight.shape) for layer in net.modules() if isinstance(layer, nn.Linear)]
     assert shapes == [(8, 5), (4, 8), (8, 4), (4, 8), (8, 4), (2, 8)]
 
 
+def test_a_net_that_reads_images_is_made_for_their_shape() -> None:
+    settings = recipe("mnist", net="lenet")
+    assert settings.reads_images and not settings.select_inputs
+    assert sum(p.numel() for p in settings.make_net((1, 28, 28), 10).parameters()) == 1_071_880
+    settings = Recipe(net="lenet", hidden=(2, 3))
+    assert settings.make_net((3, 16, 20), 4)(torch.zeros(5, 3, 16, 20)).shape == (5, 4)
+    with pytest.raises(ValueError, match=r"mlp, residual-mlp for inputs of shape \(64,\), got 'lenet', which reads"):
+        settings.make_net((64,), 10)
+    with pytest.raises(ValueError, match="image_size must be at least 16"):
+        settings.make_net((1, 8, 8), 10)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"net": "lenet"}, "net must be one of mlp, residual-mlp, got 'lenet'"),
+        ({"net": "vgg"}, "net must be one of mlp, residual-mlp, lenet, .*, got 'vgg'"),
+        ({"net": "lenet", "hidden": (20, 50), "select_inputs": True}, "select_inputs must be False for a lenet"),
         ({"prior": "ss-x"}, "prior must be one of ss-ig, ss-gl, ss-ghs, ig, gl, ghs, got 'ss-x'"),
         ({"hidden": ()}, "hidden must be the widths"),
         ({"hidden": (50, 0)}, "hidden must be the widths"),
         ({"net": "residual-mlp", "hidden": (50,)}, "hidden must be the width of the channels"),
-        ({"net": "residual-mlp", "hidden": (50, 40, 30)}, "hidden must be the width of the channels"),
         ({"inclusion": 0.0}, r"inclusion must lie in \(0, 1\), got 0.0"),
         ({"inclusion": 1.0}, r"inclusion must lie in \(0, 1\), got 1.0"),
         ({"kl_weight": 0.0}, "kl_weight must be positive and finite, got 0.0"),
@@ -164,6 +196,21 @@ def test_a_run_can_be_loaded_from_its_folder(tmp_path: Path) -> None:
     assert len(posterior.history) == 2
 
 
+def test_the_job_on_images_as_they_are(tmp_path: Path) -> None:
+    x, y = torch.rand(60, 1, 16, 16), torch.arange(60) % 2
+    x[y == 1] += 0.5
+    train, test = Split(x[:40], y[:40]), Split(x[40:], y[40:])
+    dataset = Dataset("made.npz", "classification", train, None, test, 2)
+    settings = dataclasses.replace(QUICK, net="lenet", hidden=(2, 3, 4))
+    metrics = run(dataset, settings, out=tmp_path / "run")
+    assert {name: total for name, (_, total) in metrics["nodes_kept"].items()} == {"conv1": 2, "conv2": 3, "hidden1": 4}
+    assert metrics["pruned_max_abs_diff"] <= 1e-5
+    scores = load_run(tmp_path / "run").evaluate(test.x, test.y)
+    assert scores["nll"] == metrics["test_nll"]
+    program = torch.export.load(tmp_path / "run" / "pruned.pt2").module()
+    assert program(test.x).shape == (20, 2)
+
+
 def test_an_output_folder_with_a_run_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text("{}")
     broken = dataclasses.replace(table("regression"), train=None)  # type: ignore[arg-type]
@@ -213,6 +260,21 @@ def test_a_folder_without_a_run_is_not_loaded(spoil: Callable[[Path], object], t
     spoil(tmp_path / "config.json")
     with pytest.raises(ValueError, match="folder must hold the config.json of a run"):
         load_run(tmp_path)
+
+
+def test_sampling_is_done_measured_written_and_loaded(tmp_path: Path) -> None:
+    dataset = table("classification")
+    settings = dataclasses.replace(recipe("made.csv", rows=80, method="sghmc"), hidden=(6,), select_inputs=True)
+    metrics = run(dataset, settings.with_epochs(300), seed=1, out=tmp_path / "run")
+    assert metrics["temperature"] == "cooled" and metrics["tempered"] and metrics["kl_weight"] == 1
+    assert metrics["test_accuracy"] == metrics["pruned_test_accuracy"] > 0.8
+    assert metrics["pruned_max_abs_diff"] < 1e-4
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["method"] == "sghmc" and config["one_shot"]["cycles"] == 1
+    assert "draws of a cooled sampler" in (tmp_path / "run" / "report.md").read_text()
+    again = load_run(tmp_path / "run")
+    assert isinstance(again, Ensemble) and len(again.snapshots) == 10
+    assert again.evaluate(dataset.test.x, dataset.test.y)["accuracy"] == pytest.approx(metrics["test_accuracy"])
 
 
 @pytest.mark.gpu

@@ -9,17 +9,26 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer import ELBO, Trace_ELBO
+from pyro.poutine.runtime import effectful
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from bnn_pyro.inference.engine import Engine, EngineName
+from bnn_pyro.inference.engine import UNKNOWN, Engine, EngineName
 from bnn_pyro.inference.objective import SparseELBO
 from bnn_pyro.inference.tracing import Undone
 
 logger = logging.getLogger(__name__)
 
+
+def _as_value(parameter: Any) -> Tensor:
+    value: Any = parameter.detach()
+    value.unconstrained = weakref.ref(parameter)
+    return value  # type: ignore[no-any-return]
+
+
+_seen: Any = effectful(_as_value, type="param")
 _PLAIN = (bool, int, float, complex, str, type(None))  # what is the same wherever it is equal
 _MOST = 8  # programs of one guide
 _TENSOR = type("_Tensor", (), {"__repr__": lambda self: "a tensor"})()
@@ -52,7 +61,7 @@ class CompiledELBO(ELBO):
         if not callable(getattr(elbo, "differentiable_loss", None)):
             raise ValueError(f"elbo must have a differentiable_loss, got {type(elbo).__name__}")
         Engine(lambda: None, engine=engine)  # checks the name
-        super().__init__(num_particles=elbo.num_particles)
+        ELBO.__init__(self, num_particles=elbo.num_particles)
         self.elbo, self.engine = elbo, engine
         self._programs: Any = weakref.WeakKeyDictionary()
         self._said = False
@@ -90,9 +99,9 @@ class CompiledELBO(ELBO):
         program = self._program(model, guide, layout, fixed, args, kwargs)
         if program is None:
             return float(self.elbo.loss_and_grads(model, guide, *args, **kwargs))  # type: ignore[attr-defined]
-        for name in program.names:
-            pyro.param(name)  # so that SVI knows whose gradients to follow
-        (loss, gradients), _ = program.engine(None, tensors)
+        for name, parameter in zip(program.names, program.parameters, strict=True):
+            _seen(parameter, name=name)  # so that SVI knows whose gradients to follow
+        (loss, gradients), _ = program.engine(None, tensors, plan=UNKNOWN)
         for parameter, gradient in zip(program.parameters, gradients, strict=True):
             if gradient is not None:
                 parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
@@ -128,7 +137,9 @@ class _Program:
     def is_current(self) -> bool:
         """Whether Pyro's store still has the parameters that the gradients are of."""
         store: Any = pyro.get_param_store()
-        return all(store._params.get(n) is p for n, p in zip(self.names, self.parameters, strict=True))
+        is_local = pyro.settings.get("module_local_params")  # then modules keep their own
+        pairs = zip(self.names, self.parameters, strict=True)
+        return all(store._params.get(name, p if is_local else None) is p for name, p in pairs)
 
     def _function(self, elbo: CompiledELBO, model: Any, guide: Any, layout: Any, fixed: Any) -> Callable[..., Any]:
         def loss_and_gradients(*tensors: Tensor) -> tuple[Tensor, list[Tensor | None]]:
@@ -158,8 +169,9 @@ def _loss(elbo: Any, model: Any, guide: Any, args: Any, kwargs: Any) -> Tensor:
         traces = list(elbo._get_traces(model, guide, args, kwargs))
         with _NumbersStayTensors():
             particles = [elbo._differentiable_loss_particle(*pair) for pair in traces]
-    loss, surrogate = (sum(parts) / elbo.num_particles for parts in zip(*particles, strict=True))
-    return surrogate + (loss - surrogate).detach()
+    value, surrogate = (sum(parts) / elbo.num_particles for parts in zip(*particles, strict=True))
+    loss = surrogate + (value - surrogate).detach()
+    return loss
 
 
 class _NumbersStayTensors(TorchFunctionMode):

@@ -19,7 +19,7 @@ ENGINES: tuple[EngineName, ...] = ("auto", "compiled", "traced", "eager")
 
 TRACE_CALLS = 200  # calls after which the seconds of tracing have come back
 COMPILE_SECONDS = 20.0  # what compiling costs with an empty cache
-OPERATION_SECONDS, NUMBER_SECONDS = 6e-6, 5e-10  # what an operation costs uncompiled: by itself, and for each number
+OPERATION_SECONDS, NUMBER_SECONDS = 2e-6, 5e-10  # what an operation costs uncompiled: by itself, and for each number
 TRIALS = 4
 
 Tail = Callable[[Any, Sequence[Any], Sequence[Tensor]], Any]
@@ -34,6 +34,7 @@ class Plan:
 
 
 MANY = Plan(1e9, 1e9)
+UNKNOWN = Plan(0, 1e9)  # compiled only once the calls so far would have paid for it
 
 
 @dataclass
@@ -79,6 +80,7 @@ class Engine:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
         self.function, self.bases, self.tail, self.engine = function, bases, tail, engine
         self.compile_seconds = 0.0
+        self._most = 0.0
         self._ways: dict[Any, _Way] = {}
 
     def __call__(
@@ -95,6 +97,7 @@ class Engine:
         Returns:
             The function's result and False; or the tail's and True where it has been run too.
         """
+        self._most = max(self._most, plan.at_most)
         key = (kind, tuple((t.shape, t.stride(), t.dtype, t.device) for t in inputs))
         way = self._ways.setdefault(key, _Way())
         if way.choice is None or (way.choice == "traced" and way.compiled is None and self.engine == "auto"):
@@ -126,7 +129,8 @@ class Engine:
         lost = way.calls * way.gain
         pays = plan.at_least * way.gain > COMPILE_SECONDS
         pays = pays or (lost > COMPILE_SECONDS / 2 and plan.at_most * way.gain > COMPILE_SECONDS)
-        if self.engine == "compiled" or (self.engine == "auto" and pays):
+        is_main = plan.at_most > self._most / 2  # and not, say, the last and smaller batch of every epoch
+        if (self.engine == "compiled" and is_main) or (self.engine == "auto" and pays):
             way.choice = self._compile(way, inputs, state)
 
     def _trace(self, way: _Way, inputs: Sequence[Tensor]) -> bool:

@@ -91,16 +91,17 @@ def lift_noise(module: fx.GraphModule) -> Noise:
     """
     graph = module.graph
     after = next(node for node in graph.nodes if node.op != "placeholder")
+    draws = [node for node in graph.nodes if _is_draw(node)]
+    with graph.inserting_before(after):
+        arguments = [graph.placeholder(f"noise{i}") for i in range(len(draws))]
     parts: list[Part] = []
-    for node in [node for node in graph.nodes if _is_draw(node)]:
+    for node, argument in zip(draws, arguments, strict=True):
         value = node.meta["val"]
-        with graph.inserting_before(after):
-            last = graph.placeholder(f"noise{len(parts)}")
-        last.meta = dict(node.meta)
+        argument.meta = dict(node.meta)
         parts.append(Part(_DRAWS[node.target], value.shape, value.stride(), value.dtype, value.device))
         if node.target._schema.is_mutable:
-            node.args[0].replace_all_uses_with(last)
-        node.replace_all_uses_with(last)
+            node.args[0].replace_all_uses_with(argument)
+        node.replace_all_uses_with(argument)
         graph.erase_node(node)
     return Noise(tuple(parts))
 

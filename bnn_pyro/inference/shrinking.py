@@ -1,5 +1,6 @@
 """Shrinking while training: leave out nodes that have settled closed, and keep the whole posterior up to date."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.pruning import CLOSED_LOGIT, Positions, Shrunk, compose, put_back
 
-WORTH_IT = 0.6  # rebuild when no more than this fraction of the weights is left: each rebuild makes a new program
+WORTH_IT = 0.5  # rebuild when no more than this fraction of the weights is left: each rebuild makes a new program
 
 
 def settled_open(inclusion: Mapping[str, Tensor], below: float) -> dict[str, Tensor]:
@@ -39,10 +40,11 @@ def weights_kept(model: SparseNetwork, keep: Mapping[str, Tensor]) -> float:
     kept = total = 0.0
     for parameter in model.bayesian:
         size = torch.Size(parameter.shape).numel()
-        fraction = 1.0
+        masks: dict[int, Tensor] = {}  # of the positions along a dimension, which several groups may share
         for reading in (*parameter.readers, *parameter.writers):
-            mask, index = keep[reading.group], reading.axis.index
-            fraction *= float((mask[index.clamp(min=0)] | (index < 0)).float().mean())
+            mask, dim = reading.axis.spread(keep[reading.group]), reading.axis.dim
+            masks[dim] = masks[dim] & mask if dim in masks else mask
+        fraction = math.prod(float(mask.double().mean()) for mask in masks.values())
         kept, total = kept + fraction * size, total + size
     return kept / total
 

@@ -15,6 +15,7 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from bnn_pyro.batch_norm import settle_batch_norm
 from bnn_pyro.inference.batches import Data, as_pair, batches, check_against, seeded, split_rows
 from bnn_pyro.inference.engine import EngineName, Plan
 from bnn_pyro.inference.objective import SparseELBO
@@ -26,6 +27,7 @@ from bnn_pyro.posterior import Posterior, copies
 from bnn_pyro.pruning import shrink
 from guides import AutoProgram, AutoSpikeSlab
 
+SETTLING_ROWS = 10_000  # for the running statistics of the posterior's BatchNorms
 LOCAL_ROWS = 128  # the largest batch for which drawing a layer's outputs is no slower than drawing its weights
 
 Record = dict[str, Any]
@@ -113,7 +115,8 @@ def fit(
             eagerly, as do Pyro's optimisers.
 
     Returns:
-        The posterior, with one record an epoch in ``history``.
+        The posterior, with one record an epoch in ``history``. Running statistics of BatchNorms are those of the
+        median-probability model: while it was trained they were averages over many draws of the network.
 
     Raises:
         ValueError: If data, shapes or an option are out of range, or the loss is not finite.
@@ -139,6 +142,7 @@ def fit(
             run.train(patience, callback, progress)
         finally:
             run.step.release()
+        settle_batch_norm(run.posterior, x[:: max(1, len(x) // SETTLING_ROWS)])
     return run.posterior
 
 

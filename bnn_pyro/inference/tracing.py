@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bnn_pyro.inference.interpreter import interpreter
 from bnn_pyro.inference.noise import Noise, lift_noise
 from bnn_pyro.inference.simplify import WRITERS, simplify
 
@@ -34,6 +35,7 @@ class Traced:
     graph: fx.GraphModule
     live: tuple[Tensor, ...]
     noise: Noise
+    _program: Callable[..., Any]
 
     def __call__(self, *inputs: Tensor) -> Any:
         """Runs the program on fresh noise.
@@ -58,7 +60,7 @@ class Traced:
             read, before the next call.
         """
         with torch.no_grad():
-            return self.graph(*inputs, *self.live, *noise)
+            return self._program(*inputs, *self.live, *noise)
 
 
 def trace(function: Callable[..., Any], *inputs: Tensor, bases: Sequence[Tensor] = ()) -> Traced:
@@ -90,7 +92,9 @@ def trace(function: Callable[..., Any], *inputs: Tensor, bases: Sequence[Tensor]
     live = _lift_live(graph, bases)
     noise = lift_noise(graph)
     simplify(graph)
-    return Traced(graph, live, noise)
+    with torch.random.fork_rng(devices):
+        run = interpreter(graph, (*inputs, *live, *noise.fill()))
+    return Traced(graph, live, noise, run)
 
 
 def _lift_live(module: fx.GraphModule, bases: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -100,6 +104,8 @@ def _lift_live(module: fx.GraphModule, bases: Sequence[Tensor]) -> tuple[Tensor,
     tensors: dict[int, Tensor] = {id(base): base for base in bases}
     for node in found:
         tensor = getattr(module, node.target)
+        if not isinstance(tensor, Tensor):
+            raise RuntimeError(f"it needs a {type(tensor).__name__}, which is no tensor")
         if _base_of(tensor, bases) is None:
             tensors[id(tensor)] = tensor
     after = next(node for node in graph.nodes if node.op != "placeholder")
@@ -159,7 +165,7 @@ class Undone(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.refuse_dynamic = refuse_dynamic
         self.before: dict[int, tuple[Tensor, Tensor]] = {}
-        self.made: set[int] = set()  # memory
+        self.made: set[int | None] = set()  # memory
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -170,7 +176,7 @@ class Undone(TorchDispatchMode):
                 self.before[id(tensor)] = (tensor, tensor.clone())
         result = func(*args, **kwargs)
         given = set() if func is aten.lift_fresh.default else {_memory(t) for t in tree_leaves((args, kwargs))}
-        self.made.update({_memory(t) for t in tree_leaves(result)} - given - {None})
+        self.made.update({_memory(t) for t in tree_leaves(result)} - given)
         return result
 
     def __exit__(self, *error: Any) -> None:

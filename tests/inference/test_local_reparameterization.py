@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
 from torch.nn.functional import linear
 
 from bnn_pyro.inference.local_reparameterization import LocalNormal, LocalReparameterization
@@ -314,20 +315,54 @@ def test_bound_has_the_same_divergence_and_every_gradient(guide: GuideCase, case
     )
 
 
-def test_only_matrices_of_normals_without_a_batch_stay_undrawn() -> None:
+@pytest.mark.parametrize("exact", (False, True))
+def test_only_weights_of_normals_without_a_batch_stay_undrawn(exact: bool) -> None:
     normal = dist.Normal(double(0), double(1))
     programs = {
         "matrix": (normal.expand((3, 2)).to_event(2), True),
         "vector": (normal.expand((3,)).to_event(1), False),
-        "kernel": (normal.expand((3, 2, 2)).to_event(3), False),
+        "kernel": (normal.expand((3, 2, 2)).to_event(3), not exact),
+        "six dimensions": (normal.expand((3, 2, 1, 1, 1, 1)).to_event(6), False),
         "rows in a batch": (normal.expand((3, 2)).to_event(1), False),
         "positive": (dist.LogNormal(double(0), double(1)).expand((3, 2)).to_event(2), False),
     }
-    with LocalReparameterization():
+    with LocalReparameterization(exact=exact):
         for name, (fn, undrawn) in programs.items():
             assert isinstance(pyro.sample(name, fn), LocalNormal) is undrawn, name
         observed = pyro.sample("observed", programs["matrix"][0], obs=torch.zeros(3, 2, dtype=DOUBLE))
         assert type(observed) is Tensor
+
+
+CONVOLUTIONS: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "1d": (functional.conv1d, (4, 3, 3), (5, 3, 7), {"stride": 2}),
+    "2d": (functional.conv2d, (4, 3, 2, 3), (5, 3, 6, 7), {"padding": 1}),
+    "3d": (functional.conv3d, (2, 2, 2, 1, 2), (5, 2, 3, 3, 4), {"dilation": 1}),
+    "depthwise": (functional.conv2d, (3, 1, 2, 2), (5, 3, 6, 7), {"groups": 3}),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_outputs_of_a_convolution_have_the_moments_of_drawn_filters(name: str) -> None:
+    """Mean and variance of each output, by those of its weights; a gate on the filters' inputs multiplies both."""
+    layer, shape, rows, options = CONVOLUTIONS[name]
+    torch.manual_seed(0)
+    loc, sd, x = torch.randn(shape).double(), torch.rand(shape).double(), torch.randn(rows).double()
+    gate = torch.tensor([1.0, 0.0, 1.0]).double()[: shape[1]].reshape(1, -1, *[1] * (len(shape) - 2))
+    bias = torch.randn(shape[0]).double()
+    outputs = torch.stack([layer(x, LocalNormal.of(loc, sd) * gate, bias, **options) for _ in range(4000)])
+    variance = layer(x.square(), (sd * gate).square(), **options)
+    error = (outputs.mean(0) - layer(x, loc * gate, bias, **options)) / (variance / 4000).sqrt().clamp(min=1e-12)
+    assert error.abs().max() < 5
+    torch.testing.assert_close(outputs.var(0), variance, rtol=0.15, atol=1e-12)
+
+
+def test_an_exact_weight_is_drawn_where_an_example_has_several_rows() -> None:
+    """All rows of one call then see the same weights."""
+    weight = LocalNormal.of(torch.zeros(2, 3).double(), torch.ones(2, 3).double(), exact=True)
+    row = torch.randn(1, 3).double()
+    tokens = functional.linear(row.expand(4, 6, 3), weight)
+    assert torch.equal(tokens, tokens[:1, :1].expand_as(tokens))
+    assert len(functional.linear(row.expand(4, 3), weight).unique(dim=0)) == 4
 
 
 def test_median_and_frozen_values_are_not_touched() -> None:

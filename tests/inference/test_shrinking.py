@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from bnn_pyro import fit, prune
-from bnn_pyro.inference.shrinking import Whole, settled_open
+from bnn_pyro.inference import LearningRates, svi
+from bnn_pyro.inference.shrinking import Whole, settled_open, weights_kept
 from bnn_pyro.posterior import Posterior
-from bnn_pyro.priors import GroupHorseshoe, GroupLasso, SpikeSlab
+from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from bnn_pyro.pruning import shrink
 from guides import AutoCentered, AutoSpikeSlab
 from tests.test_network import inputs, labels, network
+from tests.test_posterior import posterior_of
 
 DATA = (inputs(), labels())
 CLOSED = 1e-6
@@ -39,24 +41,51 @@ def run(posterior: Posterior, **options: Any) -> Posterior:
     return fit(posterior.model, DATA, guide=posterior.guide, **settings)
 
 
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every node that has closed is worth a rebuild."""
+    monkeypatch.setattr(svi, "WORTH_IT", 1.0)
+
+
 # ---- when ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_rebuild_waits_until_it_pays() -> None:
+def test_what_has_settled_closed() -> None:
     inclusion = {"a": torch.full((20,), 0.9), "b": torch.full((5,), 0.9)}
-    assert settled_open(inclusion, 0.01) is None
-    inclusion["a"][3] = 0.001
-    assert settled_open(inclusion, 0.01) is None
-    inclusion["a"][7] = 0.001
+    assert all(mask.all() for mask in settled_open(inclusion, 0.01).values())
+    inclusion["a"][[3, 7]] = 0.001
+    inclusion["b"][0] = 0.01
     keep = settled_open(inclusion, 0.01)
-    assert keep is not None
     assert (~keep["a"]).nonzero().flatten().tolist() == [3, 7] and keep["b"].all()
-    assert settled_open({}, 0.01) is None
+    assert settled_open({}, 0.01) == {}
 
 
 def test_the_most_probable_node_stays() -> None:
     keep = settled_open({"a": torch.tensor([1e-5, 1e-4, 1e-6])}, 0.01)
-    assert keep is not None and keep["a"].tolist() == [False, True, False]
+    assert keep["a"].tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("net", ["mlp", "stream", "concat", "residual"])
+def test_weights_kept_are_those_of_the_smaller_network(net: str) -> None:
+    posterior = posterior_of(net, select_inputs=net == "mlp")
+    keep = {name: mask.clone() for name, mask in posterior.keep().items()}
+    for mask in keep.values():
+        mask[0] = True
+    assert weights_kept(posterior.model, {name: torch.ones_like(mask) for name, mask in keep.items()}) == 1
+    smaller = shrink(posterior.model, posterior.guide, keep).model
+    before, after = (sum(m.net.get_parameter(p.name).numel() for p in m.bayesian) for m in (posterior.model, smaller))
+    assert 0 < after < before
+    assert weights_kept(posterior.model, keep) == pytest.approx(after / before, abs=1e-12)
+
+
+def test_a_rebuild_waits_until_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    posterior = start("mlp", {"hidden1": [0, 5, 6]})
+    left = weights_kept(posterior.model, {"hidden1": torch.arange(8) % 5 != 0, "hidden2": torch.ones(7).bool()})
+    assert 0.5 < left < 1
+    for limit, is_rebuilt in ((left - 0.2, False), (0.99, True)):
+        monkeypatch.setattr(svi, "WORTH_IT", limit)
+        closed = run(posterior).inclusion()["hidden1"][[0, 5, 6]]
+        assert bool((closed < 2 * CLOSED).all()) == is_rebuilt
 
 
 # ---- what comes out --------------------------------------------------------------------------------------------------
@@ -72,6 +101,7 @@ CASES: list[tuple[Any, dict[str, list[int]], dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.usefixtures("always")
 @pytest.mark.parametrize(("net", "closed", "options"), CASES)
 def test_the_posterior_is_that_of_the_whole_network(net: Any, closed: dict[str, list[int]], options: Any) -> None:
     posterior = start(net, closed, **options)
@@ -91,6 +121,27 @@ def test_the_posterior_is_that_of_the_whole_network(net: Any, closed: dict[str, 
     assert torch.equal(again.median_model()(inputs()), fitted.median_model()(inputs()))
 
 
+@pytest.mark.usefixtures("always")
+def test_a_traced_run_goes_on_without_what_has_closed() -> None:
+    """With the smaller network's program, and the optimiser's state cut: as an eager run, where nothing is random."""
+    found = []
+    for engine in ("eager", "traced"):
+        posterior = start("mlp", {"hidden1": [0, 5, 6]}, prior=SpikeSlab(Gaussian(), inclusion=0.3))
+        with torch.no_grad():
+            for name, parameter in posterior.guide.named_parameters():
+                if name.startswith("scales"):
+                    parameter.fill_(-25.0)
+                if name.startswith("logits"):
+                    parameter.copy_(40 * parameter.sign())
+        rates = LearningRates(slab_scales=0, gates=0)
+        fitted = run(posterior, epochs=5, batch_size=12, engine=engine, learning_rates=rates)
+        assert fitted.inclusion()["hidden1"][[0, 5, 6]].max() < 2 * CLOSED
+        found.append(fitted)
+    for name, value in found[0].guide.state_dict().items():
+        torch.testing.assert_close(found[1].guide.state_dict()[name], value, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.usefixtures("always")
 def test_the_record_is_that_of_the_posterior() -> None:
     """After a rebuild the numbers of an epoch are those that the whole network's posterior has."""
     seen: list[tuple[float, dict[str, int]]] = []
@@ -106,6 +157,7 @@ def test_the_record_is_that_of_the_posterior() -> None:
     assert seen[-1][1]["hidden1"] == 5
 
 
+@pytest.mark.usefixtures("always")
 def test_what_is_left_is_trained_in_a_smaller_network(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
@@ -121,6 +173,7 @@ def test_what_is_left_is_trained_in_a_smaller_network(monkeypatch: pytest.Monkey
     assert sizes == [whole, small, small, small]
 
 
+@pytest.mark.usefixtures("always")
 def test_a_group_never_loses_its_last_node() -> None:
     fitted = run(start("mlp", {"hidden2": list(range(7))}))
     gamma = fitted.inclusion()["hidden2"]
@@ -129,6 +182,7 @@ def test_a_group_never_loses_its_last_node() -> None:
     torch.testing.assert_close(prune(fitted)(inputs()), fitted.median_model()(inputs()), rtol=0, atol=1e-12)
 
 
+@pytest.mark.usefixtures("always")
 def test_frozen_gates_below_one_half_are_left_out() -> None:
     posterior = start("mlp", {"hidden1": [1, 4]})
     with torch.no_grad():
@@ -139,6 +193,7 @@ def test_frozen_gates_below_one_half_are_left_out() -> None:
     assert free.inclusion()["hidden1"][[1, 4]].min() > 0.1  # not closed by the run's end
 
 
+@pytest.mark.usefixtures("always")
 def test_nothing_is_left_out_while_gates_are_held() -> None:
     posterior = start("mlp", {"hidden1": [0, 5, 6]})
     seen: list[float] = []
@@ -151,11 +206,17 @@ def test_nothing_is_left_out_while_gates_are_held() -> None:
     assert seen[3] < 2 * CLOSED
 
 
+@pytest.mark.usefixtures("always")
 def test_buffers_and_points_are_written_back() -> None:
     net = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.SiLU(), nn.Linear(5, 4), nn.SiLU(), nn.Linear(4, 3))
-    posterior = start(net.double(), {"3": [0, 2]})
-    fitted = run(posterior, epochs=3, batch_size=6)
-    assert int(fitted.model.net.get_buffer("1.num_batches_tracked")) == 6
+    posterior = start(net.double(), {"3": [0, 2]}, bayesian=lambda name, _: not name.startswith("1."))
+    seen: list[int] = []
+
+    def callback(record: dict[str, Any], so_far: Posterior) -> None:
+        seen.append(int(so_far.model.net.get_buffer("1.num_batches_tracked")))
+
+    fitted = run(posterior, epochs=3, batch_size=6, callback=callback)
+    assert seen == [2, 4, 6]
     assert not torch.equal(fitted.model.net.get_parameter("1.weight"), net.get_parameter("1.weight"))
     torch.testing.assert_close(prune(fitted)(inputs()), fitted.median_model()(inputs()), rtol=0, atol=1e-12)
 
@@ -185,6 +246,7 @@ def test_two_rebuilds() -> None:
     assert guide.gate_mode == "frozen" and float(guide.temperature) == pytest.approx(0.1)
 
 
+@pytest.mark.usefixtures("always")
 def test_the_prediction_is_the_same_as_of_the_smaller_network() -> None:
     """With all that is left certain, the whole posterior predicts what the shrunk one does."""
     fitted = run(start("mlp", {"inputs": [1, 2], "hidden1": [0, 5]}, select_inputs=True), epochs=3, freeze=1)

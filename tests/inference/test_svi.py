@@ -1,7 +1,9 @@
 """The SVI driver: it agrees with Pyro's own, does what it is told, and leaves everything else as it was."""
 
 import copy
+import logging
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +17,15 @@ from pyro.optim import Adam, ClippedAdam  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from bnn_pyro import fit
-from bnn_pyro.inference import LearningRates, SparseELBO
+from bnn_pyro.inference import LearningRates, SparseELBO, svi
+from bnn_pyro.inference import engine as engines
+from bnn_pyro.inference.svi import LOCAL_ROWS
 from bnn_pyro.likelihoods import GaussianNoise, HeteroscedasticNoise, Likelihood
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior import Posterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from guides import AutoCentered, AutoSpikeSlab, initial_value
+from tests.inference.test_engine import fake_compile
 from tests.test_network import inputs, labels, network
 from tests.test_posterior import posterior_of
 
@@ -78,7 +83,7 @@ class Watching(SparseELBO):
         """Note and compute."""
         self.seen.append(
             {
-                "kl_weight": self.kl_weight,
+                "kl_weight": float(self.kl_weight),  # a tensor whose value changes
                 "temperature": float(guide.temperature),
                 "gates": guide.gate_mode,
                 "training": model.net.training,
@@ -190,7 +195,7 @@ def test_the_seed_decides() -> None:
     model = network("normed")
     one, same, other = (fit(model, (X, Y), epochs=2, batch_size=5, seed=seed) for seed in (0, 0, 1))
     assert is_same(state(one), state(same)) and not is_same(state(one), state(other))
-    without = [{k: v for k, v in record.items() if k != "seconds"} for run in (one, same) for record in run.history]
+    without = [{k: v for k, v in record.items() if "seconds" not in k} for run in (one, same) for record in run.history]
     assert without[:2] == without[2:]
 
 
@@ -478,7 +483,7 @@ def test_a_linear_model_has_the_posterior_of_ridge_regression() -> None:
     x, noise = inputs(40, 6), 0.5
     y = x @ torch.tensor([1.0, -1, 0.5, 0, 0, 2]).double() + 0.7 + noise * torch.randn(40).double()
     model = network(nn.Linear(6, 1).double(), prior=Gaussian(), likelihood=GaussianNoise(noise), num_data=40)
-    options: dict[str, Any] = {"epochs": 40, "batch_size": 8, "decay": 0.8, "seed": 0}
+    options: dict[str, Any] = {"epochs": 80, "batch_size": 8, "decay": 0.8, "seed": 0}
     run = fit(model, (x, y), learning_rates=LearningRates(slab_locs=0.06, slab_scales=0.03), **options)
     design = torch.cat([x, torch.ones(40, 1).double()], 1)
     precision = design.T @ design / noise**2 + torch.eye(7).double()
@@ -497,6 +502,94 @@ def test_dtype_follows_the_data() -> None:
     model = network(mlp(6, (4,), 1), likelihood=GaussianNoise())
     run = fit(model, (X, X[:, 0].float()), epochs=1, seed=0, guide=AutoSpikeSlab(model.prior))
     assert all(p.dtype == torch.float64 for p in [*run.guide.parameters(), *run.model.parameters()])
+
+
+# ---- engines ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_traced_run_learns_what_an_eager_one_does() -> None:
+    """Through all modes of the gates and with a smaller last batch; the noise comes in another order."""
+    x, y = inputs(90), labels(90)
+    prior = SpikeSlab(Gaussian(), inclusion=0.1)
+    model = network(mlp(6, (8,), 3).double(), prior=prior, num_data=90, select_inputs=True)
+    options: dict[str, Any] = {"epochs": 25, "batch_size": 20, "hold": 8, "freeze": 3, "learning_rates": FAST}
+    for engine in ("eager", "traced"):
+        run = fit(model, (x, y), seed=0, engine=engine, **options)
+        kept = run.history[-1]["nodes_kept"]
+        assert run.history[-1]["train_accuracy"] > 0.7
+        assert run.keep()["inputs"][:2].all() and kept["inputs"] <= 3 and 2 <= kept["hidden1"] < 8
+
+
+def test_the_engines_leave_parameters_with_memory_of_their_own() -> None:
+    """They can be copied, pickled and trained on, and one of them changed alone."""
+    model = network(mlp(6, (3,), 3).double(), prior=SpikeSlab(Gaussian(), inclusion=0.3))
+    run = fit(model, (X, Y), epochs=2, batch_size=6, seed=0, engine="traced")
+    tensors = [*run.guide.parameters(), *run.model.parameters()]
+    assert len({p.untyped_storage().data_ptr() for p in tensors}) == len(tensors)
+    assert all(p.untyped_storage().nbytes() == p.numel() * p.element_size() for p in tensors)
+    for again in (copy.deepcopy(run.guide), pickle.loads(pickle.dumps(run.guide))):
+        assert is_same(again.state_dict(), run.guide.state_dict())
+    before = state(run)
+    on = fit(run.model, (X, Y), guide=run.guide, epochs=1, seed=0, engine="traced")
+    assert is_same(before, state(run)) and not is_same(before, state(on))
+
+
+def test_what_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, in the first epoch, for whole batches in all modes of the gates; the smaller last batch is not compiled."""
+    compiled = fake_compile(monkeypatch)
+    monkeypatch.setattr(engines, "_gain", lambda module: 0.1)
+    seen: list[int] = []
+
+    def callback(record: dict[str, Any], posterior: Posterior) -> None:
+        seen.append(len(compiled))
+        assert record["compile_seconds"] > 0
+
+    x, y = inputs(82), labels(82)
+    prior = SpikeSlab(Gaussian(), inclusion=0.3)
+    model = network(mlp(6, (3,), 3).double(), prior=prior, num_data=82)
+    options: dict[str, Any] = {"epochs": 12, "hold": 3, "freeze": 3, "batch_size": 4, "kl_warmup": 4, "seed": 0}
+    fit(model, (x, y), callback=callback, temperature=(1.0, 0.3), **options)
+    assert seen == [1] * 12
+
+
+class Branching(nn.Module):
+    """A net that looks at its values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn the sign of batches with a negative mean."""
+        h = self.first(x)
+        return self.second((h if h.mean() > 0 else -h).sigmoid())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("engine", ["auto", "compiled"])
+def test_a_net_with_a_branch_runs_eagerly(engine: Any, caplog: pytest.LogCaptureFixture) -> None:
+    model = network(Branching().double(), exclude=("first",), prior=Gaussian())
+    options: dict[str, Any] = {"epochs": 110, "batch_size": 6, "learning_rates": STILL, "decay": 0, "seed": 0}
+    with caplog.at_level(logging.INFO, "bnn_pyro"):
+        run = fit(model, (X, Y), engine=engine, **options)
+    said = [record.message for record in caplog.records if "cannot be traced" in record.message]
+    assert len(said) == 1
+    eager = fit(model, (X, Y), engine="eager", **options)
+    assert is_same(state(run), state(eager))
+    assert [r["loss"] for r in run.history] == pytest.approx([r["loss"] for r in eager.history], rel=1e-12)
+
+
+@pytest.mark.parametrize("rows", [LOCAL_ROWS, LOCAL_ROWS + 1])
+def test_outputs_are_drawn_for_small_batches_alone(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def noted(**options: Any) -> SparseELBO:
+        seen.append(options)
+        return SparseELBO(**options)
+
+    monkeypatch.setattr(svi, "SparseELBO", noted)
+    x, y = inputs(300), labels(300)
+    fit(network(num_data=300), (x, y), epochs=1, batch_size=rows, seed=0)
+    assert seen[0]["local_reparameterization"] == ("exact" if rows <= LOCAL_ROWS else False)
 
 
 # ---- what bad input gets ---------------------------------------------------------------------------------------------
@@ -522,6 +615,7 @@ def test_dtype_follows_the_data() -> None:
         ({"validation": 1.5}, "validation must be a fraction in"),
         ({"validation": (X, Y + 1)}, "validation does not fit the likelihood"),
         ({"validation": (X[:0], Y[:0])}, "validation must have as many rows"),
+        ({"engine": "fast"}, "engine must be one of auto, compiled, traced, eager, got 'fast'"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"num_particles": 0}, "num_particles must be at least 1, got 0"),
