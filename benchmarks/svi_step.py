@@ -3,7 +3,8 @@
     python benchmarks/svi_step.py
     python benchmarks/svi_step.py --quick --cases small --parts steps
 
-All contestants of a case take turns in one process; ratios are those of medians. The parts: `steps` are the timings,
+All contestants of a case take turns in one process; ratios are those of medians. A part that is not asked for keeps the
+rows of its last run. The parts: `steps` are the timings,
 `alone` is the time to the first step (compiling, with an empty cache and with a full one, imports left out) and memory,
 each contestant in a process of its own, `scaling` is how the cost grows with width, depth, batch and draws.
 `handwritten` samples weights or draws outputs as ours does at that batch size; both of its ways are there too.
@@ -53,11 +54,20 @@ def main() -> None:
     pyro.enable_validation(False)
     agreement = check_same_bound()
     print(agreement, flush=True)
-    rows: list[timing.Row] = []
+    rows = _of_other_parts(options)
     for part in options.parts:
         rows += {"steps": _steps, "alone": _alone, "scaling": _scaling}[part](options)
     steps = [row for row in rows if row["measure"] == "step"]
     timing.write(options.out, rows, timing.ratios_of(steps), agreement=agreement, device=options.device)
+
+
+def _of_other_parts(options: Namespace) -> list[timing.Row]:
+    """Return the rows of the parts that are not run now, from the last run."""
+    if not options.out.exists():
+        return []
+    parts = {"step": "steps", "scaling": "scaling"}
+    rows = json.loads(options.out.read_text(encoding="utf-8"))["rows"]
+    return [row for row in rows if parts.get(row["measure"], "alone") not in options.parts]
 
 
 def _options() -> Namespace:

@@ -28,7 +28,7 @@ from bnn_pyro.pruning import shrink
 from guides import AutoProgram, AutoSpikeSlab
 
 SETTLING_ROWS = 10_000  # for the running statistics of the posterior's BatchNorms
-LOCAL_ROWS = 128  # the largest batch for which drawing a layer's outputs is no slower than drawing its weights
+LOCAL_ROWS = 64  # the largest batch for which drawing outputs is no slower than drawing the weights of 784-400-400-10
 
 Record = dict[str, Any]
 Callback = Callable[[Record, Posterior], bool | None]
@@ -94,7 +94,7 @@ def fit(
         local_reparameterization: Whether linear layers and convolutions draw their outputs instead of their weights:
             less noise in the gradient for a second product. ``"exact"`` does so only where an example has one row, as
             in a perceptron: the positions of a convolution share their weights, but would get noise of their own. None
-            is ``"exact"`` for batches of up to 128 rows; in larger ones the product costs more than the draw of the
+            is ``"exact"`` for batches of up to 64 rows; in larger ones the product costs more than the draw of the
             weights.
         validation: (x, y), or the fraction of the training rows to hold out.
         patience: Stop after so many epochs, past the hold, without a better validation NLL; needs ``validation``.
