@@ -6,8 +6,9 @@
 All three have the same net, batches and number of epochs, those of the recipe but for `STEADY`: smaller batches, and so
 more steps an epoch, gates that are free sooner, and nodes left out sooner. The first two train a dense net for the
 recipe's `pretrain_epochs` and a posterior for its `epochs`, the third a dense net for the sum of both, in the
-posterior's batches. Their seconds are those of training, from nothing to the net that is scored: the pruned one, or the dense one.
-Runs are long, so the three take turns seed by seed, each seed beginning with another one; ratios are those of medians.
+posterior's batches. Their seconds are those of training, from nothing to the net that is scored: the pruned one, or the
+dense one. Runs are long, so the three take turns seed by seed, each seed beginning with another one; ratios are those
+of medians.
 """
 
 import dataclasses
