@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from bnn_pyro.cutting import kept_positions
 from bnn_pyro.ensemble import Ensemble, Snapshot
-from bnn_pyro.inference.batches import Data, as_pair, batches, check_against, seeded, split_rows
+from bnn_pyro.inference.batches import Data, as_pair, batches, check_rows, hold_out, seeded
 from bnn_pyro.inference.gradient import LossGradient
 from bnn_pyro.inference.group_em import GroupEM
 from bnn_pyro.inference.latent import Latent
@@ -126,8 +126,8 @@ def fit_sghmc(
     x, y = as_pair("train_data", train_data)
     with seeded(seed, x.device):
         whole = copy.deepcopy(model).to(x)
-        train, held_out = _hold_out(x, y, validation)
-        _check_rows(whole, train, held_out)
+        train, held_out = hold_out(x, y, validation)
+        check_rows(whole, train, held_out)
         run = _Run(whole, train, sampler, em, compile)
         schedule = CyclicalCosine(run.optimizer, steps=epochs * -(-len(train[0]) // batch_size), cycles=cycles)
         taken = _epochs_of_snapshots(epochs, cycles, samples_per_cycle, burn_in, tail)
@@ -259,30 +259,6 @@ def _epochs_of_snapshots(epochs: int, cycles: int, samples: int, burn_in: int, t
         apart = max(1, int(tail * (end - begin) / samples))
         taken |= {max(begin, end - 1 - apart * sample) for sample in range(samples)}
     return taken
-
-
-def _hold_out(
-    x: Tensor, y: Tensor, validation: Data | float | None
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
-    if validation is None:
-        return (x, y), None
-    if not isinstance(validation, int | float):
-        held_x, held_y = as_pair("validation", validation)
-        return (x, y), (held_x.to(x), held_y.to(x if held_y.is_floating_point() else x.device))
-    generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
-    train, held_out = (rows.to(x.device) for rows in split_rows(len(x), validation, generator))
-    return (x[train], y[train]), (x[held_out], y[held_out])
-
-
-def _check_rows(model: SparseNetwork, train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor] | None) -> None:
-    if model.num_data != len(train[0]):
-        raise ValueError(
-            f"num_data must be the number of training rows after the validation split ({len(train[0])}), "
-            f"got {model.num_data}"
-        )
-    check_against("train_data", model, *train)
-    if held_out is not None:
-        check_against("validation", model, *held_out)
 
 
 def _check_options(

@@ -110,6 +110,54 @@ def split_rows(rows: int, fraction: float, generator: torch.Generator) -> tuple[
     return order[held_out:], order[:held_out]
 
 
+def hold_out(
+    x: Tensor, y: Tensor, validation: Data | float | None
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
+    """Splits training data into what is trained on and what is held out.
+
+    Args:
+        x: Inputs.
+        y: Observations.
+        validation: (x, y), or the fraction of the training rows to hold out, at random; None holds out nothing.
+
+    Returns:
+        Training rows, and held-out rows or None, all on the device of ``x``.
+
+    Raises:
+        ValueError: If ``validation`` is not such data, or a fraction that is out of range or leaves one side empty.
+    """
+    if validation is None:
+        return (x, y), None
+    if not isinstance(validation, int | float):
+        held_x, held_y = as_pair("validation", validation)
+        return (x, y), (held_x.to(x), held_y.to(x if held_y.is_floating_point() else x.device))
+    generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+    train, held_out = (rows.to(x.device) for rows in split_rows(len(x), validation, generator))
+    return (x[train], y[train]), (x[held_out], y[held_out])
+
+
+def check_rows(model: SparseNetwork, train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor] | None) -> None:
+    """Checks split data against a network.
+
+    Args:
+        model: The network, on the data's device and of its dtype.
+        train: Training inputs and observations.
+        held_out: Held-out ones.
+
+    Raises:
+        ValueError: If ``num_data`` is not the number of training rows, the shapes do not fit, or the likelihood does
+            not take the observations.
+    """
+    rows = len(train[0])
+    if model.num_data != rows:
+        raise ValueError(
+            f"num_data must be the number of training rows after the validation split ({rows}), got {model.num_data}"
+        )
+    check_against("train_data", model, *train)
+    if held_out is not None:
+        check_against("validation", model, *held_out)
+
+
 def batches(x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields the rows in random order, ``size`` at a time, the rest in a last smaller batch; all on the data's device.
 

@@ -1,6 +1,7 @@
 """Saving a posterior, and loading it into a model of the same make."""
 
 import os
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,7 @@ def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
         "kl_weight": posterior.kl_weight,
         "history": posterior.history,
     }
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise ValueError(f"path must be in a folder that exists, got {target}")
-    partial = target.with_name(f"{target.name}.partial")
-    try:
-        torch.save(content, partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(content, path)
 
 
 def load_posterior(path: str | os.PathLike[str], model: SparseNetwork, *, guide: Any = None) -> Posterior:
@@ -62,7 +55,7 @@ def load_posterior(path: str | os.PathLike[str], model: SparseNetwork, *, guide:
     Raises:
         ValueError: If there is no such file, it is damaged, or it was saved from another model or guide.
     """
-    content = _read(Path(path))
+    content = read_whole(path, writer="save_posterior", mark="format", form=FORMAT, keys=KEYS)
     like = next(model.parameters())
     with torch.random.fork_rng([like.device] if like.is_cuda else []), pyro.get_param_store().scope():
         model, guide = copies(model, AutoSpikeSlab(model.prior) if guide is None else guide)
@@ -78,15 +71,48 @@ def load_posterior(path: str | os.PathLike[str], model: SparseNetwork, *, guide:
     return Posterior(model, guide, history=content["history"], kl_weight=content["kl_weight"])
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"path must be a file written by save_posterior, got {path}: no such file")
+def write_whole(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Writes tensors and plain values to a file, whole or not at all.
+
+    Args:
+        content: What to write.
+        path: The file; an existing one is replaced once the new one is complete.
+
+    Raises:
+        ValueError: If the folder of the file does not exist.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise ValueError(f"path must be in a folder that exists, got {target}")
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        torch.save(content, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_whole(path: str | os.PathLike[str], *, writer: str, mark: str, form: int, keys: Set[str]) -> dict[str, Any]:
+    """Reads what :func:`write_whole` wrote.
+
+    Args:
+        path: The file.
+        writer: Name of the function that writes such files, for the message.
+        mark: Key of the format's number.
+        form: The format's number.
+        keys: What the file must have besides.
+
+    Raises:
+        ValueError: If there is no such file, it is damaged, or it is of another kind or format.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"path must be a file written by {writer}, got {path}: no such file")
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # whatever a damaged file makes torch raise
-        raise ValueError(f"path must be a file written by save_posterior, got {path}: damaged ({error})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT or not content.keys() >= KEYS:
-        raise ValueError(f"path must be a file written by save_posterior in format {FORMAT}, got {path}")
+        raise ValueError(f"path must be a file written by {writer}, got {path}: damaged ({error})") from error
+    if not isinstance(content, dict) or content.get(mark) != form or not content.keys() >= keys:
+        raise ValueError(f"path must be a file written by {writer} in format {form}, got {path}")
     return content
 
 

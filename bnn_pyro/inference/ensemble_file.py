@@ -1,13 +1,11 @@
 """Saving an ensemble of snapshots, and loading it into a network of the same make."""
 
 import os
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from bnn_pyro.cutting import kept_positions
 from bnn_pyro.ensemble import Ensemble, Snapshot
+from bnn_pyro.inference.checkpoint import read_whole, write_whole
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.pruning import smaller_model
 
@@ -36,15 +34,7 @@ def save_ensemble(ensemble: Ensemble, path: str | os.PathLike[str]) -> None:
         "history": ensemble.history,
         "temperature": ensemble.temperature,
     }
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise ValueError(f"path must be in a folder that exists, got {target}")
-    partial = target.with_name(f"{target.name}.partial")
-    try:
-        torch.save(content, partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(content, path)
 
 
 def load_ensemble(path: str | os.PathLike[str], model: SparseNetwork) -> Ensemble:
@@ -60,7 +50,7 @@ def load_ensemble(path: str | os.PathLike[str], model: SparseNetwork) -> Ensembl
     Raises:
         ValueError: If there is no such file, it is damaged, or it was saved from another network.
     """
-    content = _read(Path(path))
+    content = read_whole(path, writer="save_ensemble", mark="ensemble_format", form=FORMAT, keys=KEYS)
     try:
         snapshots = [_snapshot(model, saved) for saved in content["snapshots"]]
     except (KeyError, RuntimeError, ValueError) as error:
@@ -74,15 +64,3 @@ def _snapshot(model: SparseNetwork, saved: dict[str, Any]) -> Snapshot:
     small.net.load_state_dict(saved["net"])
     small.net.eval()
     return Snapshot(small, keep, saved["latent"])
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"path must be a file written by save_ensemble, got {path}: no such file")
-    try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # whatever a damaged file makes torch raise
-        raise ValueError(f"path must be a file written by save_ensemble, got {path}: damaged ({error})") from error
-    if not isinstance(content, dict) or content.get("ensemble_format") != FORMAT or not content.keys() >= KEYS:
-        raise ValueError(f"path must be a file written by save_ensemble in format {FORMAT}, got {path}")
-    return content

@@ -49,7 +49,7 @@ class LossGradient:
             x: Inputs of a batch.
             y: Its observations.
         """
-        traced = trace(lambda x, y: self._value_and_gradient(x, y), x, y)  # a bound method cannot be traced
+        traced = trace(self._value_and_gradient, x, y)
         compiled = torch.compile(traced.graph)
 
         def program(x: Tensor, y: Tensor) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from bnn_pyro.batch_norm import settle_batch_norm
-from bnn_pyro.inference.batches import Data, as_pair, batches, check_against, seeded, split_rows
+from bnn_pyro.inference.batches import Data, as_pair, batches, check_rows, hold_out, seeded
 from bnn_pyro.inference.engine import EngineName, Plan
 from bnn_pyro.inference.objective import SparseELBO
 from bnn_pyro.inference.schedule import LearningRates, Schedule
@@ -130,8 +130,8 @@ def fit(
     x, y = as_pair("train_data", train_data)
     with _isolated(seed, x.device):
         model, guide = _own(model, guide, x, y)
-        (x, y), held_out = _hold_out(x, y, validation)
-        _check_rows(model, x, y, held_out)
+        (x, y), held_out = hold_out(x, y, validation)
+        check_rows(model, (x, y), held_out)
         if local_reparameterization is None:
             local_reparameterization = "exact" if min(batch_size, len(x)) <= LOCAL_ROWS else False
         ours = SparseELBO(num_particles=num_particles, local_reparameterization=local_reparameterization)
@@ -290,29 +290,6 @@ def _own(model: SparseNetwork, guide: Any, x: Tensor, y: Tensor) -> tuple[Sparse
     if not list(guide.parameters()):
         guide(x[:1], y[:1])  # Pyro's own guides make their parameters at the first call
     return model, guide.to(x)
-
-
-def _hold_out(
-    x: Tensor, y: Tensor, validation: Data | float | None
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
-    if validation is None:
-        return (x, y), None
-    if not isinstance(validation, int | float):
-        held_x, held_y = as_pair("validation", validation)
-        return (x, y), (held_x.to(x), held_y.to(x if held_y.is_floating_point() else x.device))
-    generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
-    train, held_out = (rows.to(x.device) for rows in split_rows(len(x), validation, generator))
-    return (x[train], y[train]), (x[held_out], y[held_out])
-
-
-def _check_rows(model: SparseNetwork, x: Tensor, y: Tensor, held_out: tuple[Tensor, Tensor] | None) -> None:
-    if model.num_data != len(x):
-        raise ValueError(
-            f"num_data must be the number of training rows after the validation split ({len(x)}), got {model.num_data}"
-        )
-    check_against("train_data", model, x, y)
-    if held_out is not None:
-        check_against("validation", model, *held_out)
 
 
 def _pair(temperature: float | tuple[float, float] | None) -> tuple[float, float] | None:
