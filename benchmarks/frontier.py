@@ -10,18 +10,16 @@ inclusion probability above 1/2; counts two-sided.
 
 import argparse
 import dataclasses
-import fcntl
 import json
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import pyro
 import torch
+from results_file import locked, write_whole
 
 from bnn_pyro.data import load
 from bnn_pyro.networks.named import NETS
@@ -80,7 +78,7 @@ def add_row(
     scores |= {k: v for k, v in metrics.items() if k.startswith(PREFIXES)}
     names = {k: v for k, v in key.items() if k != "settings"}
     row = {**names, "epochs": settings.epochs, **scores, "settings": key["settings"]}
-    with locked():
+    with locked(RESULTS):
         content = read()
         content["rows"].append(row)
         write(content)
@@ -107,19 +105,7 @@ def write(content: dict[str, Any]) -> None:
     """Writes the results, whole or not at all."""
     content["machine"] = {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()}
     content["versions"] = {"python": platform.python_version(), "torch": torch.__version__, "pyro": pyro.__version__}
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    partial = RESULTS.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(RESULTS)
-
-
-@contextmanager
-def locked() -> Iterator[None]:
-    """Holds the results file against other runs of this script."""
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with RESULTS.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    write_whole(RESULTS, content)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

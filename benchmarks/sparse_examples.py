@@ -18,20 +18,19 @@ of removal) in the same process, a few epochs of each in turns.
 
 import argparse
 import dataclasses
-import fcntl
 import json
 import math
 import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from results_file import locked, write_whole
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -119,7 +118,7 @@ def add_row(name: str, seed: int) -> None:
     best = min(whole or runs, key=lambda run: run.history[-1]["loss"])
     row = {**key, **scores(example, best, seed), "seconds": time.perf_counter() - start}
     row["train_losses"] = [run.history[-1]["loss"] for run in runs]
-    with locked():
+    with locked(RESULTS):
         content = read()
         content["rows"].append(row)
         write(content)
@@ -295,7 +294,7 @@ def add_ratio(epochs: int | None, *, chunk: int = 50) -> None:
     mark = time.perf_counter()
     trained(example, settings, data, 0, callback=in_turns)
     seconds += time.perf_counter() - mark
-    with locked():
+    with locked(RESULTS):
         content = read()
         for name, other in others.items():
             key = f"example1/without-shrinking{name}"
@@ -320,19 +319,7 @@ def write(content: dict[str, Any]) -> None:
     """Writes the results, whole or not at all."""
     content["machine"] = {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()}
     content["versions"] = {"python": platform.python_version(), "torch": torch.__version__}
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    partial = RESULTS.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(RESULTS)
-
-
-@contextmanager
-def locked() -> Iterator[None]:
-    """Holds the results file against other runs of this script."""
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with RESULTS.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    write_whole(RESULTS, content)
 
 
 def table(content: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ the ratio of medians.
 
 import argparse
 import importlib.metadata
-import json
 import os
 import platform
 import random
@@ -21,6 +20,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
+from results_file import write_whole
 
 Row = dict[str, Any]
 Call = Callable[[], object]
@@ -158,10 +158,7 @@ def write(path: Path, rows: Sequence[Row], ratios: Mapping[str, float], **more: 
     """
     rounded = {name: float(f"{value:.4g}") for name, value in ratios.items()}
     content = {"machine": machine(), "versions": versions(), **more, "ratios": rounded, "rows": list(rows)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, content)
 
 
 def machine() -> dict[str, Any]:

@@ -165,6 +165,12 @@ class Recipe:
         slab = _SLABS[self.prior.removeprefix("ss-")](sigma=self.sigma)
         return SpikeSlab(slab, inclusion=self.inclusion) if self.has_gates else slab
 
+    def fit_options(self) -> dict[str, Any]:
+        """Return what `bnn_pyro.fit` is given: how long, at which weights and rates."""
+        names = ("epochs", "batch_size", "kl_weight", "kl_warmup", "hold", "freeze", "decay", "learning_rates")
+        options = {name: getattr(self, name) for name in (*names, "clip_norm", "shrink_below")}
+        return options | {"frozen_kl_weight": self.frozen_kl_weight if self.freeze else None}
+
     def make_net(self, input_shape: Sequence[int], out_features: int) -> nn.Module:
         """Return the untrained net.
 
@@ -426,21 +432,11 @@ def _fit(
     return fit(
         model,
         train,
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        kl_weight=settings.kl_weight,
-        kl_warmup=settings.kl_warmup,
-        frozen_kl_weight=settings.frozen_kl_weight if settings.freeze else None,
-        hold=settings.hold,
-        freeze=settings.freeze,
-        decay=settings.decay,
-        learning_rates=settings.learning_rates,
-        clip_norm=settings.clip_norm,
+        **settings.fit_options(),
         local_reparameterization="exact",  # with which the settings were chosen, whatever the size of the batches
         validation=validation,
         seed=seed,
         progress=progress,
-        shrink_below=settings.shrink_below,
         guide=_guide(model, settings),
     )
 
