@@ -1,6 +1,7 @@
 """The nets of this package and of torchvision are pruned exactly, wherever their gates are closed."""
 
 import copy
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -21,6 +22,7 @@ from bnn_pyro.networks import lenet, mlp, residual_mlp, resnet
 from bnn_pyro.nodes import Nodes, find_nodes
 from bnn_pyro.posterior import Posterior
 from bnn_pyro.priors import GroupHorseshoe, SpikeSlab
+from bnn_pyro.saving import architecture_of, build
 from guides import AutoSpikeSlab
 from tests.nodes.nets import random_masks, settled, without_readers
 
@@ -32,6 +34,23 @@ def thin_mobilenet() -> nn.Module:
     """MobileNetV3 with a fraction of its channels: depthwise convolutions, squeeze-and-excitation, hard-swish."""
     blocks, last = _mobilenet_v3_conf("mobilenet_v3_small", width_mult=0.25, reduced_tail=True)
     return torchvision.models.MobileNetV3(blocks, last // 8, num_classes=5)  # type: ignore[no-any-return]
+
+
+def without_affine(net: nn.Module) -> nn.Module:
+    """The net with BatchNorms that have neither weights nor biases."""
+    for name, module in list(net.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            parent, _, leaf = name.rpartition(".")
+            setattr(net.get_submodule(parent), leaf, nn.BatchNorm2d(module.num_features, affine=False))
+    return net
+
+
+def around(middle: nn.Module, channels: int = 6) -> nn.Module:
+    """A net whose first layer's channels pass through something, with two layers behind it whose channels do not."""
+    return nn.Sequential(
+        *(nn.Conv2d(2, 6, 3, padding=1), middle, nn.Sigmoid(), nn.Conv2d(channels, 5, 3), nn.Softplus()),
+        *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(20, 4), nn.Sigmoid(), nn.Linear(4, 2)),
+    )
 
 
 @dataclass(frozen=True)
@@ -54,6 +73,7 @@ THIN = {
     ),
     "resnet 20": Example(partial(resnet, 20, width=4), (3, 16, 16), 12, "head"),
     "resnet 18 of softplus": Example(partial(resnet, 18, width=4, activation=nn.Softplus), (3, 16, 16), 12, "head"),
+    "resnet 8 without affine": Example(lambda: without_affine(resnet(8, width=4)), (3, 16, 16), 6, "head"),
     "resnet 50": Example(partial(resnet, 50, width=2), (3, 16, 16), 37, "head"),
     "mobilenet_v3": Example(thin_mobilenet, (3, 32, 32), 26, "classifier.3"),
     "densenet": Example(
@@ -155,9 +175,61 @@ def test_any_group_can_be_closed_alone(name: str) -> None:
         assert distance(small, without_readers(net, nodes.groups, keep), x) <= TOLERANCE[torch.float64]
 
 
+REFUSED: dict[str, tuple[Callable[[], nn.Module], int, str]] = {
+    "GroupNorm": (lambda: nn.GroupNorm(3, 6), 6, "takes its statistics over several channels"),
+    "LayerNorm": (lambda: nn.LayerNorm([6, 8, 8]), 6, "takes its statistics over several channels"),
+    "RMSNorm": (lambda: nn.RMSNorm([6, 8, 8]), 6, "pass through '1.weight' (Parameter)"),
+    "LocalResponseNorm": (lambda: nn.LocalResponseNorm(3), 6, "mixed before they are read"),
+    "softmax over channels": (lambda: nn.Softmax(dim=1), 6, "mixed before they are read"),
+    "shuffled channels": (lambda: nn.ChannelShuffle(2), 6, "mixed before they are read"),
+    "grouped": (lambda: nn.Conv2d(6, 6, 3, padding=1, groups=2), 6, "is a grouped convolution"),
+    "grouped, one channel to two": (lambda: nn.Conv2d(6, 12, 3, padding=1, groups=6), 12, "is a grouped convolution"),
+    "grouped and transposed": (lambda: nn.ConvTranspose2d(6, 6, 3, groups=3), 6, "is a grouped convolution"),
+    "a slope a channel": (lambda: nn.PReLU(6), 6, "pass through '1' (PReLU)"),
+    "weight norm": (
+        lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(6, 6, 1)),
+        6,
+        "whose weight is no plain parameter",
+    ),
+}
+
+
+@pytest.mark.parametrize("masks", ["random 0", "none"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_around_what_cannot_be_pruned_the_cut_is_exact(name: str, masks: str) -> None:
+    middle, channels, reason = REFUSED[name]
+    net, x = around(middle(), channels).double().eval(), torch.randn(2, 2, 8, 8, dtype=torch.float64)
+    nodes = find_nodes(net, x)
+    assert [group.name for group in nodes.groups] == ["3", "7"] and reason in nodes.dense["0"]
+    keep = MASKS[masks](nodes)
+    small = cut(net, nodes.groups, keep)
+    assert distance(small, without_readers(net, nodes.groups, keep), x) <= TOLERANCE[torch.float64]
+    assert measure_cost(small, x) == predict_cost(net, kept_positions(net, nodes.groups, keep), x)
+    assert small.get_submodule("0").weight.shape == net.get_submodule("0").weight.shape
+
+
+@pytest.mark.parametrize("name", THIN)
+def test_state_loads_into_a_net_built_from_the_description(name: str) -> None:
+    net, x, nodes = found(name)
+    small = cut(net, nodes.groups, random_masks(nodes.groups, 3))
+    built = build(NETS[name].net(), json.loads(json.dumps(architecture_of(small)))).eval()
+    built.load_state_dict(small.state_dict())
+    assert torch.equal(built(x), small(x))
+
+
+EXPORTED = [
+    ("lenet", "random 0"),
+    ("resnet 20", "random 0"),
+    ("resnet 20", "none"),
+    ("resnet 8 without affine", "random 0"),
+    ("mobilenet_v3", "all but one"),
+    ("densenet", "random 0"),
+    ("vision transformer", "random 0"),
+]
+
+
 @pytest.mark.parametrize(
-    ("name", "masks"),
-    [("lenet", "random 0"), ("resnet 20", "random 0"), ("resnet 20", "none"), ("mobilenet_v3", "all but one")],
+    ("name", "masks"), [*EXPORTED, *(pytest.param(name, "random 1", marks=pytest.mark.slow) for name in WHOLE)]
 )
 def test_exported_program_is_the_gated_net(name: str, masks: str) -> None:
     net, x, nodes = found(name)

@@ -28,13 +28,14 @@ import torch
 net = torch.export.load("pruned.pt2").module()
 output = net(x)  # x: (rows, {columns}); {output}
 ```"""
-_POSTERIOR_USAGE = """\
-The whole posterior, to predict by draws:
+_RUN_USAGE = """\
+The same as a module, to train on or to look into, and the whole posterior, to predict by draws:
 
 ```python
-from bnn_pyro.recipes import load_run
+from bnn_pyro.recipes import load_pruned, load_run
 
-posterior = load_run(".")  # this folder
+net = load_pruned(".")  # this folder
+posterior = load_run(".")
 mean = posterior.predict(x, num_samples={num_samples})
 ```"""
 
@@ -123,7 +124,7 @@ def page(
         *(f"![{_PICTURES.get(name, name)}]({name}.png)" for name in pictures),
         "## Use it",
         _PRUNED_USAGE.format(columns=", ".join(map(str, input_shape)), output=_output(metrics)),
-        *([_POSTERIOR_USAGE.format(num_samples=num_samples)] if has_checkpoint else []),
+        *([_RUN_USAGE.format(num_samples=num_samples)] if has_checkpoint else []),
         "## Settings",
         _table(("setting", "value"), [(name, _setting(value)) for name, value in config.items()]),
     ]

@@ -35,6 +35,7 @@ _PHASES = {"open": ("#DCEBF7", "gates held open"), "frozen": ("#E9E9E9", "gates 
 _WARMUP: dict[str, Any] = {"color": _MUTED, "linestyle": ":", "linewidth": 1.5}
 _MAX_TILES = 64
 _MAX_COLUMNS = 4
+_MAX_BARS = 40
 _MIN_ROWS = 5  # the accuracy of fewer rows says nothing
 
 
@@ -153,6 +154,35 @@ def plot_first_layer(
         height, width = input_shape[-2:]
         return _plot_tiles(kept[order].reshape(-1, height, width), inputs.reshape(height, width), len(nodes))
     return _plot_heat_map(kept[order].T, inputs, len(nodes))
+
+
+def plot_nodes_kept(kept: Mapping[str, Sequence[int]]) -> Figure:
+    """Draw how much is left of each layer: a bar a group of nodes, in the order of the network, beside its numbers.
+
+    Args:
+        kept: Group -> number of nodes kept and number of all, as `bnn_pyro.evaluation.nodes_kept` counts them.
+
+    Returns:
+        The figure; of many groups it has several columns, to be read one after the other.
+
+    Raises:
+        ValueError: If there is no group, or a group has no node, or not between none and all of them kept.
+    """
+    if not kept:
+        raise ValueError("kept must hold at least one group of nodes, got none: a prior without gates has none.")
+    for name, (left, total) in kept.items():
+        if not 0 <= left <= total or total < 1:
+            raise ValueError(f"kept[{name!r}] must be nodes kept and all nodes, at least one, got {left} and {total}.")
+    groups = list(kept.items())
+    columns = math.ceil(len(groups) / _MAX_BARS)
+    rows = math.ceil(len(groups) / columns)
+    figure = _figure(5.4 * columns + 0.4, 0.24 * rows + 1.3)
+    for number, axes in enumerate(figure.subplots(1, columns, squeeze=False)[0]):
+        _draw_kept(axes, groups[number * rows : (number + 1) * rows], rows)
+    left, total = (sum(counts[i] for counts in kept.values()) for i in (0, 1))
+    title = f"Nodes kept in each group: {left:,} of {total:,} ({left / total:.1%})"
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", color=_INK)
+    return figure
 
 
 # ---- training --------------------------------------------------------------------------------------------------------
@@ -291,6 +321,25 @@ def _draw_inclusion(axes: Axes, name: str, gamma: Values) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
     axes.set_title(f"{name}: {kept} of {len(gamma)} kept", loc="left", fontsize="medium")
     _style(axes)
+
+
+# ---- nodes kept ------------------------------------------------------------------------------------------------------
+
+
+def _draw_kept(axes: Axes, groups: Sequence[tuple[str, Sequence[int]]], rows: int) -> None:
+    """Draw a bar a group, the first on top, in a panel with room for so many of them."""
+    places = range(len(groups))
+    axes.barh(places, [1.0] * len(groups), color=_REMOVED, height=0.72)
+    axes.barh(places, [left / total for _, (left, total) in groups], color=_COLORS[0], height=0.72)
+    for place, (_, (left, total)) in zip(places, groups, strict=True):
+        axes.text(1.02, place, f"{left} of {total}", va="center", fontsize="small", color=_INK)
+    axes.set_yticks(places, [name for name, _ in groups])
+    axes.set(xlim=(0, 1.28), ylim=(rows - 0.4, -0.6), xlabel="part of the nodes kept")
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+    _style(axes)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(axis="y", length=0)
 
 
 # ---- calibration -----------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def _products(net: nn.Module, x: Tensor) -> list[tuple[Tensor, float]]:
     found: list[tuple[Tensor, float]] = []
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        weight = layer.get_parameter("weight")
+        weight: Tensor = layer.weight  # type: ignore[assignment]  # of a parametrised layer it is no parameter
         seen = inputs[0] if isinstance(layer, _ConvNd) and layer.transposed else output
         found.append((weight, seen.numel() // weight.shape[0]))
 

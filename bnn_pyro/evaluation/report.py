@@ -26,14 +26,18 @@ from bnn_pyro.evaluation.metrics import (
 )
 from bnn_pyro.evaluation.page import page
 from bnn_pyro.evaluation.plots import Curve, plot_calibration, plot_first_layer, plot_inclusion, plot_training
+from bnn_pyro.export import export_net
 from bnn_pyro.likelihoods import NOISE_SITE, Classes, Likelihood, Normals
 from bnn_pyro.posterior import Posterior
+from bnn_pyro.saving import save_net
 
 RUN_FILES = (
     "config.json",
     "metrics.json",
     "checkpoint.pt",
     "pruned.pt2",
+    "weights.safetensors",
+    "architecture.json",
     "report.md",
     "training.png",
     "inclusion.png",
@@ -44,7 +48,6 @@ RUN_FILES = (
 
 LATENCY_BATCHES = (1, 256)
 _LATENCY_REPEATS = 101
-_EXPORT_ROWS = 2  # torch.export takes a size of 1 for a constant
 
 Prediction = Classes | Normals
 
@@ -303,7 +306,8 @@ def write_report(
         (folder / "metrics.json").write_text(_json(evaluation.metrics), encoding="utf-8")
         if save_checkpoint is not None:
             save_checkpoint(folder / "checkpoint.pt")
-        _export(run, folder / "pruned.pt2")
+        export_net(run.pruned, run.test[0], folder / "pruned.pt2")
+        save_net(run.pruned, folder)
         for name, figure in figures.items():
             figure.savefig(folder / f"{name}.png", dpi=150)
         text = page(
@@ -322,14 +326,6 @@ def _json(values: Mapping[str, Any]) -> str:
     """Return JSON with one line a key, however long its value."""
     lines = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in values.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _export(run: Run, path: Path) -> None:
-    """Save the pruned network as a program that takes any number of rows and needs torch alone."""
-    net = copy.deepcopy(run.pruned).cpu().eval().requires_grad_(False)
-    example = _batch(run.test[0], _EXPORT_ROWS).cpu()
-    program = torch.export.export(net, (example,), dynamic_shapes=({0: torch.export.Dim("rows")},))
-    torch.export.save(program, path)
 
 
 def _figures(run: Run, evaluation: Evaluation) -> dict[str, Figure]:

@@ -82,7 +82,7 @@ def test_a_prior_without_gates_prunes_nothing() -> None:
 def test_the_page_says_how_to_load_what_is_there() -> None:
     shown = text(input_shape=(784,), has_checkpoint=True, pictures=["training"])
     assert "# x: (rows, 784); logits" in shown
-    assert 'load_run(".")' in shown
+    assert 'load_run(".")' in shown and 'load_pruned(".")' in shown
     assert "](training.png)" in shown
     assert "load_run" not in text()
 

@@ -18,7 +18,14 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from bnn_pyro.evaluation.metrics import classification_metrics, coverage_curve, regression_metrics, reliability_curve
-from bnn_pyro.evaluation.plots import Curve, plot_calibration, plot_first_layer, plot_inclusion, plot_training
+from bnn_pyro.evaluation.plots import (
+    Curve,
+    plot_calibration,
+    plot_first_layer,
+    plot_inclusion,
+    plot_nodes_kept,
+    plot_training,
+)
 
 
 def history(epochs: int = 10, *, kl_weight: float = 1.0, groups: int = 2) -> list[dict[str, Any]]:
@@ -99,6 +106,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "training without gates": lambda: plot_training(history(groups=0)),
     "training of one epoch": lambda: plot_training(history(1)),
     "inclusion": draw_inclusion,
+    "nodes kept": lambda: plot_nodes_kept({"inputs": (3, 64), "hidden1": (0, 400), "a.long.name": (7, 7)}),
+    "nodes kept in many groups": lambda: plot_nodes_kept({f"blocks.{n}.conv1": (n, 100) for n in range(85)}),
     "reliability": draw_reliability,
     "coverage": draw_coverage,
     "tiles": draw_tiles,
@@ -234,6 +243,41 @@ def test_inclusion_rejects_what_is_no_probability(values: Tensor) -> None:
         plot_inclusion({"hidden1": values})
     with pytest.raises(ValueError, match="inclusion must hold at least one group"):
         plot_inclusion({})
+
+
+# nodes kept
+
+
+def test_nodes_kept_has_a_bar_and_the_numbers_of_each_group_from_the_top() -> None:
+    figure = plot_nodes_kept({"conv1": [16, 64], "conv2": [0, 128], "head": [5, 5]})
+    (axes,) = figure.axes
+    bars: list[Any] = list(axes.patches)
+    assert [bar.get_width() for bar in bars] == [1, 1, 1, 0.25, 0, 1]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["conv1", "conv2", "head"]
+    assert [text.get_text() for text in axes.texts] == ["16 of 64", "0 of 128", "5 of 5"]
+    bottom, top = axes.get_ylim()
+    assert bottom > 2 and top < 0
+    assert figure.get_suptitle() == "Nodes kept in each group: 21 of 197 (10.7%)"
+
+
+def test_many_groups_stand_in_columns_of_one_height() -> None:
+    figure = plot_nodes_kept({f"layer{n}": (n, 100) for n in range(85)})
+    assert [len(axes.get_yticks()) for axes in figure.axes] == [29, 29, 27]
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        ({}, "kept must hold at least one group of nodes"),
+        ({"a": (3, 2)}, r"kept\['a'\] must be nodes kept and all nodes, at least one, got 3 and 2"),
+        ({"a": (0, 0)}, "got 0 and 0"),
+        ({"a": (-1, 2)}, "got -1 and 2"),
+    ],
+)
+def test_nodes_kept_refuses_what_cannot_be(kept: dict[str, tuple[int, int]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plot_nodes_kept(kept)
 
 
 # calibration

@@ -18,6 +18,7 @@ from bnn_pyro.networks import mlp
 from bnn_pyro.posterior import Posterior
 from bnn_pyro.priors import Gaussian, SpikeSlab
 from bnn_pyro.pruning import prune
+from bnn_pyro.saving import load_net
 from guides import AutoSpikeSlab
 
 CONFIG = {"data": "made", "net": "mlp", "prior": "ss-ig", "seed": 3, "hidden": [6]}
@@ -183,6 +184,12 @@ def test_the_exported_net_takes_any_number_of_rows(written: tuple[Run, dict[str,
     for rows in (1, 2, 7, 300):
         x = torch.randn(rows, 4)
         torch.testing.assert_close(loaded(x), run.pruned(x))
+
+
+def test_the_weights_fit_another_net_of_the_class(written: tuple[Run, dict[str, Any], Path]) -> None:
+    run, _, folder = written
+    x = torch.randn(7, 4)
+    assert torch.equal(load_net(folder, mlp(4, (6,), 3))(x), run.pruned(x))
 
 
 def test_what_does_not_apply_is_left_out(tmp_path: Path) -> None:
