@@ -16,6 +16,8 @@ from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.pruning import shrink
 from guides import AutoProgram
 
+_DRAWS_AT_ONCE = 64  # so that memory does not grow with the draws
+
 
 def copies(model: SparseNetwork, guide: AutoGuide) -> tuple[SparseNetwork, Any]:
     """Returns copies of a network and a guide of it, the copied guide being that of the copied network.
@@ -101,13 +103,18 @@ class Posterior:
     @torch.no_grad()
     def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
         """Returns the net's outputs, shape ``(draws, rows, out)``, and the likelihood's latents, ``(draws,)``."""
+        parameters, latents = self._drawn(num_samples)
+        call = torch.vmap(self.model.call_net, in_dims=(0, None), randomness="different", chunk_size=_DRAWS_AT_ONCE)
+        with self.model.evaluating():
+            output = torch.cat([call(parameters, rows) for rows in x.to(self._like).split(batch_size)], 1)
+        return output, latents
+
+    def _drawn(self, num_samples: int) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Returns draws of what the net is called with, ``(draws, *shape)``, and of the likelihood's latent."""
         draws = [self._draw() for _ in range(num_samples)]
         stacked = {name: torch.stack([values[name] for values, _ in draws]) for name in draws[0][0]}
         latents = [latent for _, latent in draws if latent is not None]
-        call = torch.vmap(self.model.call_net, in_dims=(0, None), randomness="different")
-        with self.model.evaluating():
-            output = torch.cat([call(stacked, rows) for rows in x.to(self._like).split(batch_size)], 1)
-        return output, torch.stack(latents) if latents else None
+        return stacked, torch.stack(latents) if latents else None
 
     def _draw(self) -> tuple[dict[str, Tensor], Tensor | None]:
         with pyro.get_param_store().scope():

@@ -1,4 +1,4 @@
-"""What chains say of themselves: rank-normalised R-hat and the effective sample sizes of bulk and tails."""
+"""What chains say of themselves: rank-normalised R-hat, effective sample sizes of bulk and tails, E-BFMI."""
 
 import math
 
@@ -59,6 +59,26 @@ def ess_tail(draws: Tensor) -> Tensor:
     """
     below = [_ess(_halves((draws <= _quantile(draws, p)).double())) for p in _TAILS]
     return _where_finite(draws, torch.minimum(*below))
+
+
+def e_bfmi(total_energy: Tensor) -> Tensor:
+    r"""Returns the energy Bayesian fraction of missing information of each chain.
+
+    .. math:: \frac{\sum_n (E_n - E_{n-1})^2}{\sum_n (E_n - \bar E)^2}
+
+    It tells how far a new momentum moves the energy, against how far the energy varies. Below 0.3 the chains are slow
+    to reach the tails: a scale that should be non-centred, or a funnel.
+
+    Args:
+        total_energy: Potential and kinetic energy of each transition, shape ``(chains, draws)``, at least 2 draws.
+
+    Returns:
+        Shape ``(chains,)``; NaN where an energy is not finite or all are the same.
+
+    Source: Betancourt (2016), *Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo*.
+    """
+    energy = total_energy.double()
+    return energy.diff().square().sum(-1) / (energy - energy.mean(-1, keepdim=True)).square().sum(-1)
 
 
 def _halves(draws: Tensor) -> Tensor:

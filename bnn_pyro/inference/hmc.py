@@ -1,29 +1,67 @@
 """sample: HMC of a model, by Pyro's own kernels or by ChEES, on one flat, traced potential."""
 
 import copy
-import time
+import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 import pyro
 import torch
-from pyro.infer import HMC, NUTS
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from bnn_pyro.inference.batches import as_pair, check_against, seeded
-from bnn_pyro.inference.chees import TARGET_ACCEPT, ChEES
+from bnn_pyro.inference.chain_file import Checkpoint
+from bnn_pyro.inference.chains import Gates, Kernel, SamplingPlan, begin
 from bnn_pyro.inference.draws import Draws
+from bnn_pyro.inference.drive import drive
+from bnn_pyro.inference.engine import ENGINES, EngineName
 from bnn_pyro.inference.potential import Potential
+from bnn_pyro.inference.pseudo_prior import Draw
 from bnn_pyro.inference.reparam import noncentered
+from bnn_pyro.inference.spike_potential import SpikePotential
 from bnn_pyro.network import SparseNetwork
+from bnn_pyro.posterior import Posterior
+from bnn_pyro.sampled import SampledPosterior
 
-Kernel = Literal["nuts", "hmc", "chees"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-SITE = "vector"
-"""The one site that Pyro's kernel sees."""
+logger = logging.getLogger(__name__)
+
+COMPILE_CALLS = 50_000  # gradients after which the seconds of compiling have come back
+_LEAPFROGS = 16  # a guess at a transition's
+
+
+class Options(TypedDict, total=False):
+    """The options of :func:`sample`."""
+
+    kernel: Kernel
+    chains: int
+    warmup: int
+    draws: int
+    thinning: int
+    seed: int | None
+    progress: bool | None
+    target_accept: float | None
+    dense_mass: bool
+    max_tree_depth: int
+    trajectory_length: float | None
+    gates: Gates
+    pseudo_prior: Any
+    start: Tensor | None
+    engine: EngineName
+    checkpoint: str | os.PathLike[str] | None
+    save_every: int
+
+
+@overload
+def sample(model: SparseNetwork, data: Any, **options: "Unpack[Options]") -> SampledPosterior: ...
+
+
+@overload
+def sample(model: Callable[..., Any], data: Any, **options: "Unpack[Options]") -> Draws: ...
 
 
 def sample(
@@ -41,18 +79,29 @@ def sample(
     dense_mass: bool = False,
     max_tree_depth: int = 10,
     trajectory_length: float | None = None,
+    gates: Gates = "relaxed",
+    pseudo_prior: Any = None,
     start: Tensor | None = None,
-    compiled: bool = False,
-) -> Draws:
+    engine: EngineName = "auto",
+    checkpoint: str | os.PathLike[str] | None = None,
+    save_every: int = 100,
+) -> SampledPosterior | Draws:
     r"""Samples the posterior of a model's latents by Hamiltonian Monte Carlo.
 
     Slabs are non-centred and gates relaxed, as logits (:func:`~bnn_pyro.inference.reparam.noncentered`). Step size and
     mass matrix adapt during warm-up. The model is left as it is, Pyro's parameter store stays as it was, and so does
-    the global random state if there is a seed.
+    the global random state if there is a seed. Chains that have not met, and divergences, are logged as warnings.
 
     ``"nuts"`` and ``"hmc"`` are Pyro's kernels, one chain after another; with a seed, a chain is the same however many
     there are. ``"chees"`` (:class:`~bnn_pyro.inference.chees.ChEES`) moves all chains as one batch, which costs little
     more than one of them: give it dozens, and fewer draws of each.
+
+    Relaxed gates are another model than the true spike and slab. With ``gates="exact"`` they are exactly 0 or 1, drawn
+    by Gibbs between the moves of ``"chees"`` (:class:`~bnn_pyro.inference.spikes.ExactSpikes`): the true posterior, for
+    small networks. Closed slabs are then 0 in the draws.
+
+    With a checkpoint, a run that was stopped goes on where it was last saved when it is called again with the same
+    arguments, and gives the draws that it would have given. Ctrl-C lets the transition end and saves it.
 
     Args:
         model: A :class:`~bnn_pyro.network.SparseNetwork`, or any Pyro model with continuous latents. A network's points
@@ -67,197 +116,99 @@ def sample(
         thinning: Transitions a draw.
         seed: Seed of this call; None goes on from the global random state.
         progress: Whether to show a progress bar; None shows it on a terminal.
-        target_accept: Acceptance probability that the step size is adapted to; None for 0.8, and 0.651 for ``"chees"``.
+        target_accept: Acceptance probability that the step size is adapted to; None for 0.8, and 0.9 for ``"chees"``.
         dense_mass: Whether the mass matrix is a full one; not for ``"chees"``.
         max_tree_depth: NUTS and ChEES make at most 2 to the power of it leapfrog steps a transition.
         trajectory_length: Step size times leapfrog steps of a transition of ``"hmc"``; None for :math:`2\pi`.
+        gates: ``"relaxed"``, or ``"exact"`` with ``kernel="chees"``.
+        pseudo_prior: For exact gates a fitted posterior of the model, or a guide called with the model's arguments:
+            what closed slabs are drawn from at first, so that gates find good weights to open with. None begins with
+            the prior.
         start: Starting points in unconstrained coordinates, shape ``(chains, n)``, as the ``vectors`` of a result; None
             draws them uniformly from a cube.
-        compiled: Whether to compile the potential, which takes half a minute and pays in longer runs.
+        engine: How the potential is computed: ``"compiled"``, which takes half a minute, ``"traced"``, ``"eager"``, or
+            ``"auto"``, which compiles for long runs.
+        checkpoint: A file to keep the run's state in; None keeps it nowhere.
+        save_every: Transitions between two savings.
 
     Returns:
-        The draws.
+        For a network its posterior, with the ``draws``; for other models the draws.
 
     Raises:
-        ValueError: If an option is out of range, the data do not fit the model, or the model has no such potential.
+        ValueError: If an option is out of range, the data do not fit the model, the model has no such potential, or
+            the checkpoint is of another run.
 
     Source: Hoffman, Gelman (2014), *The No-U-Turn sampler*; Betancourt (2017), *A conceptual introduction to
     Hamiltonian Monte Carlo*; Hoffman, Radul, Sountsov (2021), *An adaptive-MCMC scheme for setting trajectory lengths
-    in Hamiltonian Monte Carlo*.
+    in Hamiltonian Monte Carlo*; Carlin, Chib (1995), *Bayesian model choice via Markov chain Monte Carlo methods*.
     """
-    plan = _Plan(kernel, chains, warmup, draws, thinning, target_accept, dense_mass, max_tree_depth, trajectory_length)
-    started = time.perf_counter()
+    plan = SamplingPlan(
+        kernel, chains, warmup, draws, thinning, target_accept, dense_mass, max_tree_depth, trajectory_length, gates
+    )
+    _check_pseudo_prior(gates, pseudo_prior)
+    if save_every < 1:
+        raise ValueError(f"save_every must be at least 1, got {save_every}")
     with _posterior(model, data) as (program, args):
-        potential = Potential(noncentered(program), *args, compiled=compiled)
+        potential = _potential(program, args, engine, plan)
         _check_start(start, chains, potential)
-        with tqdm(total=plan.total, unit="draw", disable=None if progress is None else not progress) as bar:
-            run = _together if kernel == "chees" else _in_turn
-            vectors, numbers = run(plan, potential, start, seed, bar)
-        values = potential.unflatten(vectors)
-    return Draws(values, vectors, **numbers, seconds=time.perf_counter() - started)
+        file = None
+        if checkpoint is not None:
+            file = Checkpoint(checkpoint, plan, potential, args, start=start, seed=seed)
+        own_seed = int(torch.randint(2**62, ())) if seed is None else seed
+        with seeded(own_seed, potential.like.device):
+            run = begin(plan, potential, start, _slab_draw(pseudo_prior, args))
+            seconds = drive(run, file, save_every=save_every, progress=progress)
+        found = _draws(run.result(), potential, plan, seconds)
+    for problem in found.problems():
+        logger.warning(problem)
+    return SampledPosterior(program, found) if isinstance(program, SparseNetwork) else found
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What ``sample`` was told to do."""
+def _potential(program: Callable[..., Any], args: tuple[Any, ...], engine: str, plan: SamplingPlan) -> Potential:
+    """Returns the potential, computed as told; ``"auto"`` compiles for long runs, where there is a compiler."""
 
-    kernel: str
-    chains: int
-    warmup: int
-    draws: int
-    thinning: int
-    target_accept: float | None
-    dense_mass: bool
-    max_tree_depth: int
-    trajectory_length: float | None
+    def made(compiled: bool) -> Potential:
+        if plan.gates == "exact":
+            return SpikePotential(program, *args, compiled=compiled)
+        return Potential(noncentered(program), *args, compiled=compiled, traced=engine != "eager")
 
-    def __post_init__(self) -> None:
-        for name in ("chains", "warmup", "draws", "thinning", "max_tree_depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.kernel not in get_args(Kernel):
-            raise ValueError(f"kernel must be one of {', '.join(get_args(Kernel))}, got {self.kernel!r}")
-        if self.target_accept is not None and not 0 < self.target_accept < 1:
-            raise ValueError(f"target_accept must lie in (0, 1), got {self.target_accept}")
-        length = self.trajectory_length
-        if length is not None and not (self.kernel == "hmc" and length > 0):
-            raise ValueError(f"trajectory_length must be positive, and is of kernel='hmc', got {length}")
-        if self.kernel == "chees" and (self.dense_mass or self.chains < 2):
-            raise ValueError(
-                "kernel='chees' needs at least 2 chains and has no dense_mass, "
-                f"got chains={self.chains}, dense_mass={self.dense_mass}"
-            )
-
-    @property
-    def total(self) -> int:
-        """Transitions that the progress bar counts: those of a batch once."""
-        return (1 if self.kernel == "chees" else self.chains) * (self.warmup + self.draws * self.thinning)
-
-    def pyro_kernel(self, energy: Callable[..., Tensor]) -> HMC:
-        """Returns Pyro's kernel on a potential."""
-        target = 0.8 if self.target_accept is None else self.target_accept
-        options: dict[str, Any] = {"target_accept_prob": target, "full_mass": self.dense_mass}
-        if self.kernel == "nuts":
-            return NUTS(potential_fn=energy, max_tree_depth=self.max_tree_depth, **options)
-        return HMC(potential_fn=energy, trajectory_length=self.trajectory_length, **options)
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    if engine == "eager" and plan.gates == "exact":
+        raise ValueError("engine='eager' is for relaxed gates, got it with gates='exact': take 'traced'")
+    if not (engine == "compiled" or (engine == "auto" and _is_long(plan))):
+        return made(False)
+    potential = made(True)
+    places = potential.like.new_zeros(plan.chains, potential.size)
+    try:
+        potential.value_and_gradient(places if plan.kernel == "chees" else places[0])
+    except Exception as error:  # no compiler, or an operation that it does not know
+        logger.warning("the potential runs traced, as it cannot be compiled: %s", error)
+        return made(False)
+    return potential
 
 
-# ---- all chains as one batch -----------------------------------------------------------------------------------------
+def _is_long(plan: SamplingPlan) -> bool:
+    """Whether compiling pays; a batch costs less than its chains."""
+    chains = 1 + plan.chains / 8 if plan.kernel == "chees" else plan.chains
+    return chains * plan.transitions * _LEAPFROGS > COMPILE_CALLS
 
 
-def _together(
-    plan: _Plan, potential: Potential, start: Tensor | None, seed: int | None, bar: Any
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Runs ChEES; returns the draws, shape ``(chains, draws, n)``, and how the chains went."""
-    target = TARGET_ACCEPT if plan.target_accept is None else plan.target_accept
-    with seeded(seed, potential.like.device):
-        points = potential.starts(plan.chains) if start is None else start.to(potential.like)
-        sampler = ChEES(potential, points, target_accept=target, max_leapfrogs=2**plan.max_tree_depth)
-        sampler.warm_up(plan.warmup, bar.update)
-        moves, vectors, energy = [], [], []
-        for number in range(1, plan.draws * plan.thinning + 1):
-            moves.append(sampler.transition())
-            bar.update()
-            if number % plan.thinning == 0:
-                vectors.append(sampler.position)
-                energy.append(sampler.energy)
-    numbers = {
-        "energy": torch.stack(energy, 1),
-        "divergences": torch.stack([move.diverged for move in moves]).sum(0),
-        "acceptance": torch.stack([move.acceptance for move in moves]).mean(0),
-        "step_size": potential.like.new_full((plan.chains,), sampler.step_size),
-        "leapfrogs": torch.full((plan.chains,), sum(m.leapfrogs for m in moves), device=potential.like.device),
-        "inverse_mass": sampler.scale.square().repeat(plan.chains, 1),
-    }
-    return torch.stack(vectors, 1), numbers
-
-
-# ---- Pyro's kernels, one chain after another -------------------------------------------------------------------------
-
-
-def _in_turn(
-    plan: _Plan, potential: Potential, start: Tensor | None, seed: int | None, bar: Any
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Runs the chains; returns the draws, shape ``(chains, draws, n)``, and how the chains went."""
-    with seeded(seed, potential.like.device):
-        seeds = [int(number) for number in torch.randint(2**62, (plan.chains,))]
-    points = [None] * plan.chains if start is None else list(start.to(potential.like).clone())
-    found = [_chain(plan, potential, point, number, bar) for point, number in zip(points, seeds, strict=True)]
-    numbers = {name: torch.stack([chain[1][name] for chain in found]) for name in found[0][1]}
-    vectors = torch.stack([vectors for vectors, _ in found])
-    return vectors, {**numbers, "energy": torch.stack([potential(draw) for draw in vectors.unbind(1)], 1)}
-
-
-def _chain(
-    plan: _Plan, potential: Potential, start: Tensor | None, seed: int, bar: Any
-) -> tuple[Tensor, dict[str, Tensor]]:
-    with seeded(seed, potential.like.device), pyro.validation_enabled(False):
-        point = potential.starts(1)[0] if start is None else start.detach()
-        energy = _Energy(potential)
-        kernel = plan.pyro_kernel(energy)
-        kernel.initial_params = {SITE: point}
-        kernel.setup(plan.warmup)
-        step = _stepper(kernel, bar)
-        for _ in range(plan.warmup):
-            step()
-        energy.calls = 0
-        vectors = [[step() for _ in range(plan.thinning)][-1] for _ in range(plan.draws)]
-        return torch.stack(vectors), _numbers(kernel, energy.calls, point)
-
-
-class _Energy:
-    """The potential as Pyro's kernels call it, counting the calls: one a leapfrog step."""
-
-    def __init__(self, potential: Potential) -> None:
-        self.potential, self.calls = potential, 0
-
-    def __call__(self, values: dict[str, Tensor]) -> Tensor:
-        self.calls += 1
-        found: Tensor = _WithGradient.apply(values[SITE], self.potential)
-        return found
-
-
-class _WithGradient(torch.autograd.Function):
-    """A potential whose gradient comes with its value, for those who ask for it by autograd."""
-
-    @staticmethod
-    def forward(ctx: Any, vector: Tensor, potential: Potential) -> Tensor:
-        value, gradient = potential.value_and_gradient(vector.detach())
-        ctx.save_for_backward(gradient)
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, *slope: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return slope[0] * gradient, None
-
-
-def _stepper(kernel: HMC, bar: Any) -> Callable[[], Tensor]:
-    """Returns the function that makes a transition and returns where it leads."""
-    state = kernel.initial_params
-
-    def step() -> Tensor:
-        nonlocal state
-        state = kernel.sample(state)
-        bar.update()
-        if not bar.disable:
-            bar.set_postfix(kernel.logging(), refresh=False)
-        found: Tensor = state[SITE]
-        return found.detach().clone()
-
-    return step
-
-
-def _numbers(kernel: HMC, leapfrogs: int, like: Tensor) -> dict[str, Tensor]:
-    """Returns how a chain went."""
-    (inverse_mass,) = kernel.inverse_mass_matrix.values()
-    numbers = {
-        "divergences": torch.tensor(len(kernel.diagnostics()["divergences"])),
-        "acceptance": torch.tensor(float(kernel.logging()["acc. prob"])),
-        "step_size": torch.tensor(float(kernel.step_size)),
-        "leapfrogs": torch.tensor(leapfrogs),
-    }
-    return {**{name: number.to(like.device) for name, number in numbers.items()}, "inverse_mass": inverse_mass}
+def _draws(kept: dict[str, Tensor], potential: Potential, plan: SamplingPlan, seconds: float) -> Draws:
+    return Draws(
+        values=potential.unflatten(kept["vectors"]),
+        vectors=kept["vectors"],
+        energy=kept["energy"],
+        total_energy=kept["total_energy"],
+        acceptances=kept["acceptance"],
+        diverged=kept["diverged"],
+        steps=kept["leapfrogs"],
+        step_size=kept["step_size"],
+        inverse_mass=kept["inverse_mass"],
+        kernel=plan.kernel,
+        thinning=plan.thinning,
+        seconds=seconds,
+    )
 
 
 # ---- what is sampled -------------------------------------------------------------------------------------------------
@@ -276,6 +227,25 @@ def _posterior(model: Callable[..., Any], data: Any) -> Iterator[tuple[Callable[
     check_against("data", network, x, y)
     with pyro.get_param_store().scope(), network.evaluating():
         yield network, (x, y)
+
+
+def _check_pseudo_prior(gates: str, given: Any) -> None:
+    if given is not None and gates != "exact":
+        raise ValueError(f"pseudo_prior is for gates='exact', got it with gates={gates!r}")
+    if isinstance(given, Posterior) and given.guide is None:
+        raise ValueError("pseudo_prior must have a guide, got the posterior of a sampler: give that of fit")
+
+
+def _slab_draw(given: Any, args: tuple[Any, ...]) -> Draw | None:
+    """Returns the function that draws the slabs of a pseudo-prior."""
+    if given is None:
+        return None
+
+    def draw() -> Any:
+        with pyro.get_param_store().scope():
+            return given.guide() if isinstance(given, Posterior) else given(*args)
+
+    return draw
 
 
 def _check_start(start: Tensor | None, chains: int, potential: Potential) -> None:

@@ -17,11 +17,15 @@ from torch.distributions import Transform, biject_to
 from torch.func import grad_and_value, vmap
 from torch.utils._pytree import tree_map
 
+from bnn_pyro.inference.chains_last import chains_last
+from bnn_pyro.inference.engine import COMPILER
 from bnn_pyro.inference.reparam import DECENTERED, LOGIT
 from bnn_pyro.inference.tracing import Traced, trace
 
 _TRIES = 100  # starting points to try for one that is finite, as Pyro does
 _ROWS = 64  # vectors to unflatten at once: where a program is made, the whole model runs on as many
+_LANES = 16  # chains that a processor's widest registers hold
+_CACHE = 2**20  # bytes near a core
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,15 @@ class Potential:
     .. math:: U(u) = -\log p(y, T(u)) - \log |\det T'(u)|.
 
     At the first call with vectors of a shape, Pyro's handlers run once and leave a program of tensors, the gradient in
-    it; where the model cannot be traced they run at every call. The model's arguments and buffers are read where they
+    it, which many vectors go through side by side (:mod:`~bnn_pyro.inference.chains_last`); where the model cannot be
+    traced they run at every call. The model's arguments and buffers are read where they
     stand; Pyro's parameters are constants. Pyro's parameter store and the random state stay as they were.
 
     Args:
         model: A Pyro model with continuous latents; its sites must be the same in every run.
         *args: The model's arguments.
         compiled: Whether to compile the programs, which takes seconds for each and makes them faster.
+        traced: Whether to make programs at all; if not, Pyro's handlers run at every call, as a reference.
         **kwargs: The model's keyword arguments.
 
     Attributes:
@@ -66,9 +72,12 @@ class Potential:
             anything but its sites.
     """
 
-    def __init__(self, model: Callable[..., Any], *args: Any, compiled: bool = False, **kwargs: Any) -> None:
-        self._args, self._kwargs, self._compiled = args, kwargs, compiled
-        self._programs: dict[Any, Callable[[Tensor], Any]] = {}
+    def __init__(
+        self, model: Callable[..., Any], *args: Any, compiled: bool = False, traced: bool = True, **kwargs: Any
+    ) -> None:
+        self._args, self._kwargs, self._compiled, self._traced = args, kwargs, compiled and traced, traced
+        self._programs: dict[Any, Callable[..., Any]] = {}
+        self._single: dict[str, Traced] = {}
         self._gradient = grad_and_value(self._energy)
         with _isolated():
             found: Any = poutine.trace(model).get_trace(*args, **kwargs)
@@ -107,8 +116,50 @@ class Potential:
         Returns:
             Shape ``()`` or ``(chains,)``, and that of ``vectors``.
         """
+        if self._compiled:
+            return self._at_rest(vectors)
         gradient, value = self._program("gradient", self._gradient, vectors)(vectors)
         return value, gradient
+
+    def leapfrog(
+        self, position: Tensor, momentum: Tensor, gradient: Tensor, stride: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        r"""Makes a leapfrog step, of one chain or of many, the chains along the last dimension.
+
+        .. math::
+            p \leftarrow p - \tfrac12 s \nabla U(q), \qquad q \leftarrow q + s p, \qquad
+            p \leftarrow p - \tfrac12 s \nabla U(q).
+
+        Args:
+            position: q, shape ``(n,)`` or ``(n, chains)``, contiguous.
+            momentum: p, in coordinates of unit mass, likewise.
+            gradient: That of the potential energy at the position, likewise.
+            stride: s, the step size times the standard deviations that the mass matrix assumes, shape ``(n,)`` or
+                ``(n, 1)``.
+
+        Returns:
+            Position and momentum, the potential energy there, shape ``()`` or ``(chains,)``, and its gradient.
+        """
+        key = ("leapfrog", position.shape)
+        if key not in self._programs:
+            self._check_shape(position.t())
+            self._programs[key] = self._made_leapfrog(position, momentum, gradient, stride)
+        found: tuple[Tensor, Tensor, Tensor, Tensor] = self._programs[key](position, momentum, gradient, stride)
+        return found
+
+    def block(self, chains: int) -> int:
+        """Returns how many chains to move at once, so that the numbers of a step stay near the core.
+
+        Args:
+            chains: How many there are; the blocks are of one size.
+        """
+        if self.like.device.type != "cpu" or "gradient" not in self._single:
+            return chains
+        nodes = self._single["gradient"].graph.graph.nodes
+        values = [node.meta["val"] for node in nodes if isinstance(node.meta.get("val"), Tensor)]
+        most = max(_LANES, _CACHE // max(value.numel() * value.element_size() for value in values))
+        sizes = [size for size in range(_LANES, min(most, chains) + 1, _LANES) if chains % size == 0]
+        return max(sizes, default=chains)
 
     def unflatten(self, vectors: Tensor) -> dict[str, Tensor]:
         """Returns the values of the model's sites: its latents, and what they determine.
@@ -169,21 +220,67 @@ class Potential:
         """Returns the program of a function of one vector for vectors of a shape."""
         key = (kind, vectors.shape)
         if key not in self._programs:
-            if vectors.dim() not in (1, 2) or vectors.shape[-1] != self.size:
-                raise ValueError(f"vectors must have shape (n,) or (chains, n), n = {self.size}, got {tuple(key[1])}")
+            self._check_shape(vectors)
             self._programs[key] = self._made(kind, function, vectors.detach())
         return self._programs[key]
 
+    def _check_shape(self, vectors: Tensor) -> None:
+        shape = tuple(vectors.shape)
+        if len(shape) not in (1, 2) or shape[-1] != self.size:
+            raise ValueError(f"vectors must have shape (n,) or (chains, n), n = {self.size}, got {shape}")
+
+    def _at_rest(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns energy and gradient by the compiled leapfrog step of length 0, so that one program does for both."""
+        self._check_shape(vectors)
+        if vectors.dim() == 1:
+            zero = torch.zeros_like(vectors)
+            return self.leapfrog(vectors, zero, zero, zero)[2:]
+        self._program("gradient", self._gradient, vectors[0].detach())
+        parts = []
+        for part in vectors.detach().split(self.block(len(vectors))):
+            position = part.t().contiguous()
+            zero = torch.zeros_like(position)
+            parts.append([found.t() for found in self.leapfrog(position, zero, zero, zero[:, :1].contiguous())[2:]])
+        value, gradient = (torch.cat(found) for found in zip(*parts, strict=True))
+        return value, gradient
+
     def _made(self, kind: str, function: Callable[[Tensor], Any], vectors: Tensor) -> Callable[[Tensor], Any]:
-        each = vmap(function) if vectors.dim() == 2 else function
+        step_by_step = _isolated()(_one_by_one(function) if vectors.dim() == 2 else function)
+        if not self._traced:
+            return step_by_step
         with _isolated():
             try:
-                traced = trace(lambda v: each(v), vectors)  # a plain one: make_fx would count a method's self
+                flow, example = self._flow(kind, function, vectors)
+                traced = trace(lambda v: flow(v), example)  # a plain one: make_fx would count a method's self
             except RuntimeError as error:
                 reason = str(error).partition("\n")[0]
                 warnings.warn(f"the model runs step by step, slowly: it cannot be traced ({reason})", stacklevel=4)
-                return _isolated()(_one_by_one(function) if vectors.dim() == 2 else function)
-        return _compiled(traced) if self._compiled and kind == "gradient" else traced
+                return step_by_step
+        return traced if example is vectors else _chains_first(traced)
+
+    def _flow(
+        self, kind: str, function: Callable[[Tensor], Any], vectors: Tensor
+    ) -> tuple[Callable[[Tensor], Any], Tensor]:
+        """Returns a function of tensors alone as it is to be traced, and an example to do it with."""
+        if kind == "values":
+            return (vmap(function) if vectors.dim() == 2 else function), vectors
+        if kind not in self._single:
+            self._single[kind] = trace(lambda v: function(v), vectors[0] if vectors.dim() == 2 else vectors)
+        single = self._single[kind]
+        if vectors.dim() == 1:
+            return (lambda v: single.graph(v, *single.live)), vectors
+        return chains_last(single), vectors.t().contiguous()
+
+    def _made_leapfrog(self, *inputs: Tensor) -> Callable[..., Any]:
+        """Returns the program of a leapfrog step."""
+        vectors = inputs[0].t()
+        self._program("gradient", self._gradient, vectors)
+        if "gradient" not in self._single:  # it could not be traced
+            return _stepping(lambda q: [p.t() for p in self._program("gradient", self._gradient, q.t())(q.t())])
+        flow, _ = self._flow("gradient", self._gradient, vectors)
+        examples = [part.detach().clone() for part in inputs]  # one tensor given twice would be one argument
+        traced = trace(_stepping(flow), *examples)
+        return _compiled(traced, *examples) if self._compiled else traced
 
     def _check_draws(self) -> None:
         """Refuses a model that draws anything while all of its sites are held."""
@@ -224,15 +321,35 @@ class _Constants(Messenger):
         message["value"] = self.values[message["name"]]
 
 
-def _compiled(traced: Traced) -> Callable[[Tensor], Any]:
+def _compiled(traced: Traced, *inputs: Tensor) -> Callable[..., Any]:
     """Returns a program's graph as kernels."""
-    graph = torch.compile(traced.graph, dynamic=False)
+    try:  # without the guards of torch.compile, which cost as much as a step of one chain
+        graph: Any = torch._inductor.compile(traced.graph, [*inputs, *traced.live], options=COMPILER)
+    except Exception:  # it promises less than torch.compile does
+        graph = torch.compile(traced.graph, dynamic=False)
 
-    def run(vectors: Tensor) -> Any:
+    def run(*inputs: Tensor) -> Any:
         with torch.no_grad():
-            return graph(vectors, *traced.live)
+            return graph(*inputs, *traced.live)
 
     return run
+
+
+def _stepping(flow: Callable[[Tensor], Any]) -> Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Returns a leapfrog step along a function that gives gradient and value."""
+
+    def step(q: Tensor, p: Tensor, slope: Tensor, stride: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        half = p - stride * slope / 2
+        q = q + stride * half
+        slope, value = flow(q)
+        return q, half - stride * slope / 2, value, slope
+
+    return step
+
+
+def _chains_first(run: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """Returns a program of vectors with the chains last as one with the chains first."""
+    return lambda vectors: tree_map(lambda part: part.movedim(-1, 0), run(vectors.t().contiguous()))
 
 
 def _one_by_one(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:

@@ -67,8 +67,8 @@ def test_step_size_reaches_the_acceptance_that_it_is_told() -> None:
         sampler = ChEES(potential, potential.starts(16), target_accept=target)
         sampler.warm_up(150)
         moves = [sampler.transition() for _ in range(50)]
-        found[target] = float(torch.stack([1 / m.acceptance.reciprocal().mean() for m in moves]).mean())
-    assert abs(found[0.95] - 0.95) < 0.05 and abs(found[0.6] - 0.6) < 0.2
+        found[target] = float(torch.stack([m.acceptance.mean() for m in moves]).mean())
+    assert abs(found[0.95] - 0.95) < 0.04 and abs(found[0.6] - 0.6) < 0.15
 
 
 def test_network() -> None:
@@ -76,7 +76,7 @@ def test_network() -> None:
     prior = SpikeSlab(Gaussian(), inclusion=0.5)
     net = mlp(x.shape[1], (3,), 1).double()
     model = SparseNetwork(net, x, prior=prior, likelihood=GaussianNoise(0.3), num_data=len(x))
-    draws = sample(model, (x, y), **SHORT)
+    draws = sample(model, (x, y), **SHORT).draws
     assert all(value.shape[:2] == (3, 6) and value.dtype == DOUBLE for value in draws.values.values())
     assert draws.inverse_mass.shape == draws.vectors[:, 0].shape
     assert draws.leapfrogs.tolist() == [int(draws.leapfrogs[0])] * 3 and (draws.leapfrogs >= 6).all()

@@ -1,13 +1,15 @@
 """R-hat and effective sample sizes: against ArviZ, and on chains whose answers are known."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from bnn_pyro.inference.diagnostics import ess_bulk, ess_tail, r_hat
+from bnn_pyro.inference.diagnostics import e_bfmi, ess_bulk, ess_tail, r_hat
 
+TAIL = {"method": "tail", "prob": (0.05, 0.95)}  # from version 1.0 on ArviZ has other quantiles of its own
 BOTH = pytest.mark.parametrize("function", [ess_bulk, ess_tail], ids=["bulk", "tail"])
 
 
@@ -37,8 +39,9 @@ def test_equals_arviz(name: str) -> None:
     arviz = pytest.importorskip("arviz")
     draws = CHAINS[name]()
     columns = [column.numpy() for column in draws.unbind(-1)]
-    for function, method in ((ess_bulk, "bulk"), (ess_tail, "tail")):
-        expected = torch.tensor([float(arviz.ess(column, method=method)) for column in columns]).double()
+    given: list[tuple[Callable[[Tensor], Tensor], Any]] = [(ess_bulk, {"method": "bulk"}), (ess_tail, TAIL)]
+    for function, options in given:
+        expected = torch.tensor([float(arviz.ess(column, **options)) for column in columns]).double()
         torch.testing.assert_close(function(draws), expected, rtol=1e-5, atol=0)
     if len(draws) > 1:
         expected = torch.tensor([float(arviz.rhat(column, method="rank")) for column in columns]).double()
@@ -84,3 +87,21 @@ def test_draws_that_are_not_finite_give_nan(function: Callable[[Tensor], Tensor]
 def test_too_few_draws_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="draws must have shape"):
         r_hat(torch.zeros(shape))
+
+
+# ---- energy ----------------------------------------------------------------------------------------------------------
+
+
+def test_e_bfmi_of_independent_energies_and_of_a_random_walk() -> None:
+    """2 (1 - a) for autocorrelation a, within 20 %: its error is 3 %; n / sum of squares for steps of one."""
+    assert abs(float(e_bfmi(torch.randn(1, 2000))) / 2 - 1) < 0.2
+    assert abs(float(e_bfmi(autoregressive(0.9, 1, 4000))) / 0.2 - 1) < 0.2
+    torch.testing.assert_close(e_bfmi(torch.arange(5.0).repeat(2, 1)), torch.tensor([0.4, 0.4], dtype=torch.float64))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # of ArviZ, at its import
+def test_e_bfmi_equals_arviz() -> None:
+    arviz = pytest.importorskip("arviz")
+    energy = autoregressive(0.5, 3, 50)
+    expected = torch.as_tensor(arviz.bfmi(energy.numpy())).double()
+    torch.testing.assert_close(e_bfmi(energy), expected, rtol=0.05, atol=0)  # it divides the two sums by n - 1 and n

@@ -9,12 +9,15 @@ import torch
 from pyro.infer import Predictive
 from torch import Tensor, nn
 
+from bnn_pyro import prune
+from bnn_pyro.inference import hmc, potential
 from bnn_pyro.inference.draws import Draws
 from bnn_pyro.inference.hmc import sample
 from bnn_pyro.likelihoods import GaussianNoise
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
 from bnn_pyro.priors import Gaussian, SpikeSlab
+from bnn_pyro.sampled import SampledPosterior
 from tests.models import DOUBLE, NOISE, data, linear
 
 SHORT: Any = {"chains": 1, "warmup": 4, "draws": 6, "seed": 3, "progress": False, "max_tree_depth": 3}
@@ -126,7 +129,10 @@ def test_draws_of_a_network_in_the_datas_dtype_leave_it_as_it_is() -> None:
     """One with dropout in training mode, and with parameters that are points."""
     model, (x, y) = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    draws = sample(model, (x, y), **{**SHORT, "chains": 2})
+    sampled = sample(model, (x, y), **{**SHORT, "chains": 2})
+    assert isinstance(sampled, SampledPosterior) and set(sampled.inclusion()) == set(model.groups)
+    torch.testing.assert_close(prune(sampled)(x), sampled.median_model()(x))
+    draws = sampled.draws
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(module.training for module in model.net.modules())
     assert not list(pyro.get_param_store().keys())
@@ -203,6 +209,39 @@ def test_starts_where_it_is_told() -> None:
     assert (found - start).abs().max() < 3 and torch.equal(start, torch.full_like(start, 0.3))
 
 
+# ---- how it is computed, and what is told of it --------------------------------------------------------------------
+
+
+def test_engines_agree() -> None:
+    """Up to rounding: the posterior's mean is the same, the draws may drift apart."""
+    x, y = data()
+    traced, eager = (sample(regression, (x, y), **SHORT, engine=engine) for engine in ("traced", "eager"))
+    torch.testing.assert_close(traced.vectors[:, 0], eager.vectors[:, 0])
+
+
+def test_a_long_run_is_compiled_where_that_works(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a compiler it runs traced, and says so."""
+
+    def failing(*args: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(hmc, "COMPILE_CALLS", 0)
+    monkeypatch.setattr(potential, "_compiled", failing)
+    torch.manual_seed(0)
+    x, y = data()
+    found = sample(regression, (x, y), **SHORT)
+    assert "runs traced, as it cannot be compiled: no compiler" in caplog.text
+    assert torch.equal(found.vectors, sample(regression, (x, y), **SHORT, engine="traced").vectors)
+
+
+def test_problems_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    sample(wall, (), **{**SHORT, "warmup": 1, "start": torch.full((1, 1), -1.0, dtype=DOUBLE)})
+    assert any("transitions diverged" in record.message for record in caplog.records)
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +258,8 @@ def test_starts_where_it_is_told() -> None:
         ({"trajectory_length": 1.0}, "trajectory_length must be positive, and is of kernel='hmc'"),
         ({"kernel": "hmc", "trajectory_length": 0.0}, "trajectory_length must be positive"),
         ({"start": torch.zeros(2, 3)}, "start must have shape"),
+        ({"engine": "eager", "gates": "exact", "kernel": "chees", "chains": 2}, "engine='eager' is for relaxed gates"),
+        ({"engine": "fast"}, "engine must be one of auto, compiled, traced, eager, got 'fast'"),
     ],
     ids=str,
 )

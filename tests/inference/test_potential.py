@@ -156,6 +156,55 @@ def test_compiled_program_gives_the_same() -> None:
         torch.testing.assert_close(compiled.value_and_gradient(vectors), plain.value_and_gradient(vectors))
 
 
+# ---- leapfrog steps --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("shape", [(), (5,)], ids=["one", "many"])
+def test_leapfrog_step_is_half_a_kick_a_drift_and_half_a_kick(shape: tuple[int, ...], compiled: bool) -> None:
+    """The chains along the last dimension; a second call finds nothing of the first."""
+    potential = Potential(noncentered(linear), *data(), compiled=compiled)
+    stride = torch.rand(potential.size, *[1] * len(shape), dtype=DOUBLE) / 10
+    for _ in range(2):
+        q, p = torch.randn(2, potential.size, *shape, dtype=DOUBLE)
+        slope = potential.value_and_gradient(q.t())[1].t().contiguous()
+        half = p - stride * slope / 2
+        value, gradient = potential.value_and_gradient((q + stride * half).t())
+        expected = (q + stride * half, half - stride * gradient.t() / 2, value, gradient.t())
+        torch.testing.assert_close(potential.leapfrog(q, p, slope, stride), expected)
+
+
+def test_leapfrog_step_of_one_tensor_given_twice() -> None:
+    """At the first call too, where the program is made."""
+    potential = Potential(noncentered(linear), *data())
+    zero = torch.zeros(potential.size, 3, dtype=DOUBLE)
+    potential.leapfrog(zero, zero, zero, zero[:, :1])
+    momentum, stride = torch.ones_like(zero), torch.ones_like(zero[:, :1])
+    torch.testing.assert_close(potential.leapfrog(zero, momentum, zero, stride)[0], momentum)
+
+
+def test_leapfrog_step_where_the_model_cannot_be_traced() -> None:
+    def model(y: Tensor) -> None:
+        mean = pyro.sample("mean", dist.Normal(y.new_zeros(()), 1.0))
+        pyro.sample("y", dist.Normal(2 * mean if mean > 0 else mean, 0.5).expand([3]).to_event(1), obs=y)
+
+    potential = Potential(model, torch.ones(3, dtype=DOUBLE))
+    q, p, slope = torch.randn(3, 1, 4, dtype=DOUBLE)
+    stride = torch.full((1, 1), 0.1, dtype=DOUBLE)
+    with pytest.warns(UserWarning, match="it cannot be traced"):
+        moved, _, value, gradient = potential.leapfrog(q, p, slope, stride)
+    torch.testing.assert_close((value, gradient.t()), potential.value_and_gradient(moved.t()))
+
+
+def test_blocks_divide_the_chains_and_fill_lanes() -> None:
+    """As many as there are while nothing is known of the numbers of a step."""
+    potential = Potential(noncentered(linear), *data())
+    assert potential.block(48) == 48
+    potential.value_and_gradient(torch.zeros(potential.size, dtype=DOUBLE))
+    assert all(chains % potential.block(chains) == 0 for chains in (2, 16, 37, 48, 4096))
+    assert potential.block(2**20) < 2**20
+
+
 # ---- values of the sites ---------------------------------------------------------------------------------------------
 
 
