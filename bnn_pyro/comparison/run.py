@@ -1,0 +1,199 @@
+"""compare: all methods on the same rows and the same network, and how far they agree."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bnn_pyro.comparison.answers import Answer, answer, compared_rows, distances
+from bnn_pyro.comparison.methods import METHODS, Comparison, Job
+from bnn_pyro.data import Dataset, Split
+from bnn_pyro.inference.batches import seeded
+from bnn_pyro.inference.dense import train_dense
+from bnn_pyro.likelihoods import Categorical, GaussianNoise
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.recipes import Recipe
+
+_REFERENCES: dict[str, tuple[str, ...]] = {"exact": ("exact", "nuts", "chees"), "relaxed": ("nuts", "chees")}
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """A finished comparison.
+
+    Attributes:
+        metrics: All numbers, as they stand in `comparison.json`.
+        answers: Those of the methods that did not fail, by title.
+        targets: Those of the compared rows, as the network sees them.
+        y_mean: What was taken from the targets.
+        y_std: What the targets were divided by.
+    """
+
+    metrics: dict[str, Any]
+    answers: dict[str, Answer]
+    targets: Tensor
+    y_mean: float
+    y_std: float
+
+
+def compare(
+    dataset: Dataset,
+    plan: Comparison,
+    *,
+    seed: int = 0,
+    progress: bool | None = None,
+    announce: Callable[[str], None] = lambda line: None,
+) -> Compared:
+    """Run all methods on the same rows and the same network, and measure how far they agree.
+
+    A method that fails is told as such in its row; the others go on. Neither the global random state nor Pyro's
+    parameter store is changed.
+
+    Args:
+        dataset: The data, as `bnn_pyro.data.load` gives it.
+        plan: What to compare.
+        seed: Seed of the whole comparison, and of each method.
+        progress: Whether to show progress bars; None shows them on a terminal.
+        announce: Called with a line before each method.
+
+    Returns:
+        The numbers and the answers.
+
+    Raises:
+        ValueError: If data and recipe do not fit each other.
+    """
+    start = time.perf_counter()
+    train, test = (_tensors(part, plan.recipe) for part in (dataset.train, dataset.test))
+    names = plan.chosen()
+    with seeded(seed, train[0].device):
+        announce("dense network")
+        model = _network(dataset, plan.recipe, train, seed, progress)
+        job = Job(plan, model, train, seed, progress, start + 60 * plan.minutes, list(names))
+        rows: dict[str, dict[str, Any]] = {}
+        answers: dict[str, Answer] = {}
+        for number, name in enumerate(names, start=1):
+            announce(f"{number} of {len(names)}: {METHODS[name].title}")
+            try:
+                answers[name] = _ask(name, job, test, dataset.y_std)
+            except Exception as error:  # whatever it is, the other methods are worth having
+                rows[name] = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+            job.names.pop(0)
+    metrics = _metrics(dataset, plan, seed, names, answers, rows)
+    metrics["seconds"] = time.perf_counter() - start
+    named = {METHODS[name].title: found for name, found in answers.items()}
+    chosen = compared_rows(len(test[1]))
+    return Compared(metrics, named, test[1][chosen], dataset.y_mean, dataset.y_std)
+
+
+def _ask(name: str, job: Job, test: tuple[Tensor, Tensor], y_std: float) -> Answer:
+    method, start = METHODS[name], time.perf_counter()
+    with seeded(job.seed, job.train[0].device):
+        posterior, details = method.find(job)
+        seconds = time.perf_counter() - start
+        job.posteriors[name] = posterior
+        gates = method.gates if job.plan.recipe.has_gates else "none"
+        return answer(posterior, test, y_std=y_std, gates=gates, seconds=seconds, details=details)
+
+
+def _network(
+    dataset: Dataset, recipe: Recipe, train: tuple[Tensor, Tensor], seed: int, progress: bool | None
+) -> SparseNetwork:
+    """Return the network that all methods are given; a trained dense one is in it, where guides start."""
+    likelihood = Categorical() if dataset.task == "classification" else GaussianNoise()
+    dense = train_dense(
+        recipe.make_net(dataset.input_shape, dataset.num_classes or 1),
+        train,
+        likelihood=likelihood,
+        epochs=recipe.pretrain_epochs,
+        batch_size=recipe.pretrain_batch_size,
+        learning_rate=recipe.pretrain_learning_rate,
+        weight_decay=recipe.pretrain_weight_decay,
+        seed=seed,
+        progress=progress,
+    )
+    options: dict[str, Any] = {"likelihood": likelihood, "num_data": len(train[1])}
+    model = SparseNetwork(dense, train[0][:2], prior=recipe.make_prior(), select_inputs=recipe.select_inputs, **options)
+    model.net.eval()
+    return model
+
+
+def _tensors(split: Split, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    return (split.x if recipe.reads_images else split.x.flatten(1)), split.y
+
+
+# ---- its numbers -----------------------------------------------------------------------------------------------------
+
+
+def _metrics(
+    dataset: Dataset,
+    plan: Comparison,
+    seed: int,
+    names: Sequence[str],
+    answers: Mapping[str, Answer],
+    failures: Mapping[str, Any],
+) -> dict[str, Any]:
+    recipe = plan.recipe
+    return {
+        **{"data": dataset.name, "task": dataset.task, "net": recipe.net, "hidden": list(recipe.hidden)},
+        **{"prior": recipe.prior, "select_inputs": recipe.select_inputs, "kl_weight": 1.0, "seed": seed},
+        **{"train_rows": len(dataset.train), "test_rows": len(dataset.test), "threads": torch.get_num_threads()},
+        "compared_rows": len(compared_rows(len(dataset.test))),
+        "groups": {name: len(gamma) for found in answers.values() for name, gamma in found.inclusion.items()},
+        "methods": {METHODS[name].title: _row(name, answers, failures, dataset.y_std) for name in names},
+        "distances": _all_distances(answers, dataset.y_std),
+        "plan": {k: v for k, v in dataclasses.asdict(plan).items() if k != "recipe"},
+        "recipe": dataclasses.asdict(recipe),
+        "torch": str(torch.__version__),
+    }
+
+
+def _row(name: str, answers: Mapping[str, Answer], failures: Mapping[str, Any], y_std: float) -> dict[str, Any]:
+    if name not in answers:
+        return dict(failures[name])
+    found = answers[name]
+    return {
+        "gates": found.gates,
+        "scores": dict(found.scores),
+        "seconds": found.seconds,
+        "nodes_open": found.nodes_open(),
+        "inclusion": {group: gamma.tolist() for group, gamma in found.inclusion.items()},
+        "at_least": {group: tail.tolist() for group, tail in found.at_least.items()},
+        "chains": found.convergence(),
+        "agreement": _agreement(name, answers, y_std),
+        "details": dict(found.details),
+    }
+
+
+def _agreement(name: str, answers: Mapping[str, Answer], y_std: float) -> dict[str, Any]:
+    """Return the distances from the reference of the same model; those between a reference's own halves."""
+    gates = answers[name].gates
+    known = [other for other in _REFERENCES["relaxed" if gates == "none" else gates] if other in answers]
+    if not known:
+        return {}
+    if known[0] == name:
+        return {"with": "its own halves", **distances(*answers[name].sample.halves(), y_std=y_std)}
+    return {"with": METHODS[known[0]].title, **_between(answers[name], answers[known[0]], y_std)}
+
+
+def _between(a: Answer, b: Answer, y_std: float) -> dict[str, float]:
+    nodes = {
+        group: float((tail - b.at_least[group]).abs().sum()) for group, tail in a.at_least.items()
+    }  # the 1-Wasserstein distance of their distributions over numbers of nodes
+    return {**distances(a.sample, b.sample, y_std=y_std), **{f"nodes {group}": gap for group, gap in nodes.items()}}
+
+
+def _all_distances(answers: Mapping[str, Answer], y_std: float) -> dict[str, dict[str, dict[str, float]]]:
+    """Return title -> title -> distances, that of a method from itself being that of its halves."""
+    titles = {name: METHODS[name].title for name in answers}
+    table: dict[str, dict[str, dict[str, float]]] = {title: {} for title in titles.values()}
+    for name, found in answers.items():
+        table[titles[name]][titles[name]] = distances(*found.sample.halves(), y_std=y_std)
+    for a, b in combinations(answers, 2):
+        between = distances(answers[a].sample, answers[b].sample, y_std=y_std)
+        table[titles[a]][titles[b]] = table[titles[b]][titles[a]] = between
+    return table
