@@ -21,7 +21,7 @@ import pyro
 import torch
 from results_file import locked, write_whole
 
-from bnn_pyro.data import load
+from bnn_pyro.data import Dataset, Split, load
 from bnn_pyro.networks.named import NETS
 from bnn_pyro.recipes import METHODS, PRIORS, Recipe, default_prior, recipe, run
 
@@ -42,6 +42,12 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--data-dir", help="folder of the data sets, as for bnn-pyro fit")
     parser.add_argument("--kl-weight", type=float, help="another KL weight, for all phases, than the recipe's")
+    parser.add_argument("--rows", type=int, help="train on the first so many rows alone; the result says so")
+    parser.add_argument("--test-rows", type=int, help="test on the first so many rows alone; the result says so")
+    parser.add_argument("--hidden", nargs="+", type=int, help="other widths than the recipe's, as for bnn-pyro fit")
+    parser.add_argument("--epochs", type=int, help="another number of epochs than the recipe's")
+    parser.add_argument("--batch-size", type=int, help="another number of rows a step of inference")
+    parser.add_argument("--pretrain-epochs", type=int, help="another number of epochs of dense training")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="print the table of all rows and stop")
     options = parser.parse_args()
@@ -52,25 +58,31 @@ def main() -> None:
         for seed in options.seeds:  # seed 0 of every row first
             for data in options.data:
                 for prior in priors:
-                    add_row(data, prior, options.net, options.method, seed, options.data_dir, options.kl_weight)
+                    add_row(data, prior, seed, options)
     rows = read()["rows"]
     print(table(rows))
     for data in sorted({row["data"] for row in rows if row["prior"] == "ig"}):
         print(f"\n{comparison(data, [row for row in rows if row['data'] == data])}")
 
 
-def add_row(
-    data: str, prior: str, net: str, method: str, seed: int, data_dir: str | None, kl_weight: float | None
-) -> None:
+def add_row(data: str, prior: str, seed: int, options: argparse.Namespace) -> None:
     """Makes one run and appends its row, unless it is there."""
-    dataset = load(data, data_dir=data_dir)
+    net, method = options.net, options.method
+    dataset, subset = part(load(data, data_dir=options.data_dir), options.rows, options.test_rows)
     settings = recipe(data, prior, dataset.task, net=net, rows=len(dataset.train), method=method)
-    if kl_weight is not None:
-        settings = dataclasses.replace(settings, kl_weight=kl_weight, frozen_kl_weight=None)
-    key = {"data": data, "net": net, "prior": prior, "seed": seed, "settings": described(settings)}
+    if options.kl_weight is not None:
+        settings = dataclasses.replace(settings, kl_weight=options.kl_weight, frozen_kl_weight=None)
+    if options.hidden is not None:
+        settings = dataclasses.replace(settings, hidden=tuple(options.hidden))
+    if options.epochs is not None:
+        settings = settings.with_epochs(options.epochs)
+    given = {"batch_size": options.batch_size, "pretrain_epochs": options.pretrain_epochs}
+    settings = dataclasses.replace(settings, **{k: v for k, v in given.items() if v is not None})
+    key = {"data": data, "net": net, "prior": prior, "seed": seed, "settings": described(settings), **subset}
     if method != "svi":
         key["method"] = method
-    if any(all(row.get(k) == v for k, v in key.items()) for row in read()["rows"]):
+    whole = dict.fromkeys(("rows", "test_rows"))
+    if any(all(row.get(k) == v for k, v in {**whole, **key}.items()) for row in read()["rows"]):
         print(f"{data} {prior} seed {seed}: there already", flush=True)
         return
     metrics = run(dataset, settings, seed=seed)
@@ -85,12 +97,29 @@ def add_row(
     print(f"{data} {prior} seed {seed}: {scores}", flush=True)
 
 
+def part(dataset: Dataset, rows: int | None, test_rows: int | None) -> tuple[Dataset, dict[str, int]]:
+    """Returns a data set with its first rows alone, and what a result says of it.
+
+    Args:
+        dataset: The data set.
+        rows: Number of training rows; None for all.
+        test_rows: Number of test rows; None for all.
+    """
+    train, test = (
+        Split(split.x[:number], split.y[:number])
+        for split, number in ((dataset.train, rows), (dataset.test, test_rows))
+    )
+    wanted = {"rows": rows, "test_rows": test_rows}
+    said = {name: number for name, number in wanted.items() if number is not None}
+    return dataclasses.replace(dataset, train=train, test=test), said
+
+
 def described(settings: Recipe) -> dict[str, Any]:
     """Returns the settings as JSON values, without what is named beside them."""
     values = json.loads(json.dumps(dataclasses.asdict(settings)))
-    if values["one_shot"] is None:
-        del values["one_shot"]  # rows of variational inference know nothing of it
-    return {k: v for k, v in values.items() if k not in ("net", "prior")}
+    unsaid = {"one_shot": None, "normalize": False, "augmentation": None}  # which older rows know nothing of
+    said = {k: v for k, v in values.items() if k not in unsaid or v != unsaid[k]}
+    return {k: v for k, v in said.items() if k not in ("net", "prior")}
 
 
 def read() -> dict[str, Any]:
@@ -112,7 +141,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Returns a Markdown table, one line for the seeds of each setting."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(json.dumps([row["data"], row["net"], row["prior"], row["settings"]]), []).append(row)
+        groups.setdefault(json.dumps([_name(row), row["prior"], row["settings"]]), []).append(row)
     heads = (
         "data",
         "prior",
@@ -129,6 +158,13 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, *(_line(group) for group in groups.values())])
 
 
+def _name(row: dict[str, Any]) -> str:
+    """Returns what a row was trained on, and which net if it is no perceptron."""
+    parts = [row["data"]] + ([] if row["net"] == "mlp" else [row["net"]])
+    parts += [f"{row[name]} {name.replace('_', ' ')}" for name in ("rows", "test_rows") if name in row]
+    return ", ".join(parts)
+
+
 def _line(rows: list[dict[str, Any]]) -> str:
     first, settings = rows[0], rows[0]["settings"]
     frozen = settings.get("frozen_kl_weight")
@@ -138,7 +174,7 @@ def _line(rows: list[dict[str, Any]]) -> str:
     nodes = "; ".join("-".join(str(kept) for kept, _ in row["nodes_kept"].values()) or "all" for row in rows)
     average = {k: mean(row[k] for row in rows) for k in (*SCORES, "latency_ratio") if k != "nodes_kept"}
     cells = (
-        first["data"],
+        _name(first),
         first.get("method", first["prior"]),
         weight,
         ", ".join(str(row["seed"]) for row in rows),

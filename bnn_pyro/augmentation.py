@@ -1,8 +1,9 @@
 """Random changes of images that leave their labels as they are, for a whole batch at once on its own device."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,6 +53,19 @@ class Augmentation:
             raise ValueError(f"erased_area must be two fractions in (0, 1], the smaller first, got {self.erased_area}")
         if not 0 < self.erased_aspect <= 1:
             raise ValueError(f"erased_aspect must be in (0, 1], got {self.erased_aspect}")
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> "Augmentation":
+        """Return an augmentation from its settings as they stand in a file: with lists for tuples.
+
+        Args:
+            values: The settings by name.
+
+        Raises:
+            ValueError: If a number is out of range.
+        """
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return Augmentation(**settings)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Change a batch of images.

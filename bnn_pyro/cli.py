@@ -1,5 +1,6 @@
 """The command line: `bnn-pyro fit digits` trains, prunes and reports."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,8 @@ First a dense network is trained. The posterior starts from it and learns which 
 the others are cut away, and a smaller plain PyTorch network is left. \
 The defaults depend on the data set and are good ones.
 
-The folder gets report.md, metrics.json, config.json, plots, pruned.pt2 (the network, for torch.export.load) \
+The folder gets report.md, metrics.json, config.json, plots, pruned.pt2 (the network, for torch.export.load), \
+its weights with a description of their sizes (for bnn_pyro.recipes.load_pruned) \
 and checkpoint.pt (the posterior, for bnn_pyro.recipes.load_run).
 """
 # At most 78 columns wide, so that lines do not break in a small terminal; \b keeps typer from joining them.
@@ -33,6 +35,7 @@ _EPILOG = """\
   bnn-pyro fit mnist --data-dir data --method sghmc      [dim]sampled[/dim]
   bnn-pyro fit yacht --data-dir data --prior ss-gl       [dim]regression[/dim]
   bnn-pyro fit my.csv --target price --hidden 100,100    [dim]your own table[/dim]
+  torchrun --nproc-per-node 2 -m bnn_pyro fit mnist      [dim]two processes[/dim]
 
 \b
 [bold]Data[/bold]
@@ -72,6 +75,59 @@ _EPILOG = """\
   resnet18, resnet20, resnet32, resnet44, resnet50, resnet56, resnet110
                   [dim]residual nets for images of about 32 x 32 pixels;[/dim]
                   [dim]--hidden 16 is the width of the first stage[/dim]
+"""
+
+_EXPORT_HELP = """\
+Write the pruned network of a run in another form.
+
+The network is pruned again from the posterior of the run, and so can be given numbers of channels \
+that a device likes: --multiple 8 fills each layer up by channels that nobody reads.
+"""
+_EXPORT_EPILOG = """\
+\b
+[bold]Examples[/bold]
+  bnn-pyro export runs/digits-ss-ghs-0 --format onnx
+  bnn-pyro export runs/cifar10-ss-ghs-0 --multiple 8
+
+\b
+[bold]Formats[/bold]
+  pt2             [dim]a program for torch.export.load, which needs torch alone[/dim]
+                  [dim](default)[/dim]
+  onnx            [dim]for runtimes that read ONNX; needs the extra "export"[/dim]
+  weights         [dim]a folder with the weights and a description of their[/dim]
+                  [dim]sizes, for bnn_pyro.saving.load_net[/dim]
+"""
+
+_COMPARE_HELP = """\
+Compare variational inference with samplers on one data set and one small network.
+
+The same rows, the same network, KL weight 1: variational inference with several guides, NUTS, ChEES (many chains as \
+one batch) and exact spikes (gates drawn by Gibbs). Tables tell how good the predictions are, how far the methods \
+agree, and whether the chains have met. A method that fails is told as such, and the others go on.
+
+The folder gets comparison.md, comparison.json and pictures.
+"""
+_COMPARE_EPILOG = """\
+\b
+[bold]Examples[/bold]
+  bnn-pyro compare yacht --data-dir data
+  bnn-pyro compare yacht --data-dir data --hidden 50 --minutes 30
+  bnn-pyro compare digits --methods svi,chees            [dim]no input is pruned[/dim]
+  bnn-pyro compare my.csv --target price --draws 500 --warmup 500
+
+\b
+[bold]Methods[/bold]
+  svi             [dim]AutoSpikeSlab, the default of bnn-pyro fit[/dim]
+  centered        [dim]AutoCentered, which does not take scales out of weights[/dim]
+  relaxed         [dim]AutoSpikeSlab for the relaxed gates that NUTS samples[/dim]
+  normal          [dim]AutoNormal, Pyro's own, on relaxed gates[/dim]
+  chees           [dim]many chains as one batch, on relaxed gates[/dim]
+  nuts            [dim]Pyro's NUTS, on relaxed gates[/dim]
+  exact           [dim]gates that are 0 or 1, drawn by Gibbs: the true posterior[/dim]
+
+\b
+[bold]Data, priors and nets[/bold]
+  [dim]as in bnn-pyro fit --help[/dim]
 """
 
 SMALL = 100  # nodes a layer, up to which a second thread costs more time than it saves
@@ -122,6 +178,30 @@ def _options(
     """Hold the options that belong to no command; a callback also keeps `fit` a command of its own."""
 
 
+@contextmanager
+def _processes(device: str) -> Iterator[str]:
+    """Join the processes of torchrun where it has started this one, and yield the device of this one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
+    import torch
+    from torch import distributed
+
+    if device == "cuda" and torch.cuda.is_available():
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield device
+    finally:
+        distributed.destroy_process_group()
+
+
+def _is_first() -> bool:
+    """Return whether this process is the only one, or the first of torchrun's, which alone writes and prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @app.command(help=_HELP, epilog=_EPILOG)
 def fit(
     data: Annotated[str, typer.Argument(help="Name of a data set, or path of a .csv or .npz file.")] = "digits",
@@ -162,7 +242,7 @@ def fit(
     ] = None,
 ) -> None:
     """Do the main job, from data to a report; `_HELP` says more to the user."""
-    with _user_errors():
+    with _user_errors(), _processes(device) as place:
         from bnn_pyro.data import load
         from bnn_pyro.evaluation.report import check_run_folder
         from bnn_pyro.recipes import check_names, default_prior, run
@@ -177,9 +257,113 @@ def fit(
         settings = _settings(dataset, net, prior, method, epochs, hidden, changes)
         if threads is None and max(settings.hidden) <= SMALL:
             _set_up_torch(1)
-        _announce(dataset, settings)
-        metrics = run(dataset, settings, seed=seed, device=device, out=folder)
-    _conclude(metrics, folder)
+        if _is_first():
+            _announce(dataset, settings)
+        metrics = run(dataset, settings, seed=seed, device=place, out=folder)
+    if _is_first():
+        _conclude(metrics, folder)
+
+
+@app.command(help=_EXPORT_HELP, epilog=_EXPORT_EPILOG)
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder that bnn-pyro fit wrote.")],
+    form: Annotated[str, typer.Option("--format", help="pt2, onnx or weights; see below.")] = "pt2",
+    multiple: Annotated[int, typer.Option(help="Round numbers of channels up to a multiple of this.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="File to write, or folder for weights; in RUN by default.")] = None,
+) -> None:
+    """Write the pruned network of a run in another form; `_EXPORT_HELP` says more to the user."""
+    with _user_errors():
+        import torch
+
+        from bnn_pyro import prune
+        from bnn_pyro.export import FORMS, check_target, export_net
+        from bnn_pyro.recipes import load_run
+
+        if form not in FORMS:
+            raise ValueError(f"format must be one of {', '.join(FORMS)}, got {form!r}")
+        rounded = f"-x{multiple}" if multiple > 1 else ""
+        target = out or run / f"pruned{rounded}{'' if form == 'weights' else f'.{form}'}"
+        check_target(target)
+        posterior = load_run(run)
+        net = prune(posterior, multiple=multiple)
+        export_net(net, torch.zeros(1, *posterior.model.input_shape), target, form=form)
+    typer.echo(f"{sum(parameter.numel() for parameter in net.parameters()):,} parameters: {_shown(target.resolve())}")
+
+
+@app.command(help=_COMPARE_HELP, epilog=_COMPARE_EPILOG)
+def compare(
+    data: Annotated[str, typer.Argument(help="Name of a data set, or path of a .csv or .npz file.")],
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the data; digits needs none.", rich_help_panel="Data")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Column of a .csv to predict; the last by default.", rich_help_panel="Data")
+    ] = None,
+    net: Annotated[str, typer.Option(help="The net.", rich_help_panel="Model")] = "mlp",
+    hidden: Annotated[
+        str, typer.Option(help="Widths of hidden layers, such as 10,10.", rich_help_panel="Model")
+    ] = "10",
+    prior: Annotated[str, typer.Option(help="The prior of the weights.", rich_help_panel="Model")] = "ss-ghs",
+    select_inputs: Annotated[
+        bool | None, typer.Option(help="Whether inputs have gates too; those of a table do.", rich_help_panel="Model")
+    ] = None,
+    inclusion: Annotated[
+        float | None, typer.Option(help="Prior probability that a node is needed.", rich_help_panel="Model")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Names with commas between; see below. All.", rich_help_panel="Run")
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option(help="About how long; samplers share what SVI leaves.", rich_help_panel="Run")
+    ] = 8.0,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of variational inference.", rich_help_panel="Run")] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Transitions to adapt in; what there is time for.", rich_help_panel="Run")
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(help="Draws of each chain; what there is time for.", rich_help_panel="Run")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the whole comparison.", rich_help_panel="Run")] = 0,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Threads on the CPU; 1 for small nets, else torch's choice.", rich_help_panel="Run"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write; runs/compare-DATA-PRIOR-SEED by default.", rich_help_panel="Run"),
+    ] = None,
+) -> None:
+    """Set methods side by side; `_COMPARE_HELP` says more to the user."""
+    with _user_errors():
+        import logging
+
+        from bnn_pyro.comparison import Comparison, check_comparison_folder, write_comparison
+        from bnn_pyro.comparison import compare as run_comparison
+        from bnn_pyro.data import load
+        from bnn_pyro.evaluation.comparison_page import comparison_text
+        from bnn_pyro.networks.named import reads_images
+        from bnn_pyro.recipes import check_names
+
+        check_names(data=data, net=net, prior=prior)
+        folder = check_comparison_folder(out or Path("runs", f"compare-{Path(data).stem}-{prior}-{seed}"))
+        _set_up_torch(threads)
+        dataset = load(data, data_dir=data_dir, target=target)
+        if select_inputs is None and prior.startswith("ss-") and not reads_images(net):
+            select_inputs = len(dataset.input_shape) == 1
+        changes = {"inclusion": inclusion, "select_inputs": select_inputs}
+        settings = _settings(dataset, net, prior, "svi", epochs, hidden, changes)
+        if threads is None and max(settings.hidden) <= SMALL:
+            _set_up_torch(1)
+        chosen = tuple(methods.split(",")) if methods else ()
+        plan = Comparison(settings, chosen, minutes=minutes, warmup=warmup, draws=draws)
+        logging.getLogger("bnn_pyro.inference.hmc").setLevel(logging.ERROR)  # the page says how the chains went
+        _announce_data(dataset)
+        widths = "-".join(map(str, settings.hidden))
+        typer.echo(f"{settings.net} {widths}, prior {settings.prior}, KL weight 1: about {minutes:g} minutes")
+        found = run_comparison(dataset, plan, seed=seed, announce=typer.echo)
+        write_comparison(folder, found)
+    typer.echo(f"\n{comparison_text(found.metrics)}\n")
+    typer.echo(f"Report: {_shown(folder / 'comparison.md')} ({found.metrics['seconds']:.0f} s)")
 
 
 def _set_up_torch(threads: int | None) -> None:
@@ -225,11 +409,15 @@ def _widths(text: str) -> tuple[int, ...]:
         raise ValueError(f"hidden must be whole numbers with commas between, such as 400,400, got {text!r}") from error
 
 
-def _announce(dataset: "Dataset", settings: "Recipe") -> None:
+def _announce_data(dataset: "Dataset") -> None:
     inputs = " x ".join(str(size) for size in dataset.input_shape if size > 1) or "1"
     outputs = "regression" if dataset.num_classes is None else f"{dataset.num_classes} classes"
     rows = f"{len(dataset.train):,} training rows, {len(dataset.test):,} test rows"
     typer.echo(f"{dataset.name}: {rows}, {inputs} inputs, {outputs}")
+
+
+def _announce(dataset: "Dataset", settings: "Recipe") -> None:
+    _announce_data(dataset)
     widths = "-".join(map(str, settings.hidden))
     typer.echo(
         f"{settings.net} {widths}, prior {settings.prior}: {settings.pretrain_epochs} epochs dense, "

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from bnn_pyro.augmentation import Augmentation
 from bnn_pyro.data import DATASETS, Dataset, Split
 from bnn_pyro.ensemble import Ensemble
 from bnn_pyro.evaluation.report import Run, check_run_folder, evaluate_run, write_report
@@ -23,14 +24,17 @@ from bnn_pyro.inference.dense import train_dense
 from bnn_pyro.inference.ensemble_file import load_ensemble, save_ensemble
 from bnn_pyro.inference.group_em import GroupEM
 from bnn_pyro.inference.one_shot import OneShot
+from bnn_pyro.inference.processes import Processes
 from bnn_pyro.inference.schedule import LearningRates, Schedule
 from bnn_pyro.inference.svi import fit
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks.named import NETS, check_widths, default_widths, make_net, reads_images
+from bnn_pyro.networks.normalize import normalized
 from bnn_pyro.posterior import Posterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, Slab, SpikeSlab
 from bnn_pyro.pruning import prune
+from bnn_pyro.saving import load_net
 from guides import AutoSpikeSlab
 
 Task = Literal["classification", "regression"]
@@ -53,6 +57,10 @@ class Recipe:
             share; each further one, all alike, is a block of that many nodes. For `lenet` the first two are numbers of
             filters; for a `resnet` there is one, the channels of its first stage.
         select_inputs: Whether the inputs have gates too.
+        normalize: Whether the net standardises the channels of its images, by those of training; it takes them as they
+            come all the same, before pruning and after.
+        augmentation: What the images of each batch undergo, in dense training and in variational inference; None leaves
+            them as they are.
         sigma: Standard deviation of the slab.
         inclusion: Prior inclusion probability of a node, in (0, 1); None takes the theory's.
         pretrain_epochs: Epochs of dense training that the posterior starts from.
@@ -85,6 +93,8 @@ class Recipe:
     prior: str = "ss-ghs"
     hidden: tuple[int, ...] = (50,)
     select_inputs: bool = False
+    normalize: bool = False
+    augmentation: Augmentation | None = None
     sigma: float = 1.0
     inclusion: float | None = None
     pretrain_epochs: int = 30
@@ -112,6 +122,10 @@ class Recipe:
         check_widths(self.net, self.hidden)
         if self.reads_images and self.select_inputs:
             raise ValueError(f"select_inputs must be False for a {self.net}, whose first layer is a convolution")
+        if self.normalize and not self.reads_images:
+            raise ValueError(f"normalize must be False for a {self.net}, which reads no images as they are")
+        if self.augmentation is not None and not self.reads_images:
+            raise ValueError(f"augmentation must be None for a {self.net}, which reads no images as they are")
         if not (math.isfinite(self.kl_weight) and self.kl_weight > 0):
             raise ValueError(f"kl_weight must be positive and finite, got {self.kl_weight}; 1 is the posterior")
         for name in ("pretrain_epochs", "pretrain_batch_size", "batch_size"):
@@ -168,20 +182,23 @@ class Recipe:
     def fit_options(self) -> dict[str, Any]:
         """Return what `bnn_pyro.fit` is given: how long, at which weights and rates."""
         names = ("epochs", "batch_size", "kl_weight", "kl_warmup", "hold", "freeze", "decay", "learning_rates")
-        options = {name: getattr(self, name) for name in (*names, "clip_norm", "shrink_below")}
+        options = {name: getattr(self, name) for name in (*names, "clip_norm", "shrink_below", "augmentation")}
         return options | {"frozen_kl_weight": self.frozen_kl_weight if self.freeze else None}
 
-    def make_net(self, input_shape: Sequence[int], out_features: int) -> nn.Module:
+    def make_net(self, input_shape: Sequence[int], out_features: int, *, inputs: Tensor | None = None) -> nn.Module:
         """Return the untrained net.
 
         Args:
             input_shape: Shape of one input.
             out_features: Number of outputs.
+            inputs: Training inputs, shape ``(rows, *input_shape)``, for a net that normalises; None leaves its scale to
+                be loaded.
 
         Raises:
             ValueError: If the net reads images and the inputs are none, or too small.
         """
-        return make_net(self.net, self.hidden, input_shape, out_features)
+        net = make_net(self.net, self.hidden, input_shape, out_features)
+        return normalized(net, input_shape[0], inputs) if self.normalize else net
 
 
 _FAST = LearningRates(slab_locs=3e-3, slab_scales=1e-2, scales=1e-2, gates=2e-2)
@@ -221,6 +238,27 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "shrink_below": 0.03,
     },
 }
+# A wide start of the slabs' posteriors, and fast ones, make nodes close within the first epochs: what is left of LeNet
+# then costs a tenth of the time.
+_LENET: dict[str, Any] = {
+    "sigma": 0.2,
+    "inclusion": 1e-3,
+    "pretrain_epochs": 2,
+    "pretrain_batch_size": 128,
+    "pretrain_learning_rate": 2e-3,
+    "epochs": 15,
+    "batch_size": 256,
+    "hold": 1,
+    "freeze": 8,
+    "kl_weight": 1.0,
+    "kl_warmup": 1.3,
+    "frozen_kl_weight": 0.05,
+    "decay": 0.5,
+    "learning_rates": LearningRates(slab_locs=3e-3, slab_scales=4e-2, scales=2e-2, gates=5e-2),
+    "init_scale": 0.5,
+    "shrink_below": 0.2,
+}
+_CIFAR_MEAN = (0.4914, 0.4822, 0.4465)  # of the channels: what stands in rectangles that are erased
 # The slabs prune unequally at the same weight: these keep about 4 % of the parameters of 784-400-400-10 on MNIST.
 _IMAGE_KL_WEIGHTS = {"ss-ghs": (0.12, 0.06), "ss-gl": (0.07, 0.035), "ss-ig": (0.07, 0.035)}
 _TABLE_STEPS = 5_000  # of a table, whose rows may be few or many
@@ -261,15 +299,20 @@ def recipe(
     if reads_images(net):
         chosen["select_inputs"] = False
     if net.startswith("resnet"):
-        chosen |= {"sigma": 0.2, "inclusion": 1e-4}
+        chosen |= {"sigma": 0.2, "inclusion": 1e-4, "pretrain_epochs": 30, "batch_size": 128}
+    chosen["normalize"] = reads_images(net) and data in ("cifar10", "cifar10-jpeg")
+    chosen["augmentation"] = Augmentation(fill=_CIFAR_MEAN) if chosen["normalize"] else None
     if _SETTINGS.get(data) is _IMAGES and prior in _IMAGE_KL_WEIGHTS:
         chosen["kl_weight"], chosen["frozen_kl_weight"] = _IMAGE_KL_WEIGHTS[prior]
+    if _SETTINGS.get(data) is _IMAGES and net == "lenet":
+        chosen |= _LENET
     if not prior.startswith("ss-"):
         chosen |= {"hold": 0, "freeze": 0, "select_inputs": False, "inclusion": None, "frozen_kl_weight": None}
     if method == "sghmc":
         sampling = _SAMPLING.get(data) or _small_sampling(chosen["epochs"])
         own = sampling if prior.startswith("ss-") else {**sampling, "inclusion": None}
         chosen |= {**own, "hold": 0, "freeze": 0, "kl_weight": 1.0, "kl_warmup": 0.0, "frozen_kl_weight": None}
+        chosen["augmentation"] = None
     return Recipe(**chosen)
 
 
@@ -355,6 +398,7 @@ def run(
 ) -> dict[str, Any]:
     """Do the main job: train a dense net, fit the posterior from it, prune, measure, write the run's folder.
 
+    Where `torch.distributed` is initialised, its processes share the training; the first one measures and writes.
     Neither the global random state nor Pyro's parameter store is changed.
 
     Args:
@@ -373,12 +417,19 @@ def run(
     """
     start = time.perf_counter()
     device = _checked_device(device)
+    processes = Processes.found()
+    if settings.one_shot is not None and processes.count > 1:
+        raise ValueError(f"method must be svi, whose work processes can share, got sghmc in {processes.count} of them")
     if out is not None:
         check_run_folder(out)
     with seeded(seed, device):
         finished = _fit_and_prune(dataset, settings, seed, device, progress)
+        if not processes.is_first:
+            told: dict[str, Any] = processes.told(None)
+            return told
         evaluation = evaluate_run(finished)
     evaluation.metrics["seconds"] = time.perf_counter() - start
+    processes.told(evaluation.metrics)
     if out is not None:
         config = _config(dataset, settings, seed, device)
         posterior = finished.posterior
@@ -392,18 +443,20 @@ def run(
 def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None) -> Run:
     train, test = (_tensors(part, settings, device) for part in (dataset.train, dataset.test))
     likelihood = _likelihood(dataset.task)
+    make_untrained = partial(settings.make_net, dataset.input_shape, _outputs(dataset), inputs=dataset.train.x)
     dense = train_dense(
-        settings.make_net(dataset.input_shape, _outputs(dataset)),
+        make_untrained(),
         train,
         likelihood=likelihood,
         epochs=settings.pretrain_epochs,
         batch_size=settings.pretrain_batch_size,
         learning_rate=settings.pretrain_learning_rate,
         weight_decay=settings.pretrain_weight_decay,
+        augmentation=settings.augmentation,
         seed=seed,
         progress=progress,
     )
-    start = dense if settings.one_shot is None else settings.make_net(dataset.input_shape, _outputs(dataset))
+    start = dense if settings.one_shot is None else make_untrained()
     model = _model(start, settings, likelihood, train[0][:2], len(dataset.train))
     validation = None if dataset.validation is None else _tensors(dataset.validation, settings, device)
     posterior = _fit(model, train, validation, settings, seed, progress)
@@ -433,6 +486,7 @@ def _fit(
         model,
         train,
         **settings.fit_options(),
+        channels_last=settings.reads_images,
         local_reparameterization="exact",  # with which the settings were chosen, whatever the size of the batches
         validation=validation,
         seed=seed,
@@ -520,27 +574,53 @@ def load_run(folder: str | Path) -> Posterior:
     Raises:
         ValueError: If the folder holds no whole run.
     """
-    path = Path(folder) / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        settings = _settings(config)
-        input_shape, outputs = config["input_shape"], config["outputs"]
-        likelihood, num_data = _likelihood(config["task"]), config["num_data"]
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"folder must hold the config.json of a run, got '{folder}' ({error!r})") from error
+    config, settings = _read_config(folder)
+    input_shape = config["input_shape"]
     with torch.random.fork_rng([]):
-        net = settings.make_net(input_shape, outputs)
+        net = settings.make_net(input_shape, config["outputs"])
         example = torch.zeros(2, *(input_shape if settings.reads_images else [math.prod(input_shape)]))
-        model = _model(net, settings, likelihood, example, num_data)
+        model = _model(net, settings, _likelihood(config["task"]), example, config["num_data"])
         path = Path(folder) / "checkpoint.pt"
         if settings.one_shot is not None:
             return load_ensemble(path, model)
         return load_posterior(path, model, guide=_guide(model, settings))
 
 
+def load_pruned(folder: str | Path) -> nn.Module:
+    """Load the pruned network of a run from its folder, on the CPU.
+
+    Args:
+        folder: The folder that `run` or `bnn-pyro fit` wrote.
+
+    Returns:
+        A plain module, in evaluation mode: the one that the run has measured.
+
+    Raises:
+        ValueError: If the folder holds no whole run.
+    """
+    config, settings = _read_config(folder)
+    with torch.random.fork_rng([]):
+        return load_net(folder, settings.make_net(config["input_shape"], config["outputs"]))
+
+
+def _read_config(folder: str | Path) -> tuple[dict[str, Any], Recipe]:
+    """Return all that a run was told, and the settings among it."""
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        settings = _settings(config)
+        missing = {"input_shape", "outputs", "task", "num_data"} - config.keys()
+        if missing:
+            raise KeyError(*sorted(missing))
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"folder must hold the config.json of a run, got '{folder}' ({error!r})") from error
+    return config, settings
+
+
 def _settings(config: Mapping[str, Any]) -> Recipe:
     names = [field.name for field in dataclasses.fields(Recipe)]
-    values = {name: config[name] for name in names}
+    given = {"normalize": False, "augmentation": None, **config}  # a run may be older than these settings
+    values = {name: given[name] for name in names}
     values |= {"hidden": tuple(values["hidden"]), "learning_rates": LearningRates(**values["learning_rates"])}
     values["one_shot"] = None if values["one_shot"] is None else OneShot.of(values["one_shot"])
+    values["augmentation"] = None if values["augmentation"] is None else Augmentation.of(values["augmentation"])
     return Recipe(**values)

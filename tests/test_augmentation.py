@@ -1,5 +1,7 @@
 """Images are cropped, flipped and erased as documented, each by itself and with the right frequencies."""
 
+import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -109,3 +111,11 @@ def test_bad_numbers_are_refused(options: dict[str, Any], message: str) -> None:
 def test_what_is_no_image_is_refused() -> None:
     with pytest.raises(ValueError, match=r"x must be images of shape .* got \(3, 8\)"):
         Augmentation()(torch.zeros(3, 8))
+
+
+def test_settings_from_a_file() -> None:
+    augmentation = Augmentation(padding=2, erased_area=(0.1, 0.2), fill=(0.1, 0.2, 0.3))
+    values = json.loads(json.dumps(dataclasses.asdict(augmentation)))
+    assert values["erased_area"] == [0.1, 0.2] and Augmentation.of(values) == augmentation
+    with pytest.raises(ValueError, match="padding must not be negative, got -1"):
+        Augmentation.of({**values, "padding": -1})

@@ -10,6 +10,7 @@ import torch
 import bnn_pyro.likelihoods
 import bnn_pyro.priors
 import guides
+from bnn_pyro.comparison import COMPARISON_FILES
 from bnn_pyro.data import DATASETS, load
 from bnn_pyro.evaluation.report import RUN_FILES
 from bnn_pyro.networks.named import NETS
@@ -72,7 +73,7 @@ def test_named_sources_exist(path: str) -> None:
     assert (ROOT / path).is_file()
 
 
-@pytest.mark.parametrize("name", [*DATASETS, *PRIORS, *NETS, *RUN_FILES])
+@pytest.mark.parametrize("name", [*DATASETS, *PRIORS, *NETS, *RUN_FILES, *COMPARISON_FILES])
 def test_tables_have_every_name_of_the_command_line(name: str) -> None:
     assert name in NAMED
 

@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch import nn
 
+from bnn_pyro.augmentation import Augmentation
 from bnn_pyro.data import DATASETS, Dataset, Split, load
 from bnn_pyro.ensemble import Ensemble
 from bnn_pyro.networks import ResidualMLP
 from bnn_pyro.networks.named import NETS
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
-from bnn_pyro.recipes import PRIORS, Recipe, check_names, load_run, recipe, run
+from bnn_pyro.pruning import prune
+from bnn_pyro.recipes import PRIORS, Recipe, check_names, load_pruned, load_run, recipe, run
 
 QUICK = Recipe(
     prior="ss-ig",
@@ -83,6 +85,19 @@ def test_the_images_have_the_net_of_the_literature(data: str) -> None:
     net = settings.make_net((1, 28, 28), 10)
     assert sum(parameter.numel() for parameter in net.parameters()) == 478_410
     assert settings.select_inputs
+
+
+@pytest.mark.parametrize("data", ["mnist", "fashion-mnist"])
+def test_lenet_has_settings_of_its_own_with_every_prior(data: str) -> None:
+    chosen = recipe(data, "ss-ghs", net="lenet")
+    assert chosen.shrink_below is not None and chosen.hold > 0  # the gates wait until the slabs have settled
+    assert chosen.frozen_kl_weight is not None and chosen.frozen_kl_weight < chosen.kl_weight
+    for prior in ("ss-gl", "ss-ig"):
+        other = recipe(data, prior, net="lenet")
+        assert dataclasses.replace(other, prior="ss-ghs") == chosen
+    dense, perceptron = recipe(data, "ghs", net="lenet"), recipe(data, "ss-ghs")
+    assert dense.hold == dense.freeze == 0 and dense.sigma == chosen.sigma
+    assert perceptron.init_scale != chosen.init_scale and perceptron.sigma != chosen.sigma
 
 
 def test_phases_keep_their_share_of_the_epochs() -> None:
@@ -158,6 +173,18 @@ def test_bad_settings_are_refused_before_there_is_data(settings: dict[str, Any],
         Recipe(**settings)
 
 
+def test_images_in_colour_are_changed_while_they_are_learnt_from() -> None:
+    for data in ("cifar10", "cifar10-jpeg"):
+        settings = recipe(data, net="resnet20")
+        assert settings.augmentation is not None and settings.fit_options()["augmentation"] is settings.augmentation
+        assert recipe(data).augmentation is None and recipe(data, net="resnet20", method="sghmc").augmentation is None
+        values = json.loads(json.dumps(dataclasses.asdict(settings)))
+        assert Augmentation.of(values["augmentation"]) == settings.augmentation
+    assert recipe("mnist", net="lenet").augmentation is None
+    with pytest.raises(ValueError, match="augmentation must be None for a mlp, which reads no images as they are"):
+        Recipe(augmentation=Augmentation())
+
+
 def test_unknown_data_lists_the_known() -> None:
     with pytest.raises(ValueError, match="data must be one of digits, mnist, fashion-mnist, .*yacht, or a path"):
         check_names(data="cifar")
@@ -194,6 +221,10 @@ def test_a_run_can_be_loaded_from_its_folder(tmp_path: Path) -> None:
     assert {f"test_{name}": value for name, value in scores.items()}.items() <= metrics.items()
     assert posterior.kl_weight == 0.5
     assert len(posterior.history) == 2
+    assert config.pop("normalize") is False  # which runs from before there was this setting do not have
+    assert config.pop("augmentation") is None
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    assert load_run(tmp_path / "run").evaluate(dataset.test.x.flatten(1), dataset.test.y) == scores
 
 
 def test_the_job_on_images_as_they_are(tmp_path: Path) -> None:
@@ -208,7 +239,34 @@ def test_the_job_on_images_as_they_are(tmp_path: Path) -> None:
     scores = load_run(tmp_path / "run").evaluate(test.x, test.y)
     assert scores["nll"] == metrics["test_nll"]
     program = torch.export.load(tmp_path / "run" / "pruned.pt2").module()
-    assert program(test.x).shape == (20, 2)
+    assert torch.allclose(program(test.x), load_pruned(tmp_path / "run")(test.x), atol=1e-5)
+
+
+def test_images_are_normalised_by_the_net_itself(tmp_path: Path) -> None:
+    """The run, its exported program and the nets that are loaded from it all take the images as they come."""
+    x, y = torch.rand(60, 3, 16, 16), torch.arange(60) % 2
+    x = 0.2 + 0.01 * x + 0.03 * y.reshape(-1, 1, 1, 1)
+    train, test = Split(x[:40], y[:40]), Split(x[40:], y[40:])
+    dataset = Dataset("made.npz", "classification", train, None, test, 2)
+    settings = dataclasses.replace(QUICK, net="lenet", hidden=(2, 3, 4), normalize=True)
+    metrics = run(dataset, settings, out=tmp_path / "run")
+    assert set(metrics["nodes_kept"]) == {"network.conv1", "network.conv2", "network.hidden1"}
+    posterior, small = load_run(tmp_path / "run"), load_pruned(tmp_path / "run")
+    assert posterior.evaluate(test.x, test.y)["nll"] == metrics["test_nll"]
+    mean, std = small.get_buffer("normalize.mean"), small.get_buffer("normalize.std")
+    assert torch.allclose(mean.flatten(), train.x.mean((0, 2, 3)))
+    assert torch.allclose(std.flatten(), train.x.std((0, 2, 3), correction=0))
+    assert torch.allclose(small(test.x), prune(posterior)(test.x), atol=1e-5)
+    program = torch.export.load(tmp_path / "run" / "pruned.pt2").module()
+    assert torch.allclose(program(test.x), small(test.x), atol=1e-5)
+
+
+def test_only_nets_of_colour_images_normalise() -> None:
+    normalizing = {(data, net) for data in DATASETS for net in NETS if recipe(data, net=net).normalize}
+    images = [net for net in NETS if net not in ("mlp", "residual-mlp")]
+    assert normalizing == {(data, net) for data in ("cifar10", "cifar10-jpeg") for net in images}
+    with pytest.raises(ValueError, match="normalize must be False for a mlp, which reads no images"):
+        Recipe(normalize=True)
 
 
 def test_an_output_folder_with_a_run_is_refused_before_training(tmp_path: Path) -> None:
@@ -258,8 +316,9 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_a_folder_without_a_run_is_not_loaded(spoil: Callable[[Path], object], tmp_path: Path) -> None:
     spoil(tmp_path / "config.json")
-    with pytest.raises(ValueError, match="folder must hold the config.json of a run"):
-        load_run(tmp_path)
+    for loaded in (load_run, load_pruned):
+        with pytest.raises(ValueError, match="folder must hold the config.json of a run"):
+            loaded(tmp_path)
 
 
 def test_sampling_is_done_measured_written_and_loaded(tmp_path: Path) -> None:
@@ -275,6 +334,8 @@ def test_sampling_is_done_measured_written_and_loaded(tmp_path: Path) -> None:
     again = load_run(tmp_path / "run")
     assert isinstance(again, Ensemble) and len(again.snapshots) == 10
     assert again.evaluate(dataset.test.x, dataset.test.y)["accuracy"] == pytest.approx(metrics["test_accuracy"])
+    pruned = load_pruned(tmp_path / "run")(dataset.test.x).argmax(1)
+    assert float((pruned == dataset.test.y).float().mean()) == pytest.approx(metrics["test_accuracy"])
 
 
 @pytest.mark.gpu

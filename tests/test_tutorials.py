@@ -16,6 +16,8 @@ def test_there_are_tutorials() -> None:
     assert [path.name for path in TUTORIALS] == [
         "01_sparse_priors.py",
         "02_mnist_svi.py",
+        "03_prune_a_resnet.py",
+        "04_svi_versus_nuts.py",
         "05_one_shot_pruning.py",
     ]
 

@@ -1,6 +1,8 @@
 """Inference: the drivers and the objective they share."""
 
 from bnn_pyro.inference.adaptive import Sampler, fit_sghmc
+from bnn_pyro.inference.arviz_export import to_arviz
+from bnn_pyro.inference.chain_file import load_draws, load_sampled, save_draws, save_sampled
 from bnn_pyro.inference.checkpoint import load_posterior, save_posterior
 from bnn_pyro.inference.compiled import CompiledELBO
 from bnn_pyro.inference.dense import train_dense
@@ -29,11 +31,16 @@ __all__ = [
     "elbo_terms",
     "fit",
     "fit_sghmc",
+    "load_draws",
     "load_ensemble",
     "load_posterior",
+    "load_sampled",
     "noncentered",
     "sample",
+    "save_draws",
     "save_ensemble",
     "save_posterior",
+    "save_sampled",
+    "to_arviz",
     "train_dense",
 ]

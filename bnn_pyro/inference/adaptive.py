@@ -14,17 +14,18 @@ from tqdm.auto import tqdm
 from bnn_pyro.cutting import kept_positions
 from bnn_pyro.ensemble import Ensemble, Snapshot
 from bnn_pyro.inference.batches import Data, as_pair, batches, check_rows, hold_out, seeded
-from bnn_pyro.inference.gradient import LossGradient
+from bnn_pyro.inference.engine import EngineName, Plan
+from bnn_pyro.inference.gradient import SamplingStep
 from bnn_pyro.inference.group_em import GroupEM
 from bnn_pyro.inference.latent import Latent
-from bnn_pyro.inference.sghmc import CyclicalCosine, SpikeSlabSGHMC, Temperature, effective_temperature
+from bnn_pyro.inference.sghmc import SpikeSlabSGHMC, Temperature, cosine, effective_temperature
 from bnn_pyro.inference.vector import ParameterVector
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.priors.gaussian import Gaussian
 from bnn_pyro.pruning import smaller_model
 
 Record = dict[str, Any]
-SETTLED = 25  # epochs without a removal, after which to compile
+SETTLED = 25  # epochs without a removal, after which the network is taken to stay as it is
 LATENT = "likelihood"  # the latent's name among the trained parameters; those of a net have a dot or are a layer's
 
 
@@ -81,7 +82,7 @@ def fit_sghmc(
     callback: Callable[[Record], bool | None] | None = None,
     seed: int | None = None,
     progress: bool | None = None,
-    compile: bool = False,
+    engine: EngineName = "auto",
 ) -> Ensemble:
     r"""Samples a network's weights in cycles of a falling step size, and removes nodes for good while it does.
 
@@ -113,8 +114,9 @@ def fit_sghmc(
         callback: Called after each epoch with the epoch's record; True stops.
         seed: Seed of this call; None goes on from the global random state.
         progress: Whether to show a progress bar; None shows it on a terminal.
-        compile: Whether to compile loss and gradient by ``torch.compile`` once no node has gone for a while. It takes
-            seconds to compile, and makes the steps of a small network two to three times as fast.
+        engine: How loss and gradient are computed once no node has gone for a while: ``"traced"`` (a program of tensors
+            without Python in between, twice as fast for a small network), ``"compiled"``, ``"eager"``, or ``"auto"``
+            for what pays; see `bnn_pyro.inference.engine.Engine`.
 
     Returns:
         The snapshots as a posterior, with one record an epoch in ``history``.
@@ -128,12 +130,12 @@ def fit_sghmc(
         whole = copy.deepcopy(model).to(x)
         train, held_out = hold_out(x, y, validation)
         check_rows(whole, train, held_out)
-        run = _Run(whole, train, sampler, em, compile)
-        schedule = CyclicalCosine(run.optimizer, steps=epochs * -(-len(train[0]) // batch_size), cycles=cycles)
+        run = _Run(whole, train, sampler, em, engine, epochs)
+        length = epochs * -(-len(train[0]) // batch_size) / cycles
         taken = _epochs_of_snapshots(epochs, cycles, samples_per_cycle, burn_in, tail)
         start = time.perf_counter()
         for epoch in tqdm(range(epochs), unit="epoch", disable=None if progress is None else not progress):
-            record = run.epoch(epoch, batch_size, schedule)
+            record = run.epoch(epoch, batch_size, length)
             record["seconds"] = time.perf_counter() - start
             if held_out is not None:
                 now = Ensemble(whole, [run.snapshot()]).evaluate(*held_out)
@@ -150,7 +152,13 @@ class _Run:
     """A run: the network as small as it is by now, its sampler, and what was noted and taken so far."""
 
     def __init__(
-        self, whole: SparseNetwork, train: tuple[Tensor, Tensor], sampler: Sampler, em: GroupEM | None, compile: bool
+        self,
+        whole: SparseNetwork,
+        train: tuple[Tensor, Tensor],
+        sampler: Sampler,
+        em: GroupEM | None,
+        engine: EngineName,
+        epochs: int,
     ) -> None:
         self.model, self.em = copy.deepcopy(whole), em if whole.groups else None
         self.whole_x, self.y = train
@@ -159,27 +167,28 @@ class _Run:
         self.keep = {g.name: torch.ones(g.size, dtype=torch.bool, device=self.x.device) for g in whole.nodes.groups}
         self.latent = Latent.of(whole.likelihood, self.x)
         self.trained = self._vector()
-        self.gradient = LossGradient(self._loss, self.trained)
-        self.compiles, self.changed = compile, 0  # the epoch of the latest removal
+        self.engine, self.epochs, self.rate = engine, epochs, sampler.lr
+        self.steps, self.changed = 0, 0  # steps so far, and the epoch of the latest removal
         self.optimizer = sampler.optimizer(self.trained.vector, num_data=whole.num_data, weight_decay=0.0)
-        self._set_weight_decays({})
+        self.step = SamplingStep(self._loss, self.trained, self.optimizer, engine)
+        self.decay, self.inclusion = self._weight_decay({}), dict[str, Tensor]()
         self.snapshots: list[Snapshot] = []
         self.history: list[Record] = []
 
-    def epoch(self, number: int, batch_size: int, schedule: CyclicalCosine) -> Record:
-        """Runs an epoch and notes it."""
+    def epoch(self, number: int, batch_size: int, length: float) -> Record:
+        """Runs an epoch and notes it; a cycle of the step size has the length given, in steps."""
         if self.em is not None and number >= self.em.warmup and self._prune(self.em):
             self.changed = number
         group = self.optimizer.param_groups[0]
+        group["lr"] = self.rate * cosine(self.steps, length)
         record: Record = {"epoch": number + 1, "lr": group["lr"], "temperature": effective_temperature(group)}
         self.model.net.train()
-        if self.compiles and number - self.changed >= max(SETTLED, number // 4) and self.gradient.program is None:
-            self.gradient.compile(self.x[:batch_size], self.y[:batch_size])
-        total = self.x.new_zeros(())
+        total, left = self.x.new_zeros(()), self._epochs_as_it_is(number)
         for xs, ys in batches(self.x, self.y, batch_size):
-            loss = self.gradient(xs, ys)
-            self.optimizer.step()
-            schedule.step()
+            expected = left * (len(self.x) // batch_size if len(xs) == batch_size else 1)
+            group["lr"] = self.rate * cosine(self.steps, length)
+            loss = self.step(xs, ys, self.decay, Plan(expected, expected))
+            self.steps += 1
             total.add_(loss, alpha=len(xs) / len(self.x))
         record["loss"] = float(total)
         if not math.isfinite(record["loss"]):
@@ -189,6 +198,13 @@ class _Run:
         record["nodes_kept"] = {g.name: g.size for g in self.model.nodes.groups}
         self.history.append(record)
         return record
+
+    def _epochs_as_it_is(self, number: int) -> int:
+        """Returns how many more epochs the network is expected to keep its present size; 0 where nodes still go."""
+        if self.em is not None and number < self.em.warmup:
+            return min(self.em.warmup, self.epochs) - number
+        settled = self.em is None or number - self.changed >= max(SETTLED, number // 4)
+        return self.epochs - number if settled else 0
 
     def snapshot(self) -> Snapshot:
         """Returns the network as it is now."""
@@ -216,9 +232,9 @@ class _Run:
             self._shrink(keep)
         weights, groups = self._weights(), self.model.nodes.groups
         inclusion = em.inclusion(groups, weights, slab=self.slab, prior=self.model.inclusion)
-        self._set_weight_decays(
-            em.weight_decays(groups, weights, inclusion, slab=self.slab, num_data=self.model.num_data)
-        )
+        if goes or not _are_equal(inclusion, self.inclusion):
+            decays = em.weight_decays(groups, weights, inclusion, slab=self.slab, num_data=self.model.num_data)
+            self.decay, self.inclusion = self._weight_decay(decays), inclusion
         return goes
 
     def _shrink(self, keep: dict[str, Tensor]) -> None:
@@ -226,8 +242,8 @@ class _Run:
         positions = kept_positions(self.model.net, self.model.nodes.groups, keep)
         before, self.model = self.trained, smaller_model(self.model, keep, positions)
         self.trained = self._vector()
-        self.gradient = LossGradient(self._loss, self.trained)
         self.optimizer.replace(before.vector, self.trained.vector, {0: before.positions(positions)})
+        self.step = SamplingStep(self._loss, self.trained, self.optimizer, self.engine)
         for name, mask in keep.items():
             self.keep[name][self.keep[name].clone()] = mask
         if self.model.selection is not None:
@@ -244,11 +260,15 @@ class _Run:
     def _weights(self) -> dict[str, Tensor]:
         return {p.name: self.model.net.get_parameter(p.name).detach() for p in self.model.bayesian}
 
-    def _set_weight_decays(self, decays: dict[str, Tensor]) -> None:
-        """Gives slabs the weight decays of an M-step, or that of the slab where it has none, and points none at all."""
+    def _weight_decay(self, decays: dict[str, Tensor]) -> Tensor:
+        """Returns a weight decay for each number: slabs have that of an M-step or else the slab's, points have none."""
         nothing, slab = self.x.new_zeros(()), self.x.new_full((), 1 / (self.model.num_data * self.slab**2))
         of_all = {**dict.fromkeys(self.trained.named, nothing), **dict.fromkeys(self._weights(), slab), **decays}
-        self.optimizer.weight_decays(self.trained.vector, self.trained.joined(of_all))
+        return self.trained.joined(of_all)
+
+
+def _are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def _epochs_of_snapshots(epochs: int, cycles: int, samples: int, burn_in: int, tail: float) -> set[int]:

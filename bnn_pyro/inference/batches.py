@@ -1,6 +1,6 @@
 """Training data at the door, and mini-batches that stay on the device."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,9 @@ from bnn_pyro.network import SparseNetwork
 
 Data = Any
 """A pair of tensors (x, y), anything with ``x`` and ``y``, or a ``TensorDataset`` of two."""
+
+Change = Callable[[Tensor], Tensor]
+"""What changes a batch of inputs at random and leaves what they show as it is, such as an ``Augmentation``."""
 
 
 def as_pair(name: str, data: Data) -> tuple[Tensor, Tensor]:
@@ -80,11 +83,21 @@ def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(cuda, enabled=seed is not None):
         if seed is not None:
-            torch.default_generator.manual_seed(seed)  # manual_seed of torch itself would seed every other device too
-            for place in cuda:
-                with torch.cuda.device(place):
-                    torch.cuda.manual_seed(seed)
+            reseed(seed, device)
         yield
+
+
+def reseed(seed: int, device: torch.device) -> None:
+    """Seeds the generators of the CPU and of one device.
+
+    Args:
+        seed: The seed.
+        device: The device.
+    """
+    torch.default_generator.manual_seed(seed)  # manual_seed of torch itself would seed every other device too
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def split_rows(rows: int, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -158,17 +171,56 @@ def check_rows(model: SparseNetwork, train: tuple[Tensor, Tensor], held_out: tup
         check_against("validation", model, *held_out)
 
 
-def batches(x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def check_augmentation(augmentation: object) -> None:
+    """Checks what is to change inputs at random.
+
+    Args:
+        augmentation: The function, or None for none.
+
+    Raises:
+        ValueError: If it cannot be called.
+    """
+    if augmentation is not None and (isinstance(augmentation, type) or not callable(augmentation)):
+        raise ValueError(
+            f"augmentation must be a function from inputs to inputs, such as an Augmentation, got {augmentation!r}"
+        )
+
+
+def batches(x: Tensor, y: Tensor, size: int, augmentation: Change | None = None) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields the rows in random order, ``size`` at a time, the rest in a last smaller batch; all on the data's device.
 
     Args:
         x: Inputs, shape ``(rows, ...)``.
         y: Observations, shape ``(rows,)``.
         size: Rows a batch.
+        augmentation: What changes a batch's inputs at random; None leaves them as they are.
 
     Yields:
         Inputs and observations of a batch.
+
+    Raises:
+        ValueError: If ``augmentation`` gives inputs of another shape, dtype or device.
     """
     order = torch.randperm(len(x), device=x.device)
     for rows in order.split(size):
-        yield x[rows], y[rows]
+        yield x[rows] if augmentation is None else _changed(x[rows], augmentation), y[rows]
+
+
+@torch.no_grad()
+def _changed(x: Tensor, augmentation: Change) -> Tensor:
+    changed = augmentation(x)
+    if not isinstance(changed, Tensor) or (changed.shape, changed.dtype, changed.device) != (
+        x.shape,
+        x.dtype,
+        x.device,
+    ):
+        got = (
+            f"shape {tuple(changed.shape)}, {changed.dtype}, {changed.device}"
+            if isinstance(changed, Tensor)
+            else type(changed).__name__
+        )
+        raise ValueError(
+            f"augmentation must return inputs of shape {tuple(x.shape)}, {x.dtype}, on {x.device}, like those it is "
+            f"given, got {got}"
+        )
+    return changed

@@ -63,8 +63,8 @@ def load_posterior(path: str | os.PathLike[str], model: SparseNetwork, *, guide:
             guide()  # Pyro's own guides make their parameters at the first call
     if type(guide).__name__ != content["guide_class"]:
         raise ValueError(f"guide must be a {content['guide_class']}, as in {path}, got {type(guide).__name__}")
-    _load("model", model, content["model"], path)
-    _load("guide", guide, content["guide"], path)
+    load_into("model", model, content["model"], path)
+    load_into("guide", guide, content["guide"], path)
     if isinstance(guide, AutoProgram):
         guide.gate_mode = content["gate_mode"]
     model.net.eval()
@@ -116,7 +116,18 @@ def read_whole(path: str | os.PathLike[str], *, writer: str, mark: str, form: in
     return content
 
 
-def _load(name: str, module: nn.Module, state: dict[str, Any], path: object) -> None:
+def load_into(name: str, module: nn.Module, state: dict[str, Any], path: object) -> None:
+    """Loads a saved state into a module made alike.
+
+    Args:
+        name: The argument's name, for the message.
+        module: The module, which is changed.
+        state: The state.
+        path: The file that it was read from, for the message.
+
+    Raises:
+        ValueError: If the state does not fit.
+    """
     try:
         module.load_state_dict(state)
     except RuntimeError as error:

@@ -18,7 +18,8 @@ EngineName = Literal["auto", "compiled", "traced", "eager"]
 ENGINES: tuple[EngineName, ...] = ("auto", "compiled", "traced", "eager")
 
 TRACE_CALLS = 200  # calls after which the seconds of tracing have come back
-COMPILE_SECONDS = 20.0  # what compiling costs with an empty cache
+COMPILE_SECONDS = 20.0  # what compiling a step of 784-400-400-10 costs with an empty cache
+USUAL_NODES = 1000  # of its graph, about; a ResNet-20 has 8,500, whose cost is taken to be in proportion
 OPERATION_SECONDS, NUMBER_SECONDS = 2e-6, 5e-10  # what an operation costs uncompiled: by itself, and for each number
 TRIALS = 4
 
@@ -49,6 +50,7 @@ class _Way:
     compiled: Callable[..., Any] | None = None
     choice: EngineName | None = None
     gain: float = 0.0  # seconds a call that compiling is expected to save
+    cost: float = 0.0  # seconds that compiling is expected to take
     calls: int = 0
     trials: dict[EngineName, list[float]] = field(default_factory=dict)
 
@@ -131,8 +133,8 @@ class Engine:
                 return
             way.choice = "traced"
         lost = way.calls * way.gain
-        pays = plan.at_least * way.gain > COMPILE_SECONDS
-        pays = pays or (lost > COMPILE_SECONDS / 2 and plan.at_most * way.gain > COMPILE_SECONDS)
+        pays = plan.at_least * way.gain > way.cost
+        pays = pays or (lost > way.cost / 2 and plan.at_most * way.gain > way.cost)
         is_main = plan.at_most > self._most / 2  # and not, say, the last and smaller batch of every epoch
         if (self.engine == "compiled" and is_main) or (self.engine == "auto" and pays):
             way.choice = self._compile(way, inputs, state)
@@ -145,6 +147,7 @@ class Engine:
             logger.info("the step runs eagerly, as it cannot be traced: %s", error)
             return False
         way.gain = _gain(way.traced.graph)
+        way.cost = COMPILE_SECONDS * max(1.0, len(way.traced.graph.graph.nodes) / USUAL_NODES)
         logger.info("traced the step in %.1f s", time.perf_counter() - start)
         return True
 

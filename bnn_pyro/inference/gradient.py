@@ -1,65 +1,62 @@
-"""LossGradient: loss of a batch, and its gradient in one vector, operation by operation or as a compiled program."""
+"""SamplingStep: loss, gradient and a step of the sampler, at the price of their operations."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from bnn_pyro.inference.tracing import trace
+from bnn_pyro.inference.engine import MANY, Engine, EngineName, Plan
+from bnn_pyro.inference.sghmc import SpikeSlabSGHMC, advance, amplitude
 from bnn_pyro.inference.vector import ParameterVector
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-class LossGradient:
-    """Computes the loss of a batch and lays its gradient into a vector of parameters.
+class SamplingStep:
+    """Computes the loss of a batch and its gradient, and makes a step of the sampler.
+
+    The step is that of ``optimizer.step()``. All three together are one function of tensors, that may be traced or
+    compiled; what changes from step to step enters it as a tensor.
 
     Args:
         loss: Loss of inputs and observations, a scalar that depends on the parameters.
         trained: The parameters.
+        optimizer: The sampler of their vector.
+        engine: How it is computed; see `bnn_pyro.inference.engine.Engine`.
+
+    Raises:
+        ValueError: If ``engine`` is unknown.
     """
 
-    def __init__(self, loss: Loss, trained: ParameterVector) -> None:
-        self.loss, self.trained = loss, trained
-        self.program: Callable[..., Any] | None = None
-        self.shape: torch.Size | None = None
+    def __init__(
+        self, loss: Loss, trained: ParameterVector, optimizer: SpikeSlabSGHMC, engine: EngineName = "auto"
+    ) -> None:
+        self.loss, self.trained, self.optimizer = loss, trained, optimizer
+        self.group, self.state = optimizer.param_groups[0], optimizer.started(trained.vector)
+        self.noise = torch.empty_like(trained.vector.data)
+        self.engine = Engine(self._step, bases=[trained.vector.data], engine=engine)
 
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """Returns the loss of a batch; the gradient is in ``trained.vector.grad`` then.
+    def __call__(self, x: Tensor, y: Tensor, decay: Tensor, plan: Plan = MANY) -> Tensor:
+        """Makes a step and returns the loss that the batch had before it.
 
         Args:
             x: Inputs.
             y: Observations.
+            decay: Weight decays, of the vector's shape.
+            plan: How many batches of this shape are to be expected; for none it is computed operation by operation.
         """
-        if self.program is not None and x.shape == self.shape:
-            value: Tensor
-            value, self.trained.vector.grad = self.program(x, y)
-            return value
-        self.trained.gradient.zero_()
-        loss = self.loss(x, y)
-        torch.autograd.backward(loss)
-        self.trained.vector.grad = self.trained.gradient
-        return loss.detach()
+        numbers = decay.new_tensor([self.group["lr"], amplitude(self.group)[0]])
+        self.noise.normal_()
+        kind = plan.at_most > 0  # once more are expected, what was chosen for none is chosen anew
+        loss: Tensor = self.engine(kind, (x, y, decay, self.noise, numbers), plan=plan)[0]
+        return loss
 
-    def compile(self, x: Tensor, y: Tensor) -> None:
-        """Compiles the computation for batches of one shape; others go on operation by operation.
-
-        Args:
-            x: Inputs of a batch.
-            y: Its observations.
-        """
-        traced = trace(self._value_and_gradient, x, y)
-        compiled = torch.compile(traced.graph)
-
-        def program(x: Tensor, y: Tensor) -> Any:
-            with torch.no_grad():
-                return compiled(x, y, *traced.live, *traced.noise.draw())
-
-        self.program, self.shape = program, x.shape
-
-    def _value_and_gradient(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _step(self, x: Tensor, y: Tensor, decay: Tensor, noise: Tensor, numbers: Tensor) -> Tensor:
+        numbers = numbers.clone()  # first of all, as a trace wants to begin with an operation on its arguments
         loss = self.loss(x, y)
         parameters = list(self.trained.named.values())
         found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-        return loss.detach(), torch.cat([gradient.reshape(-1) for gradient in found])
+        with torch.no_grad():
+            gradient = torch.cat([part.reshape(-1) for part in found])
+            advance(self.trained.vector.data, self.state, gradient, decay, noise, numbers, self.group)
+        return loss.detach()

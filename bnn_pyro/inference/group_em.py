@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from bnn_pyro.nodes import Axis, NodeGroup
 
 Side = Literal["readers", "writers"]
-Measure = Literal["mean_square", "range"]
+Measure = Literal["mean_square", "norm", "range"]
 Weights = Mapping[str, Tensor]
 
 
@@ -32,10 +32,11 @@ class GroupEM:
     .. math:: \mathrm{logit}\, p_g = \mathrm{logit}\, \pi + \frac n2 [\log(v_0 / v_1) + q_g (1 / v_0 - 1 / v_1)];
 
     or with ``soft`` the method's threshold, :math:`p_g = 1[q_g \ge \text{soft}]`, a tuning parameter far below the
-    point where the exact one is 1/2.
+    point where the exact one is 1/2; of the norm of :math:`w_g` instead of the mean square where that is the measure.
     *M-step*: the weight decay :math:`p_g / (N v_1) + (1 - p_g) / (N v_0)`. Both are done again every epoch, and can be
-    undone. *Removal* cannot: from the epoch ``warmup`` on, a node goes whose group has a mean square (or a range,
-    largest less smallest weight) below ``hard``.
+    undone. *Removal* cannot: from the epoch ``warmup`` on, a node goes whose group has a mean square (or a norm, or a
+    range, largest less smallest weight) below ``hard``. A norm is for networks whose groups differ much in size: the
+    10 weights that read the last of three layers are each larger than the 400 that read the first.
 
     Source: Ke and Fan (2022), "On the optimization and pruning for Bayesian deep learning".
 
@@ -45,7 +46,7 @@ class GroupEM:
         soft: Threshold of the E-step; None for the exact one.
         warmup: Epochs before the first E-step; until then every group is in the slab.
         side: Which weights are a node's group.
-        measure: What is compared with ``hard``.
+        measure: What is compared with ``hard``, and a norm with ``soft`` too.
 
     Raises:
         ValueError: If a number is out of range or a name unknown.
@@ -65,7 +66,7 @@ class GroupEM:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be finite and not negative, got {value}")
-        for name, known in (("side", ("readers", "writers")), ("measure", ("mean_square", "range"))):
+        for name, known in (("side", get_args(Side)), ("measure", get_args(Measure))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
 
@@ -98,7 +99,8 @@ class GroupEM:
 
     def _probability(self, square: Tensor, count: Tensor, slab: float, prior: float) -> Tensor:
         if self.soft is not None:
-            return (square >= self.soft).to(square)
+            measured = (count * square).sqrt() if self.measure == "norm" else square
+            return (measured >= self.soft).to(square)
         ratio = 2 * math.log(self.spike / slab)
         evidence = 0.5 * count * (ratio + square * (self.spike**-2 - slab**-2))
         return torch.sigmoid(evidence + math.log(prior) - math.log1p(-prior))
@@ -147,9 +149,7 @@ class GroupEM:
         """
         kept = {}
         for group in groups:
-            count, measured = (
-                self._range(group, weights) if self.measure == "range" else self._mean_square(group, weights)
-            )
+            count, measured = self._measured(group, weights)
             kept[group.name] = (measured >= self.hard) | (count == 0)
             kept[group.name][measured.argmax()] = True
         return kept
@@ -171,6 +171,13 @@ class GroupEM:
             total.index_add_(0, numbers, squares.sum(1))
             count.index_add_(0, numbers, squares.new_full((len(squares),), squares.shape[1]))
         return count[:-1], total[:-1] / count[:-1].clamp(min=1)
+
+    def _measured(self, group: NodeGroup, weights: Weights) -> tuple[Tensor, Tensor]:
+        """Returns the number of weights of each node, and what is compared with ``hard``."""
+        if self.measure == "range":
+            return self._range(group, weights)
+        count, square = self._mean_square(group, weights)
+        return count, (count * square).sqrt() if self.measure == "norm" else square
 
     def _range(self, group: NodeGroup, weights: Weights) -> tuple[Tensor, Tensor]:
         """Returns the number of weights of each node, and their largest less their smallest."""

@@ -148,6 +148,15 @@ class SpikeSlabSGHMC(Optimizer):
             state["noise"] = torch.randn_like(like)
         return state
 
+    def started(self, parameter: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Returns a parameter's state :math:`(\rho, m, \varepsilon)`, made if it has none yet.
+
+        Args:
+            parameter: One of the optimiser's parameters.
+        """
+        state = self._started(parameter)
+        return state["rho"], state["momentum"], state["noise"]
+
     def weight_decays(self, parameter: Tensor, decays: Tensor) -> None:
         """Gives the entries of a parameter weight decays of their own, in place of the group's one.
 
@@ -196,6 +205,44 @@ def amplitude(group: Mapping[str, Any]) -> tuple[float, float]:
     return math.sqrt(variance), 0.5
 
 
+def advance(
+    weights: Tensor,
+    state: tuple[Tensor, Tensor, Tensor],
+    gradient: Tensor,
+    decay: Tensor,
+    fresh: Tensor,
+    numbers: Tensor,
+    group: Mapping[str, Any],
+) -> None:
+    r"""Makes the same step as `SpikeSlabSGHMC` on one tensor, in operations on tensors that can be traced.
+
+    Args:
+        weights: The tensor, which is moved.
+        state: :math:`(\rho, m, \varepsilon)`, which go along.
+        gradient: Gradient of the mean loss.
+        decay: Weight decay, of a shape that broadcasts.
+        fresh: Standard normal noise.
+        numbers: The two that change from step to step, :math:`C^2` and :math:`A`, shape ``(2,)``.
+        group: The optimiser's parameter group, for what does not change.
+    """
+    rho, momentum, noise = state
+    lr, scale = numbers.unbind()
+    beta1, beta2 = group["betas"]
+    exponent = amplitude(group)[1]
+    if group["eta"]:
+        tau = rho.sigmoid()
+        slope = scale * noise * gradient
+        slope = slope + scale**2 * tau * decay if exponent == 1 else slope * tau.rsqrt() + scale**2 * decay
+        entropy = 1.0 if group["temperature"] == "cooled" else group["temperature"]
+        rho.sub_((slope - entropy / group["num_data"] / tau) * (group["eta"] * exponent))
+    tau = rho.sigmoid()
+    noise.copy_(fresh)
+    kick = noise if exponent == 1 else noise * tau.rsqrt()
+    force = gradient + decay * weights
+    momentum.mul_(beta1).sub_(beta2 * lr * force).add_(math.sqrt(2 + 2 * beta1**2) * scale * kick)
+    weights.addcmul_(tau, momentum)
+
+
 def effective_temperature(group: Mapping[str, Any], tau: float = 0.5) -> float:
     """Returns the temperature of the draws, relative to the posterior's, in the limit of small steps.
 
@@ -233,8 +280,17 @@ class CyclicalCosine(LRScheduler):
 
     def get_lr(self) -> list[float | Tensor]:
         """Returns the learning rate of each parameter group."""
-        factor = 0.5 * (1 + math.cos(math.pi * math.fmod(self.last_epoch, self.length) / self.length))
-        return [factor * base for base in self.base_lrs]
+        return [cosine(self.last_epoch, self.length) * base for base in self.base_lrs]
+
+
+def cosine(step: int, length: float) -> float:
+    """Returns the learning rate of a step as a fraction of the first one of its cycle.
+
+    Args:
+        step: Number of the step, from 0.
+        length: Steps a cycle.
+    """
+    return 0.5 * (1 + math.cos(math.pi * math.fmod(step, length) / length))
 
 
 def _adapt(rho: Tensors, noise: Tensors, gradients: Tensors, decays: Tensors, group: Mapping[str, Any]) -> None:

@@ -79,6 +79,16 @@ class Whole:
                     closed[self.guide_positions[name][0]] = False
                     parameters[name][closed] = CLOSED_LOGIT
 
+    def kept(self) -> dict[str, Tensor]:
+        """Returns which nodes are still trained: group -> mask, bool, shape ``(size,)``; whole groups have none."""
+        masks = {}
+        for name, group in self.model.groups.items():
+            positions = self.guide_positions.get(f"logits.{gate_site(name)}_unconstrained")
+            if positions is not None:
+                masks[name] = torch.zeros(group.size, dtype=torch.bool)
+                masks[name][positions[0].cpu()] = True
+        return masks
+
     def update(self, model: SparseNetwork, guide: Any) -> None:
         """Writes the trained values back to where they stood.
 

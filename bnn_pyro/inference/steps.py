@@ -15,7 +15,9 @@ from torch import Tensor
 from bnn_pyro.inference.engine import MANY, Engine, EngineName, Plan
 from bnn_pyro.inference.flat import Flat, corrections, flatten, update, update_in_graph
 from bnn_pyro.inference.objective import SparseELBO
+from bnn_pyro.inference.precision import Precision, computing
 from bnn_pyro.inference.schedule import LearningRates
+from bnn_pyro.inference.shares import Gradients, Shares
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.pruning import Shrunk, select
 from guides import AutoProgram
@@ -44,6 +46,8 @@ def stepper(
     rates: LearningRates,
     clip_norm: float | None,
     engine: EngineName = "auto",
+    shares: Shares = Shares(),  # noqa: B008  (frozen)
+    precision: Precision | None = None,
 ) -> Step:
     """Returns what makes the steps."""
     if getattr(guide, "gate_gradient", None) == "disarm" and not isinstance(objective, SparseELBO):
@@ -51,11 +55,11 @@ def stepper(
             f"elbo must be a SparseELBO for a guide with gate_gradient='disarm', got {type(objective).__name__}"
         )
     if isinstance(optimizer, PyroOptim):
-        return PyroStep(model, guide, optimizer, objective)
+        return PyroStep(model, guide, optimizer, objective, precision)
     if optimizer is None and clip_norm is None:
-        return AdamStep(model, guide, objective, rates, engine)
+        return AdamStep(model, guide, objective, rates, engine, shares, precision)
     factory = optimizer or partial(torch.optim.Adam, fused=True)
-    return TorchStep(model, guide, factory, objective, rates, clip_norm, engine)
+    return TorchStep(model, guide, factory, objective, rates, clip_norm, engine, shares, precision)
 
 
 class AdamStep:
@@ -66,13 +70,22 @@ class AdamStep:
     """
 
     def __init__(
-        self, model: SparseNetwork, guide: Any, objective: ELBO, rates: LearningRates, engine: EngineName = "auto"
+        self,
+        model: SparseNetwork,
+        guide: Any,
+        objective: ELBO,
+        rates: LearningRates,
+        engine: EngineName = "auto",
+        shares: Shares = Shares(),  # noqa: B008  (frozen)
+        precision: Precision | None = None,
     ) -> None:
         self.model, self.guide, self.objective, self.rates = model, guide, objective, rates
+        self.shares, self.precision = shares, precision
         self.flats = flatten(_parameter_groups(model, guide, rates))
         self.settings = self.flats[0].values.new_zeros(3 + 2 * len(self.flats))
         bases = [flat.values for flat in self.flats]
-        self.engine = Engine(self._loss_and_gradients, bases=bases, tail=_updated, engine=engine)
+        tail = _updated if shares.is_whole else None  # the gradient of a part is not that of the step
+        self.engine = Engine(self._loss_and_gradients, bases=bases, tail=tail, engine=engine)
         # DisARM asks the guide what the gates do, and makes its second pass only where they are free
         self.is_switched = isinstance(guide, AutoProgram) and guide.gate_gradient != "disarm" and engine != "eager"
 
@@ -84,7 +97,15 @@ class AdamStep:
         self.settings.copy_(torch.tensor(numbers, dtype=self.settings.dtype), non_blocking=True)
         kind = ("any" if self.is_switched else mode, self.model.net.training)
         state = [(flat.values, flat.mean, flat.square) for flat in self.flats]
-        (loss, gradients), is_updated = self.engine(kind, (x, y, self.settings), state, plan)
+        is_updated = False
+
+        def compute(x: Tensor, y: Tensor) -> tuple[Tensor, Gradients]:
+            nonlocal is_updated
+            found, is_updated = self.engine(kind, (x, y, self.settings), state, plan)
+            loss, gradients = found
+            return loss, gradients
+
+        loss, gradients = self.shares.compute(compute, x, y)
         for flat, gradient in zip(self.flats, gradients, strict=True):
             if gradient is None or self._is_held(flat, mode):
                 continue
@@ -92,8 +113,7 @@ class AdamStep:
                 flat.steps += 1
             else:
                 update(flat, gradient, rate)
-        value: Tensor = loss
-        return value
+        return loss
 
     @staticmethod
     def _is_held(flat: Flat, mode: str) -> bool:
@@ -103,7 +123,8 @@ class AdamStep:
         """Returns the loss per datum, and the gradient of each vector of parameters."""
         kl_weight, free, frozen, *_ = settings.unbind()
         switched: Any = self.guide.switched(free > 0, frozen > 0) if self.is_switched else nullcontext()
-        with switched, _weighted(self.objective, kl_weight) as objective:
+        net = computing(self.model.net, self.precision)
+        with switched, net, _weighted(self.objective, kl_weight) as objective:
             loss: Tensor = objective.differentiable_loss(self.model, self.guide, x, y) / self.model.num_data
         parameters = [p for flat in self.flats for p in flat.parameters]
         gradients = iter(_gradients(loss, parameters))
@@ -112,7 +133,15 @@ class AdamStep:
     def moved_to(self, shrunk: Shrunk) -> "AdamStep":
         """Returns the steps of a shrunk model and guide, with the optimiser's state cut likewise."""
         self.release()
-        new = AdamStep(shrunk.model, shrunk.guide, self.objective, self.rates, self.engine.engine)
+        new = AdamStep(
+            shrunk.model,
+            shrunk.guide,
+            self.objective,
+            self.rates,
+            self.engine.engine,
+            self.shares,
+            self.precision,
+        )
         new.engine.compile_seconds = self.engine.compile_seconds
         old_states = {id(p): moments for flat in self.flats for p, moments in flat.state().items()}
         steps = {id(p): flat.steps for flat in self.flats for p in flat.parameters}
@@ -124,6 +153,17 @@ class AdamStep:
                 for target, source in zip(moments, old_states[id(old)], strict=True):
                     target.copy_(select(source, dims))
         return new
+
+    def state(self) -> dict[str, Any]:
+        """Returns Adam's state of each vector of parameters."""
+        return {"adam": [{"mean": f.mean, "square": f.square, "steps": f.steps} for f in self.flats]}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over Adam's state of each vector of parameters."""
+        for flat, saved in zip(self.flats, state["adam"], strict=True):
+            flat.mean.copy_(saved["mean"])
+            flat.square.copy_(saved["square"])
+            flat.steps = saved["steps"]
 
     def release(self) -> None:
         """Gives each parameter memory of its own again; no step can be made after that."""
@@ -155,9 +195,11 @@ class TorchStep:
         rates: LearningRates,
         clip_norm: float | None,
         engine: EngineName = "auto",
+        shares: Shares = Shares(),  # noqa: B008  (frozen)
+        precision: Precision | None = None,
     ) -> None:
         self.model, self.guide, self.factory, self.objective = model, guide, factory, objective
-        self.rates, self.clip_norm = rates, clip_norm
+        self.rates, self.clip_norm, self.shares, self.precision = rates, clip_norm, shares, precision
         self.optimizer = factory(_parameter_groups(model, guide, rates))
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -168,25 +210,32 @@ class TorchStep:
             group["lr"] = base * rate
         kind = (getattr(self.guide, "gate_mode", "free"), self.model.net.training)
         weight = torch.full((), kl_weight, dtype=x.dtype, device=x.device)
-        (loss, gradients), _ = self.engine(kind, (x, y, weight), plan=plan)
+        loss, gradients = self.shares.compute(lambda x, y: self.engine(kind, (x, y, weight), plan=plan)[0], x, y)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             # a copy laid out like the parameter: others are read wrongly by fused kernels, and clipping writes to it
             parameter.grad = None if gradient is None else torch.empty_like(parameter).copy_(gradient)
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.optimizer.step()
-        value: Tensor = loss
-        return value
+        return loss
 
     def _loss_and_gradients(self, x: Tensor, y: Tensor, kl_weight: Tensor) -> tuple[Tensor, list[Tensor | None]]:
-        with _weighted(self.objective, kl_weight) as objective:
+        with computing(self.model.net, self.precision), _weighted(self.objective, kl_weight) as objective:
             loss: Tensor = objective.differentiable_loss(self.model, self.guide, x, y) / self.model.num_data
         return loss.detach(), _gradients(loss, self.parameters)
 
     def moved_to(self, shrunk: Shrunk) -> "TorchStep":
         """Returns the steps of a shrunk model and guide, with the optimiser's state cut likewise."""
         new = TorchStep(
-            shrunk.model, shrunk.guide, self.factory, self.objective, self.rates, self.clip_norm, self.engine.engine
+            shrunk.model,
+            shrunk.guide,
+            self.factory,
+            self.objective,
+            self.rates,
+            self.clip_norm,
+            self.engine.engine,
+            self.shares,
+            self.precision,
         )
         partners = _partners(self.model, self.guide, shrunk)
         for small in new.parameters:
@@ -195,6 +244,14 @@ class TorchStep:
                 is_cut = isinstance(value, Tensor) and value.shape == old.shape
                 new.optimizer.state[small][key] = select(value, dims) if is_cut else value
         return new
+
+    def state(self) -> dict[str, Any]:
+        """Returns the optimiser's state of each parameter."""
+        return {"optimizer": self.optimizer.state_dict()["state"]}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over the optimiser's state of each parameter."""
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
 
     def release(self) -> None:
         """Leaves the parameters as they are."""
@@ -226,7 +283,15 @@ def _partners(
 class PyroStep:
     """Steps of Pyro's own SVI."""
 
-    def __init__(self, model: SparseNetwork, guide: Any, optimizer: PyroOptim, objective: ELBO) -> None:
+    def __init__(
+        self,
+        model: SparseNetwork,
+        guide: Any,
+        optimizer: PyroOptim,
+        objective: ELBO,
+        precision: Precision | None = None,
+    ) -> None:
+        self.net, self.precision = model.net, precision
         self.objective, self.num_data = objective, model.num_data
         self.svi = SVI(model, guide, copy.deepcopy(optimizer), objective)
         self.parameters = [*model.parameters(), *guide.parameters()]
@@ -234,7 +299,7 @@ class PyroStep:
     def __call__(self, x: Tensor, y: Tensor, kl_weight: float, rate: float, plan: Plan = MANY) -> Tensor:
         for parameter in self.parameters:
             parameter.grad = None  # Pyro leaves zeros, by which momentum would still move gates that are frozen
-        with _weighted(self.objective, kl_weight):
+        with computing(self.net, self.precision), _weighted(self.objective, kl_weight):
             return x.new_tensor(self.svi.step(x, y) / self.num_data)
 
     def release(self) -> None:

@@ -1,9 +1,8 @@
 """fit: stochastic variational inference of a SparseNetwork."""
 
 import copy
-import math
-import time
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -13,25 +12,24 @@ from pyro.infer import ELBO
 from pyro.infer.autoguide import AutoGuide
 from pyro.optim import PyroOptim
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from bnn_pyro.batch_norm import settle_batch_norm
-from bnn_pyro.inference.batches import Data, as_pair, batches, check_rows, hold_out, seeded
-from bnn_pyro.inference.engine import EngineName, Plan
+from bnn_pyro.inference.batches import Change, Data, as_pair, check_augmentation, check_rows, hold_out, seeded
+from bnn_pyro.inference.engine import EngineName
 from bnn_pyro.inference.objective import SparseELBO
+from bnn_pyro.inference.precision import PRECISIONS, Precision
+from bnn_pyro.inference.processes import Processes
+from bnn_pyro.inference.run import Callback, TrainingRun
+from bnn_pyro.inference.run_file import Keeping, check_checkpoint, read_progress
 from bnn_pyro.inference.schedule import LearningRates, Schedule
-from bnn_pyro.inference.shrinking import WORTH_IT, Whole, settled_open, weights_kept
-from bnn_pyro.inference.steps import OptimizerFactory, stepper
+from bnn_pyro.inference.shares import Shares
+from bnn_pyro.inference.steps import OptimizerFactory, TorchStep, stepper
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior import Posterior, copies
-from bnn_pyro.pruning import shrink
 from guides import AutoProgram, AutoSpikeSlab
 
 SETTLING_ROWS = 10_000  # for the running statistics of the posterior's BatchNorms
 LOCAL_ROWS = 64  # the largest batch for which drawing outputs is no slower than drawing the weights of 784-400-400-10
-
-Record = dict[str, Any]
-Callback = Callable[[Record, Posterior], bool | None]
 
 
 def fit(
@@ -51,6 +49,7 @@ def fit(
     clip_norm: float | None = None,
     num_particles: int = 1,
     local_reparameterization: bool | Literal["exact"] | None = None,
+    augmentation: Change | None = None,
     validation: Data | float | None = None,
     patience: int | None = None,
     callback: Callback | None = None,
@@ -61,6 +60,12 @@ def fit(
     optimizer: PyroOptim | OptimizerFactory | None = None,
     elbo: ELBO | None = None,
     engine: EngineName = "auto",
+    accumulate: int = 1,
+    precision: Precision | None = None,
+    channels_last: bool = False,
+    data_parallel: bool | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 1,
 ) -> Posterior:
     r"""Fits a guide to a network's posterior by stochastic variational inference.
 
@@ -72,6 +77,12 @@ def fit(
 
     the negative bound per datum. What the user handed in is copied, not changed, and Pyro's parameter store stays as it
     was; so does the global random state if there is a seed.
+
+    Where ``torch.distributed`` is initialised, as under ``torchrun``, its processes share every batch: each is given
+    all rows and computes its part, with one draw of the network for all; the sum of the gradients makes the same step
+    in each. With as many parts in one process (``accumulate``) the steps are the same up to rounding, and those of the
+    undivided batch where no BatchNorm and no local reparameterisation is at work. A BatchNorm normalises each part by
+    its own statistics; running ones are averaged.
 
     Args:
         model: The network; ``model.num_data`` must be the number of training rows (after the validation split).
@@ -96,11 +107,15 @@ def fit(
             in a perceptron: the positions of a convolution share their weights, but would get noise of their own. None
             is ``"exact"`` for batches of up to 64 rows; in larger ones the product costs more than the draw of the
             weights.
+        augmentation: What changes the inputs of each batch at random, on their device, such as an
+            :class:`~bnn_pyro.augmentation.Augmentation`; None leaves them as they are.
         validation: (x, y), or the fraction of the training rows to hold out.
         patience: Stop after so many epochs, past the hold, without a better validation NLL; needs ``validation``.
-        callback: Called after each epoch with the epoch's record and the posterior so far; True stops.
-        seed: Seed of this call; None goes on from the global random state.
-        progress: Whether to show a progress bar; None shows it on a terminal.
+        callback: Called after each epoch with the epoch's record and the posterior so far; True stops. Of several
+            processes the first one calls it.
+        seed: Seed of this call; None goes on from the global random state, or draws a seed from it where there are
+            several processes or a checkpoint.
+        progress: Whether to show a progress bar; None shows it on a terminal. Only the first process shows one.
         shrink_below: Leave out nodes whose inclusion probability has fallen below this after an epoch with free gates
             (below 1/2 once gates are frozen), so that the rest of the run gets cheaper; in the posterior they are
             closed for good (:math:`\gamma = 10^{-6}`). None trains all nodes to the end. 0.01 is a good value.
@@ -113,6 +128,20 @@ def fit(
             once (``"traced"``) or compiled (``"compiled"``), or by what is expected to be fastest (``"auto"``). Ways
             differ in rounding, and an eager run draws its noise in another order; a model that cannot be traced runs
             eagerly, as do Pyro's optimisers.
+        accumulate: Parts in which a process computes its batch, one after the other, so that one part fits into memory.
+            All have the same draw of weights, gates and scales, so that loss and gradient are those of the batch in one
+            piece; where outputs are drawn (local reparameterisation) every part has noise of its own. A BatchNorm sees
+            one part at a time.
+        precision: ``"bf16"`` lets the network run in torch's autocast to bfloat16; draws, divergences, gates, scales,
+            likelihood and parameters stay in float32. None computes all in the inputs' dtype.
+        channels_last: Whether batches of images are laid out with their channels last, which is faster for convolutions
+            on many devices, and gives the same outputs up to rounding.
+        data_parallel: Whether the processes of ``torch.distributed`` share the run; None says yes where it is
+            initialised. False leaves each process a run of its own.
+        checkpoint: File to keep the run in, and to go on from if it is there: with the same result, in one process, as
+            a run that was not interrupted, and with the same up to rounding in another number of processes. None keeps
+            nothing. Data and options are to be the same; those that are noted in the file are checked.
+        checkpoint_every: Epochs from one writing of that file to the next.
 
     Returns:
         The posterior, with one record an epoch in ``history``. Running statistics of BatchNorms are those of the
@@ -122,158 +151,57 @@ def fit(
         ValueError: If data, shapes or an option are out of range, or the loss is not finite.
     """
     schedule = Schedule(epochs, hold, freeze, kl_weight, kl_warmup, decay, _pair(temperature), frozen_kl_weight)
-    _check_at_least_one(batch_size=batch_size, num_particles=num_particles, patience=patience)
+    _check_at_least_one(batch_size=batch_size, num_particles=num_particles, patience=patience, accumulate=accumulate)
     _check_optimizer(optimizer, clip_norm, shrink_below)
     _check_guide(guide, schedule, shrink_below)
     if patience is not None and validation is None:
         raise ValueError("patience needs validation data to watch, got validation=None")
+    check_augmentation(augmentation)
+    check_checkpoint(checkpoint, checkpoint_every)
+    processes = Processes.found(data_parallel)
     x, y = as_pair("train_data", train_data)
+    _check_layout(x, precision, channels_last)
+    _check_shares(batch_size, accumulate, processes, optimizer, checkpoint)
+    saved = processes.told(read_progress(checkpoint) if processes.is_first else None)
+    if seed is None and (processes.count > 1 or checkpoint is not None):
+        drawn = int(torch.randint(2**31, ()))
+        seed = processes.told(drawn) if saved is None else saved[0]["seed"]
     with _isolated(seed, x.device):
         model, guide = _own(model, guide, x, y)
+        processes.copy_first([*model.parameters(), *model.buffers(), *guide.parameters(), *guide.buffers()])
         (x, y), held_out = hold_out(x, y, validation)
         check_rows(model, (x, y), held_out)
         if local_reparameterization is None:
             local_reparameterization = "exact" if min(batch_size, len(x)) <= LOCAL_ROWS else False
         ours = SparseELBO(num_particles=num_particles, local_reparameterization=local_reparameterization)
         objective = ours if elbo is None else copy.copy(elbo)
-        step = stepper(model, guide, optimizer, objective, learning_rates, clip_norm, engine)
-        run = _Run(model, guide, step, schedule, (x, y), held_out, batch_size, shrink_below)
+        shares = Shares(accumulate, processes, own_noise=bool(getattr(objective, "local_reparameterization", False)))
+        step = stepper(model, guide, optimizer, objective, learning_rates, clip_norm, engine, shares, precision)
+        run = TrainingRun(
+            model,
+            guide,
+            step,
+            schedule,
+            (x, y),
+            held_out,
+            batch_size=batch_size,
+            shrink_below=shrink_below,
+            augmentation=augmentation,
+            channels_last=channels_last,
+            processes=processes,
+        )
+        settings = {**vars(schedule), "rows": len(x), "batch_size": batch_size, "seed": seed, "optimizer": _name(step)}
+        processes.check_alike(settings)
+        keeping = None if checkpoint is None else Keeping(checkpoint, checkpoint_every, settings)
         try:
-            run.train(patience, callback, progress)
+            if keeping is not None and saved is not None:
+                keeping.check(saved[0])
+                run.resume(saved[1], keeping.path)
+            run.train(patience, callback, progress, keeping)
         finally:
             run.step.release()
         settle_batch_norm(run.posterior, x[:: max(1, len(x) // SETTLING_ROWS)])
     return run.posterior
-
-
-class _Run:
-    """A training run: epochs, records, early stopping."""
-
-    def __init__(
-        self,
-        model: SparseNetwork,
-        guide: Any,
-        step: Any,
-        schedule: Schedule,
-        data: tuple[Tensor, Tensor],
-        held_out: tuple[Tensor, Tensor] | None,
-        batch_size: int,
-        shrink_below: float | None,
-    ) -> None:
-        self.whole = Whole(model, guide)
-        self.shrink_below = shrink_below
-        self.model, self.guide, self.step, self.schedule = model, guide, step, schedule
-        self.data, self.held_out, self.batch_size = data, held_out, batch_size
-        self.posterior = Posterior(model, guide, kl_weight=schedule.kl_weight)  # of the whole network
-        self.history = self.posterior.history
-        self.kl_weight = schedule.kl_weight  # of the latest step
-
-    def train(self, patience: int | None, callback: Callback | None, progress: bool | None) -> None:
-        """Runs the epochs."""
-        start = time.perf_counter()
-        with tqdm(total=self.schedule.epochs, unit="epoch", disable=None if progress is None else not progress) as bar:
-            for epoch in range(self.schedule.epochs):
-                loss = self._epoch(epoch)
-                record = self._record(epoch, loss, time.perf_counter() - start)
-                self.history.append(record)
-                bar.set_postfix_str(_summary(record))
-                bar.update()
-                if (callback is not None and callback(record, self.posterior)) or self._stalled(patience):
-                    break
-                self._shrink(epoch)
-        self.posterior.model.net.eval()
-        if getattr(self.posterior.guide, "gate_mode", None) == "open":  # stopped early: from here on gates are drawn
-            self.posterior.guide.gate_mode = "free"
-
-    def _epoch(self, epoch: int) -> Tensor:
-        """Runs one epoch and returns its mean loss per datum."""
-        x, y = self.data
-        steps = -(-len(x) // self.batch_size)
-        if isinstance(self.guide, AutoProgram):
-            self.guide.gate_mode = self.schedule.gate_mode(epoch)
-        self.model.net.train()
-        total = x.new_zeros(())
-        for i, (xs, ys) in enumerate(batches(x, y, self.batch_size)):
-            now = epoch + i / steps
-            self._set_temperature(self.schedule.temperature_at(now))
-            self.kl_weight = self.schedule.kl_weight_at(now)
-            loss = self.step(xs, ys, self.kl_weight, self.schedule.rate_at(now), self._plan(epoch, len(xs)))
-            total += loss.detach() * (len(xs) / len(x))
-        return total
-
-    def _plan(self, epoch: int, rows: int) -> Plan:
-        """Returns how many steps on batches of some rows are to come with this network, at least and at most."""
-        schedule, each = self.schedule, len(self.data[0]) // self.batch_size if rows == self.batch_size else 1
-        most = schedule.epochs - epoch
-        if not getattr(self.step, "is_switched", False):  # other operations in another mode of the gates
-            modes = [schedule.gate_mode(later) for later in range(epoch, schedule.epochs)]
-            most = next((i for i, mode in enumerate(modes) if mode != modes[0]), most)
-        least = most if self.shrink_below is None else min(most, max(schedule.hold - epoch, 0) + 1)
-        return Plan(least * each, most * each)
-
-    def _set_temperature(self, temperature: float | None) -> None:
-        if temperature is not None and isinstance(self.guide, AutoProgram):
-            self.guide.temperature.fill_(temperature)
-
-    @torch.no_grad()
-    def _record(self, epoch: int, loss: Tensor, seconds: float) -> Record:
-        """Returns what is known after an epoch; the loss is read from the device here, once an epoch."""
-        value = float(loss)
-        if not math.isfinite(value):
-            raise ValueError(
-                f"the loss must stay finite, got {value} in epoch {epoch + 1}: lower learning_rates or set clip_norm"
-            )
-        self.model.net.eval()
-        self.whole.update(self.model, self.guide)
-        self.posterior.kl_weight = self.kl_weight  # a run may end, or be stopped, before the schedule's last weight
-        keep = self.posterior.keep()
-        record: Record = {
-            "epoch": epoch + 1,
-            "loss": value,
-            "kl_weight": self.kl_weight,
-            "gates": self.schedule.gate_mode(epoch),
-            "nodes_kept": {name: int(mask.sum()) for name, mask in keep.items()},
-            "seconds": seconds,
-            "compile_seconds": getattr(getattr(self.step, "engine", None), "compile_seconds", 0.0),
-        }
-        data, prefix = (self.held_out, "validation") if self.held_out is not None else (self._some_rows(), "train")
-        try:
-            scores = Posterior(self.model, self.guide).evaluate(*data)  # of the smaller network, which gives the same
-        except ValueError as error:  # the data was checked: it is the outputs that are not finite
-            raise ValueError(
-                f"the loss must stay finite, got weights that diverged in epoch {epoch + 1}: lower learning_rates or "
-                f"set clip_norm ({error})"
-            ) from error
-        record.update({f"{prefix}_{name}": score for name, score in scores.items()})
-        return record
-
-    def _shrink(self, epoch: int) -> None:
-        """Goes on without the nodes whose gates have settled closed, if there are enough of them to pay."""
-        is_last = epoch + 1 == self.schedule.epochs
-        if self.shrink_below is None or is_last or self.schedule.gate_mode(epoch) == "open":
-            return
-        freezing = self.schedule.gate_mode(epoch + 1) == "frozen"  # then the closed ones are closed for good
-        keep = settled_open(Posterior(self.model, self.guide).inclusion(), 0.5 if freezing else self.shrink_below)
-        if not keep or weights_kept(self.model, keep) > WORTH_IT:
-            return
-        shrunk = shrink(self.model, self.guide, keep)
-        self.whole.shrunk_by(shrunk)
-        self.step = self.step.moved_to(shrunk)
-        self.model, self.guide = shrunk.model, shrunk.guide
-        store = pyro.get_param_store()  # the run's own: the smaller net's points have the names of the larger one's
-        store.get_state()  # takes Pyro's weak references off the parameters, with which they could not be pickled
-        store.clear()
-
-    def _some_rows(self, rows: int = 2000) -> tuple[Tensor, Tensor]:
-        """Returns training rows to score, evenly spread, as data may be sorted."""
-        x, y = self.data
-        stride = max(1, len(x) // rows)
-        return x[::stride], y[::stride]
-
-    def _stalled(self, patience: int | None) -> bool:
-        """Whether the validation NLL has not improved for ``patience`` epochs past the hold."""
-        nll = [r["validation_nll"] for r in self.history if r["gates"] != "open"] if patience is not None else []
-        return patience is not None and len(nll) > patience and min(nll[-patience:]) >= min(nll[:-patience])
 
 
 def _own(model: SparseNetwork, guide: Any, x: Tensor, y: Tensor) -> tuple[SparseNetwork, Any]:
@@ -300,6 +228,37 @@ def _check_at_least_one(**values: int | None) -> None:
     for name, value in values.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def _name(step: Any) -> str:
+    """Returns the name of a step's optimiser, whose state no other could take over."""
+    return type(step.optimizer).__name__ if isinstance(step, TorchStep) else type(step).__name__
+
+
+def _check_layout(x: Tensor, precision: object, channels_last: bool) -> None:
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
+    if precision is not None and x.dtype != torch.float32:
+        raise ValueError(f"precision={precision!r} needs inputs in float32, got {x.dtype}: convert them with x.float()")
+    if channels_last and x.dim() != 4:
+        raise ValueError(
+            f"channels_last needs images of shape (rows, channels, height, width), got inputs of shape {tuple(x.shape)}"
+        )
+
+
+def _check_shares(
+    batch_size: int, accumulate: int, processes: Processes, optimizer: object, checkpoint: object
+) -> None:
+    """Checks that batches can be shared, and their steps be resumed."""
+    parts = accumulate * processes.count
+    if parts > 1 and batch_size < 2 * parts:
+        raise ValueError(
+            f"batch_size must leave every part at least 2 rows, got {batch_size} in {parts} parts "
+            f"(accumulate={accumulate}, {processes.count} processes)"
+        )
+    asked = {"accumulate": accumulate > 1, "data_parallel": processes.count > 1, "checkpoint": checkpoint is not None}
+    for name in (name for name, is_asked in asked.items() if is_asked and isinstance(optimizer, PyroOptim)):
+        raise ValueError(f"{name} needs a torch optimiser, got a Pyro optimiser, which keeps gradients to itself")
 
 
 def _check_optimizer(optimizer: object, clip_norm: float | None, shrink_below: float | None) -> None:
@@ -338,10 +297,3 @@ def _isolated(seed: int | None, device: torch.device) -> Iterator[None]:
     """Keeps Pyro's parameter store, its validation and (with a seed) the random state as they were."""
     with seeded(seed, device), pyro.get_param_store().scope(), pyro.validation_enabled(False):
         yield
-
-
-def _summary(record: Record) -> str:
-    """Returns the line beside the progress bar."""
-    score = next((f"{k.split('_')[-1]} {v:.4f}" for k, v in record.items() if k.endswith(("accuracy", "rmse"))), "")
-    nodes = "-".join(str(n) for n in record["nodes_kept"].values())
-    return f"ELBO/datum {-record['loss']:.4f}, {score}, nodes {nodes or 'all'}"

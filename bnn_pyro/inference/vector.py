@@ -9,10 +9,10 @@ from bnn_pyro.pruning import Positions, select
 
 
 class ParameterVector:
-    """The values of parameters in one vector, and their gradients in another.
+    """The values of parameters in one vector.
 
-    The parameters become views of them: a backward pass fills ``vector.grad``, and a step on ``vector`` moves them all.
-    On small networks, where the number of operations is what takes time, that makes a step several times as fast.
+    The parameters become views of it: a step on ``vector`` moves them all. On small networks, where the number of
+    operations is what takes time, that makes a step several times as fast.
 
     Args:
         named: Parameter name -> parameter, all of one dtype and on one device; one at least.
@@ -21,14 +21,9 @@ class ParameterVector:
     def __init__(self, named: Mapping[str, nn.Parameter]) -> None:
         self.named = dict(named)
         self.vector = nn.Parameter(self.joined({name: p.detach() for name, p in self.named.items()}))
-        self.gradient = torch.zeros_like(self.vector.data)
-        self.vector.grad = self.gradient
         sizes = [parameter.numel() for parameter in self.named.values()]
-        parts = zip(self.vector.data.split(sizes), self.gradient.split(sizes), strict=True)
-        for parameter, (value, gradient) in zip(self.named.values(), parts, strict=True):
-            shape = parameter.shape
-            parameter.data = value.view(shape)
-            parameter.grad = gradient.view(shape)
+        for parameter, value in zip(self.named.values(), self.vector.data.split(sizes), strict=True):
+            parameter.data = value.view(parameter.shape)
 
     def joined(self, values: Mapping[str, Tensor]) -> Tensor:
         """Returns values of the parameters as one vector.

@@ -1,11 +1,12 @@
 """Dense training: it learns, on a copy, and says what is wrong with its input."""
 
 import copy
+import math
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bnn_pyro.inference.dense import train_dense
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise, Likelihood
@@ -72,3 +73,40 @@ def test_bad_input(options: dict[str, Any], message: str) -> None:
     given = {"train_data": (inputs(), labels()), "likelihood": Categorical(), "epochs": 1, **options}
     with pytest.raises(ValueError, match=message):
         train_dense(mlp(6, (4,), 3).double(), **given)
+
+
+def test_inputs_are_changed_while_it_learns() -> None:
+    x, y = inputs(90), labels(90)
+    net = mlp(6, (8,), 3).double()
+    options: dict[str, Any] = {**OPTIONS, "epochs": 2}
+    seen: list[int] = []
+
+    def change(rows: Tensor) -> Tensor:
+        seen.append(len(rows))
+        return torch.zeros_like(rows)
+
+    trained = train_dense(net, (x, y), likelihood=Categorical(), augmentation=change, **options)
+    assert seen == [30] * 6
+    before, after = (part.get_parameter("hidden1.weight") for part in (net, trained))
+    torch.testing.assert_close(after, before * decayed(options))
+    with pytest.raises(ValueError, match="augmentation must be a function"):
+        train_dense(net, (x, y), likelihood=Categorical(), augmentation="flip", **options)  # type: ignore[arg-type]
+
+
+def decayed(options: Any) -> float:
+    """What weight decay leaves of a weight that has no gradient."""
+    steps = 3 * options["epochs"]
+    rates = [options["learning_rate"] * 0.5 * (1 + math.cos(math.pi * i / steps)) for i in range(steps)]
+    return float(math.prod(1 - 0.05 * rate for rate in rates))
+
+
+def test_parts_of_a_batch_give_its_step() -> None:
+    x, y = inputs(90), labels(90)
+    net = mlp(6, (8,), 3).double()
+    whole, parts = (
+        train_dense(net, (x, y), likelihood=Categorical(), accumulate=k, **{**OPTIONS, "epochs": 3}) for k in (1, 4)
+    )
+    for one, other in zip(parts.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    with pytest.raises(ValueError, match="accumulate must be at least 1, got 0"):
+        train_dense(net, (x, y), likelihood=Categorical(), accumulate=0)

@@ -110,6 +110,15 @@ def test_what_was_lost_is_compiled_in_the_end(monkeypatch: pytest.MonkeyPatch) -
         assert len(compiled) == int(i > engines.COMPILE_SECONDS / 2 + 1)
 
 
+def test_a_larger_program_must_gain_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = fake_compile(monkeypatch)
+    monkeypatch.setattr(engines, "_gain", lambda module: 2 * engines.COMPILE_SECONDS / 1000)
+    for nodes, expected in ((1, 0), (10_000, 1)):
+        monkeypatch.setattr(engines, "USUAL_NODES", nodes)
+        Engine(Program())("any", [X], plan=Plan(1000, 1000))
+        assert len(compiled) == expected
+
+
 def test_the_faster_way_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_compile(monkeypatch)
     for traced, compiled, expected in ((1.0, 2.0, "traced"), (2.0, 1.0, "compiled"), (1.0, 1.05, "compiled")):

@@ -1,59 +1,86 @@
-"""The loss of a batch and its gradient, by autograd and as a compiled program."""
+"""A step of the sampler as one function of tensors: by autograd and as a program, against the optimiser's own."""
+
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bnn_pyro.inference.gradient import LossGradient
+from bnn_pyro.inference.engine import EngineName, Plan
+from bnn_pyro.inference.gradient import SamplingStep
+from bnn_pyro.inference.sghmc import SpikeSlabSGHMC
 from bnn_pyro.inference.vector import ParameterVector
 from bnn_pyro.networks import mlp
 
+ROWS = 50
+OPTIONS: list[dict[str, Any]] = [{}, {"alpha": 1.0}, {"temperature": 1.0}, {"eta": 0.0}, {"betas": (0.4, 0.5)}]
 
-def setting() -> tuple[nn.Module, LossGradient]:
-    """A net with a parameter that the loss does not depend on."""
-    net = mlp(3, (4,), 1).double()
-    net.register_parameter("unused", nn.Parameter(torch.ones(2, dtype=torch.float64)))
-    trained = ParameterVector(dict(net.named_parameters()))
-    return net, LossGradient(lambda x, y: (net(x).squeeze(-1) - y).square().mean(), trained)
+
+class Setting:
+    """A net with a parameter that the loss does not depend on, its step, and the same for the optimiser alone."""
+
+    def __init__(self, engine: EngineName = "auto", **options: Any) -> None:
+        torch.manual_seed(0)
+        self.net = mlp(3, (4,), 1).double()
+        self.net.register_parameter("unused", nn.Parameter(torch.ones(2, dtype=torch.float64)))
+        self.trained = ParameterVector(dict(self.net.named_parameters()))
+        self.optimizer = SpikeSlabSGHMC([self.trained.vector], lr=0.3, num_data=ROWS, **options)
+        self.step = SamplingStep(self.loss, self.trained, self.optimizer, engine)
+        self.decay = torch.linspace(0, 0.5, len(self.trained.vector), dtype=torch.float64)
+        self.optimizer.weight_decays(self.trained.vector, self.decay)
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Squared error."""
+        error: Tensor = (self.net(x).squeeze(-1) - y).square().mean()
+        return error
+
+    def by_hand(self, x: Tensor, y: Tensor) -> Tensor:
+        """A step of the optimiser itself."""
+        loss = self.loss(x, y)
+        found = torch.autograd.grad(loss, list(self.net.parameters()), allow_unused=True, materialize_grads=True)
+        self.trained.vector.grad = torch.cat([gradient.flatten() for gradient in found])
+        self.optimizer.step()
+        return loss.detach()
 
 
 def batch(rows: int = 6) -> tuple[Tensor, Tensor]:
     return torch.randn(rows, 3, dtype=torch.float64), torch.randn(rows, dtype=torch.float64)
 
 
-def check(net: nn.Module, gradient: LossGradient, x: Tensor, y: Tensor) -> None:
-    loss = gradient(x, y)
-    parameters = list(net.parameters())
-    expected = (net(x).squeeze(-1) - y).square().mean()
-    found = torch.autograd.grad(expected, parameters, allow_unused=True, materialize_grads=True)
-    torch.testing.assert_close(loss, expected.detach())
-    torch.testing.assert_close(gradient.trained.vector.grad, torch.cat([g.flatten() for g in found]))
-    assert not loss.requires_grad
+def check_same(one: Setting, other: Setting, rates: tuple[float, ...] = (0.3, 0.2, 0.1)) -> None:
+    """Steps at changing rates, on batches of changing size, with the same noise; weights and state agree."""
+    for rate, rows in zip(rates, (6, 4, 6), strict=True):
+        x, y = batch(rows)
+        losses = []
+        for setting in (one, other):
+            setting.optimizer.param_groups[0]["lr"] = rate
+            with torch.random.fork_rng([]):
+                is_ours = setting is other
+                losses.append(setting.step(x, y, setting.decay).clone() if is_ours else setting.by_hand(x, y))
+        torch.testing.assert_close(*losses)
+        torch.testing.assert_close(one.trained.vector, other.trained.vector)
+        for name in ("rho", "momentum", "noise"):
+            states = [setting.optimizer.state[setting.trained.vector][name] for setting in (one, other)]
+            torch.testing.assert_close(*states)
 
 
-def test_gradients_do_not_add_up() -> None:
-    net, gradient = setting()
-    for _ in range(2):
-        check(net, gradient, *batch())
+@pytest.mark.parametrize("engine", ["eager", "traced"])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_is_the_step_of_the_optimiser(options: dict[str, Any], engine: EngineName) -> None:
+    check_same(Setting(**options), Setting(engine, **options))
 
 
 @pytest.mark.slow
-def test_compiled_is_the_same_and_follows_the_parameters() -> None:
-    net, gradient = setting()
-    gradient.compile(*batch())
-    for rows in (6, 4, 6):  # a smaller last batch goes by autograd
-        check(net, gradient, *batch(rows))
-        with torch.no_grad():
-            gradient.trained.vector.mul_(0.7)
+def test_compiled_is_the_same() -> None:
+    check_same(Setting(), Setting("compiled"))
 
 
-def test_traced_program_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is compiled is right before the compiler has seen it."""
-    monkeypatch.setattr(torch, "compile", lambda module: module)
-    net, gradient = setting()
-    gradient.compile(*batch())
-    assert gradient.program is not None
-    for rows in (6, 4, 6):
-        check(net, gradient, *batch(rows))
-        with torch.no_grad():
-            gradient.trained.vector.mul_(0.7)
+def test_is_chosen_anew_once_there_is_more_to_do() -> None:
+    """Operation by operation where nothing is expected, as before a removal; then as a program."""
+    setting = Setting()
+    ways = setting.step.engine._ways
+    x, y = batch()
+    setting.step(x, y, setting.decay, Plan(0, 0))
+    assert [way.choice for way in ways.values()] == ["eager"]
+    setting.step(x, y, setting.decay, Plan(500, 500))
+    assert [way.choice for way in ways.values()] == ["eager", "traced"]

@@ -1,6 +1,7 @@
 """The EM of the spike-and-slab group Gaussian, and its rule of removal."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -161,7 +162,14 @@ def test_tied_nodes_are_judged_by_all_their_readers() -> None:
     torch.testing.assert_close(square, readers.square().mean(0))
 
 
-@pytest.mark.parametrize("measure", ["mean_square", "range"])
+MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean_square": lambda own: own.square().mean(1),
+    "norm": lambda own: own.norm(dim=1),
+    "range": lambda own: own.amax(1) - own.amin(1),
+}
+
+
+@pytest.mark.parametrize("measure", list(MEASURES))
 def test_channels_own_all_kernels_and_positions_that_read_them(measure: Any) -> None:
     groups, weights = found(Convolutions().double(), torch.randn(2, 1, 6, 6, dtype=DOUBLE))
     members = {
@@ -170,10 +178,20 @@ def test_channels_own_all_kernels_and_positions_that_read_them(measure: Any) -> 
     }
     for group in groups:
         own = members[group.name]
-        measured = own.amax(1) - own.amin(1) if measure == "range" else own.square().mean(1)
+        measured = MEASURES[measure](own)
         threshold = float(measured.sort().values[1:3].mean())
         kept = GroupEM(hard=threshold, measure=measure).keep([group], weights)[group.name]
         assert torch.equal(kept, measured >= threshold) and int((~kept).sum()) == 2
+
+
+def test_soft_threshold_of_norms() -> None:
+    groups, weights = perceptron()
+    inclusion = GroupEM(soft=0.9, measure="norm").inclusion(
+        groups, weights, slab=SLAB, prior={g.name: 0.5 for g in groups}
+    )
+    for group in groups:
+        norms = columns(groups, weights)[group.name].norm(dim=1)
+        assert inclusion[group.name].tolist() == (norms >= 0.9).double().tolist()
 
 
 def test_slab_must_be_wider() -> None:
@@ -190,7 +208,7 @@ def test_slab_must_be_wider() -> None:
         ({"soft": math.inf}, "soft must be finite"),
         ({"warmup": -1}, "warmup must be finite and not negative"),
         ({"side": "both"}, "side must be one of readers, writers, got 'both'"),
-        ({"measure": "norm"}, "measure must be one of mean_square, range, got 'norm'"),
+        ({"measure": "sum"}, "measure must be one of mean_square, norm, range, got 'sum'"),
     ],
 )
 def test_refusals(options: dict[str, Any], message: str) -> None:

@@ -10,7 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bnn_pyro.inference.hmc import sample
 from bnn_pyro.inference.sghmc import CyclicalCosine, SpikeSlabSGHMC, amplitude, effective_temperature
+from bnn_pyro.likelihoods import GaussianNoise
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.priors import Gaussian
 
 ROWS = 50  # of the data that the losses are means over
 DOUBLE = torch.float64
@@ -149,6 +153,32 @@ def test_error_of_a_step_shrinks_with_it() -> None:
     curvature = torch.tensor([4.0])
     errors = [float(stationary_variance(curvature, lr=lr, temperature=1.0)) * ROWS * 4 - 1 for lr in (0.4, 0.2, 0.1)]
     assert errors[0] > 1.5 * errors[1] > 2.25 * errors[2] > 0
+
+
+def test_draws_are_those_of_nuts() -> None:
+    """A linear regression at temperature 1: means and standard deviations within 5 Monte Carlo errors of NUTS's.
+
+    The step is small enough that its own error, 1 % of the variance at most, is below them.
+    """
+    x = torch.randn(ROWS, 2)
+    y = x @ torch.tensor([1.0, -0.5]) + 0.5 * torch.randn(ROWS)
+    net = nn.Linear(2, 1, bias=False)
+    model = SparseNetwork(net, x[:2], prior=Gaussian(1.0), likelihood=GaussianNoise(0.5), num_data=ROWS)
+    reference = sample(model, (x, y), chains=1, warmup=80, draws=150, seed=0, progress=False).draws.summary()["weight"]
+    weights = nn.Parameter(torch.zeros(4_000, 2))
+    optimizer = SpikeSlabSGHMC([weights], lr=0.01, num_data=ROWS, temperature=1.0, weight_decay=1 / ROWS)
+    for _ in range(800):
+        weights.grad = (weights.detach() @ x.T - y) @ x / (ROWS * 0.25)
+        optimizer.step()
+    mean, sd = weights.detach().mean(0), weights.detach().std(0)
+    ess = reference["ess_bulk"][0].clamp(max=4_000)
+    assert ((mean - reference["mean"][0]).abs() < 5 * sd / ess.sqrt()).all()
+    assert ((sd / reference["sd"][0] - 1).abs() < 5 / (2 * ess).sqrt()).all()
+    covariance = torch.linalg.inv(x.T @ x / 0.25 + torch.eye(2))
+    exact_mean = covariance @ x.T @ y / 0.25
+    assert ((mean - exact_mean).abs() < 0.1 * covariance.diag().sqrt()).all()
+    scale = covariance.diag().outer(covariance.diag()).sqrt()
+    torch.testing.assert_close(weights.detach().T.cov() / scale, covariance / scale, atol=0.1, rtol=0)
 
 
 def test_effective_temperature_of_the_cooled_sampler() -> None:

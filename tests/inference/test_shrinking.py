@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bnn_pyro import fit, prune
-from bnn_pyro.inference import LearningRates, svi
+from bnn_pyro.inference import LearningRates
+from bnn_pyro.inference import run as run_module
 from bnn_pyro.inference.shrinking import Whole, settled_open, weights_kept
 from bnn_pyro.posterior import Posterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
@@ -44,7 +45,7 @@ def run(posterior: Posterior, **options: Any) -> Posterior:
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every node that has closed is worth a rebuild."""
-    monkeypatch.setattr(svi, "WORTH_IT", 1.0)
+    monkeypatch.setattr(run_module, "WORTH_IT", 1.0)
 
 
 # ---- when ------------------------------------------------------------------------------------------------------------
@@ -83,7 +84,7 @@ def test_a_rebuild_waits_until_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     left = weights_kept(posterior.model, {"hidden1": torch.arange(8) % 5 != 0, "hidden2": torch.ones(7).bool()})
     assert 0.5 < left < 1
     for limit, is_rebuilt in ((left - 0.2, False), (0.99, True)):
-        monkeypatch.setattr(svi, "WORTH_IT", limit)
+        monkeypatch.setattr(run_module, "WORTH_IT", limit)
         closed = run(posterior).inclusion()["hidden1"][[0, 5, 6]]
         assert bool((closed < 2 * CLOSED).all()) == is_rebuilt
 

@@ -25,19 +25,6 @@ def test_the_net_computes_the_same_and_follows_the_vector() -> None:
         assert torch.equal(one, 2 * two)
 
 
-def test_backward_fills_the_vector_of_gradients() -> None:
-    plain = net()
-    held = copy.deepcopy(plain)
-    flat = ParameterVector(dict(held.named_parameters()))
-    x = torch.randn(5, 4, dtype=torch.float64)
-    for module in (plain, held):
-        for _ in range(2):  # gradients add up, as they do elsewhere
-            module(x).square().sum().backward()
-    expected = torch.cat([parameter.grad.flatten() for parameter in plain.parameters() if parameter.grad is not None])
-    assert flat.vector.grad is flat.gradient
-    assert torch.allclose(flat.gradient, expected)
-
-
 def test_joined_broadcasts() -> None:
     flat = ParameterVector({"a": nn.Parameter(torch.zeros(2, 3)), "b": nn.Parameter(torch.zeros(2))})
     joined = flat.joined({"a": torch.tensor([[1.0, 2.0, 3.0]]), "b": torch.tensor(7.0), "other": torch.ones(1)})
