@@ -3,6 +3,7 @@
     python benchmarks/calibration.py
     python benchmarks/calibration.py --quick
     python benchmarks/calibration.py --kernels exact --replicates 400 --draws 0    # the others stay as they are
+    python benchmarks/calibration.py --kernels    # the two kernels on one network alone
 
 A truth is drawn from the prior of a small spike-and-slab regression (two groups of two weights, and a slab without a
 gate; relaxed gates for the relaxed kernels, hard ones for exact spikes), data from the truth, and a kernel samples the
@@ -86,7 +87,7 @@ def main() -> None:
 
 def _options() -> Namespace:
     parser = timing.parser(__doc__, "calibration")
-    parser.add_argument("--kernels", nargs="+", choices=list(PLANS), default=list(PLANS))
+    parser.add_argument("--kernels", nargs="*", choices=list(PLANS), default=list(PLANS))
     parser.add_argument("--replicates", type=int, default=256, help="truths")
     parser.add_argument("--draws", type=int, default=4000, help="of each of two kernels on a network; 0 for none")
     parser.add_argument("--seed", type=int, default=0)

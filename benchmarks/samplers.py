@@ -8,8 +8,8 @@ relaxed gates of temperature 1/2, inclusion 1/2) and a noise of known standard d
 Learned, the noise falls to .03 on yacht, and chains of no sampler meet within minutes. As the slab's scale is known
 too, what is looked at is the network's function at 20 test points and the sum of the gates, none of which depends on
 the order of the nodes; a contestant's effective sample size is the smallest of those 21, in the bulk. Pyro takes hours
-to show its own: with ``--short`` its leapfrog steps are timed, and the effective draws a step are those of our NUTS, which
-is Pyro's with the same trees.
+to show its own: with ``--short`` its leapfrog steps are timed, and the effective draws a step are those of our NUTS,
+which is Pyro's with the same trees.
 
 Each runs on one thread, in single precision, at its own defaults. Seconds are those of the processor that the process
 had, as others use the machine; the ratios are of sampling alone, warm-up and compiling stand beside them. Pyro's model

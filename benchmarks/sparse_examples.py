@@ -8,7 +8,7 @@ Rows that are there already (same example, seed and settings) are skipped. Train
 random streams. Tiny ReLU nets may lose units at the start, so the harder two examples are trained from several initial
 nets (`starts.py`), of which fewer and fewer go on, those with the lowest training losses. The best (`finalists`) go on
 in `fit_sghmc` for another cycle of smaller steps, pruned as they are by then, and the one whose training loss is the
-lowest in the end is taken. Settings were chosen on held-out training rows of other seeds.
+lowest in the end is taken. Settings were chosen on held-out training rows of other seeds, and by training losses.
 
 `loss` is that of the last draw, the network that is shipped; `ensemble_loss` that of the mean prediction of all draws;
 `floor` is the loss of the truth itself on the same test rows. MSE for the regressions, binary cross-entropy for the
@@ -16,7 +16,7 @@ classification.
 
 The ratios set the time of a direct implementation (one tensor after the other, masks in place of removal; batches by
 indexing, or by torch's DataLoader) on example 1 against ours, in the same process, a few epochs of each in turns: more
-is better.
+is better. An epoch of theirs always costs the same, so that they run one for ten of ours, and their time is scaled up.
 """
 
 import argparse

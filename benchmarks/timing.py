@@ -186,7 +186,7 @@ def _cpu() -> str:
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the distributions that are timed, as far as they are installed."""
     found = {"python": platform.python_version()}
-    for name in ("torch", "pyro-ppl", "bayesian-torch", "torchbnn", "blitz-bayesian-pytorch"):
+    for name in ("torch", "pyro-ppl", "numpyro", "jax", "bayesian-torch", "torchbnn", "blitz-bayesian-pytorch"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -352,6 +352,8 @@ def compare(
             select_inputs = len(dataset.input_shape) == 1
         changes = {"inclusion": inclusion, "select_inputs": select_inputs}
         settings = _settings(dataset, net, prior, "svi", epochs, hidden, changes)
+        if epochs is None:  # methods are fitted at larger rates than usual
+            settings = settings.with_epochs(min(settings.epochs, max(100, 2 * settings.epochs // 5)))
         if threads is None and max(settings.hidden) <= SMALL:
             _set_up_torch(1)
         chosen = tuple(methods.split(",")) if methods else ()
@@ -359,7 +361,7 @@ def compare(
         logging.getLogger("bnn_pyro.inference.hmc").setLevel(logging.ERROR)  # the page says how the chains went
         _announce_data(dataset)
         widths = "-".join(map(str, settings.hidden))
-        typer.echo(f"{settings.net} {widths}, prior {settings.prior}, KL weight 1: about {minutes:g} minutes")
+        typer.echo(f"{settings.net} {widths}, prior {settings.prior}, KL weight 1, in about {minutes:g} min")
         found = run_comparison(dataset, plan, seed=seed, announce=typer.echo)
         write_comparison(folder, found)
     typer.echo(f"\n{comparison_text(found.metrics)}\n")

@@ -29,9 +29,9 @@ RATES = LearningRates(slab_locs=1e-2, slab_scales=3e-2, scales=3e-2, gates=3e-2,
 COMPILED_SECONDS = 90.0  # of a sampler, above which compiling its potential pays
 _DESCENT_STEPS, _DESCENT_RATE, _SEARCHED = 500, 0.03, 2  # of Adam, to where chains start; starts searched for a chain
 _RESERVE = 15.0  # seconds for scores and pictures
-_SVI_PART = 0.4  # of the time that is left, which guides may take together
+_SVI_PART = 0.5  # of the time that is left, which guides may take together
 _LAST_EPOCHS = 20  # over which the noise of the bound is averaged
-_LEAST, _MOST = 20, 1000  # transitions of the warm-up, and draws of a chain, where the time decides
+_LEAST, _MOST = 10, 1000  # transitions of the warm-up, and draws of a chain, where the time decides
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,10 @@ class Job:
     def _descend(self, potential: Potential) -> tuple[Tensor, Tensor]:
         points = potential.starts(self.plan.batch_chains)
         optimiser = torch.optim.Adam([points], lr=_DESCENT_RATE)
+        ends = time.perf_counter() + self.share / (4 * _SEARCHED)  # a quarter of a sampler's time at most
         for _ in range(_DESCENT_STEPS):
+            if time.perf_counter() > ends:
+                break
             _, points.grad = potential.value_and_gradient(points)
             optimiser.step()
         energy = potential(points)
