@@ -15,6 +15,7 @@ from bnn_pyro.inference.potential import Potential
 TARGET_ACCEPT = 0.9
 WINDOWS = (0.1, 0.25, 0.5, 0.8)  # parts of the warm-up after which the mass matrix is that of the draws since the last
 _RATE, _DECAY = 0.025, 0.95  # of Adam on the logarithm of the length
+_EARLY_RATE = 0.1  # in the first half of the warm-up: the length starts at a step, and a good one is hundreds of them
 _MAX_ERROR = 1000.0  # an energy error beyond it is a divergence, as in Pyro
 _STATE = ("position", "energy", "gradient", "scale", "step_size", "length", "_transitions")
 
@@ -117,13 +118,14 @@ class ChEES:
             What it tells about step size and length.
         """
         if number == 1:
-            self._tuning, self._moments = Tuning(self), _Moments(self.position)
+            self._tuning, self._moments = Tuning(self, _EARLY_RATE), _Moments(self.position)
         move = self.transition()
         self._tuning.follow(move)
         self._moments.add(self.position)
         if number in {round(part * transitions) for part in WINDOWS} and self._moments.count >= 10:
             self._rescale(self._moments.scale())
-            self._tuning, self._moments = Tuning(self), _Moments(self.position)
+            rate = _EARLY_RATE if 2 * number < transitions else _RATE
+            self._tuning, self._moments = Tuning(self, rate), _Moments(self.position)
         if number == transitions:
             self._tuning.settle()
         return move
@@ -221,8 +223,8 @@ def _halton(number: int) -> float:
 class Tuning:
     """Moves step size and length of a sampler after each transition, and their averages."""
 
-    def __init__(self, sampler: ChEES) -> None:
-        self.sampler = sampler
+    def __init__(self, sampler: ChEES, rate: float = _RATE) -> None:
+        self.sampler, self.rate = sampler, rate
         self.steps = DualAveraging(prox_center=math.log(sampler.step_size))
         self.log_length = self.average = math.log(sampler.length)
         self.square, self.count = 0.0, 0
@@ -242,7 +244,7 @@ class Tuning:
         self.square = _DECAY * self.square + (1 - _DECAY) * slope**2
         size = math.sqrt(self.square / (1 - _DECAY**self.count))
         low = math.log(self.sampler.step_size)
-        moved = self.log_length + (_RATE * slope / size if size else 0.0)
+        moved = self.log_length + (self.rate * slope / size if size else 0.0)
         self.log_length = min(max(moved, low), low + math.log(self.sampler.max_leapfrogs))
         self.average += self.count**-0.5 * (self.log_length - self.average)
         self.sampler.length = math.exp(self.log_length)
