@@ -8,9 +8,9 @@ Rows that are there already (same example, seed and settings) are skipped. Train
 random streams. Tiny ReLU nets may lose units at the start, so the harder two examples are trained from several initial
 nets (`starts.py`), of which fewer and fewer go on, those with the lowest training losses. The best (`finalists`) go on
 in `fit_sghmc` for another cycle, pruned as they are by then, and the one whose training loss is the lowest in the end
-is taken. That cycle has smaller steps in the second example; in the third ten times larger ones, which are stable and
-not too noisy only once nearly all of the inputs are gone. Settings were chosen on held-out training rows of other
-seeds, and by training losses.
+is taken. That cycle has smaller steps in the second example and ten times larger ones in the third, which train its
+few weights faster, but with all inputs there leave more of them in. Settings were chosen on held-out training rows of
+other seeds, and by training losses.
 
 `loss` is that of the last draw, the network that is shipped; `ensemble_loss` that of the mean prediction of all draws;
 `floor` is the loss of the truth itself on the same test rows. MSE for the regressions, binary cross-entropy for the

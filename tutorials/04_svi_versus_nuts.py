@@ -273,8 +273,9 @@ print(comparison_text(found.metrics))
 # measurements, and relaxed gates that are another model's.
 
 # %%
-show(plot_inclusions(found.metrics["methods"]), "04_diabetes_inclusion")
-show(plot_agreement(found.metrics["distances"]), "04_diabetes_agreement")
+methods, distances = found.metrics["methods"], found.metrics["distances"]
+show(plot_inclusions(methods), "04_diabetes_inclusion")
+show(plot_agreement(distances), "04_diabetes_agreement")
 
 # %%
 scores = {name: row["scores"] for name, row in found.metrics["methods"].items() if "scores" in row}
