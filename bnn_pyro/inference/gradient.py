@@ -52,7 +52,6 @@ class SamplingStep:
         return loss
 
     def _step(self, x: Tensor, y: Tensor, decay: Tensor, noise: Tensor, numbers: Tensor) -> Tensor:
-        numbers = numbers.clone()  # first of all, as a trace wants to begin with an operation on its arguments
         loss = self.loss(x, y)
         parameters = list(self.trained.named.values())
         found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)

@@ -108,7 +108,7 @@ def _lift_live(module: fx.GraphModule, bases: Sequence[Tensor]) -> tuple[Tensor,
             raise RuntimeError(f"it needs a {type(tensor).__name__}, which is no tensor")
         if _base_of(tensor, bases) is None:
             tensors[id(tensor)] = tensor
-    after = next(node for node in graph.nodes if node.op != "placeholder")
+    after = next(node for node in graph.nodes if node.op not in ("placeholder", "get_attr"))  # stays; those go
     with graph.inserting_before(after):
         nodes = {key: _argument(graph, f"live{i}", t) for i, (key, t) in enumerate(tensors.items())}
         for node in found:

@@ -317,6 +317,19 @@ def test_parameters_are_followed() -> None:
         assert_same(program(torch.ones(2)), function(torch.ones(2)))
 
 
+def test_parameters_of_one_base_may_be_read_first_of_all() -> None:
+    base = torch.arange(6.0)
+    first, second = nn.Parameter(base[:2]), nn.Parameter(base[2:4])
+    first.data, second.data = base[:2], base[2:4]
+
+    def function(x: Tensor) -> Tensor:
+        return torch.dot(first, second).detach() + x
+
+    program = trace(function, torch.ones(2), bases=[base])
+    base.add_(1)
+    assert_same(program(torch.ones(2)), function(torch.ones(2)))
+
+
 def test_a_tensor_that_is_written_to_under_two_names() -> None:
     class Running(nn.Module):
         def __init__(self) -> None:
