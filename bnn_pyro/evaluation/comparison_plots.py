@@ -4,30 +4,34 @@ Each function returns a `matplotlib.figure.Figure` of its own, made without pypl
 The colours are those of Okabe and Ito (2008), Color universal design.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bnn_pyro.evaluation.agreement import mixture_points
+from bnn_pyro.evaluation.figures import (
+    INK,
+    MARKERS,
+    MUTED,
+    Values,
+    columns_of,
+    new_figure,
+    new_panels,
+    numpy_values,
+    set_title,
+    style_axes,
+)
 from bnn_pyro.likelihoods import Classes, Normals
 
-Values = NDArray[np.float64]
-
 _COLORS = ("#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#D55E00", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_INK, _MUTED = "#222222", "#767676"
 _INTERVAL = (0.025, 0.975)
-_MAX_COLUMNS = 4
 
 
 def plot_predictions(
@@ -57,22 +61,22 @@ def plot_predictions(
     bands = {title: _band(found, targets, y_std) for title, found in predicted.items()}
     is_classification = isinstance(next(iter(predicted.values())), Classes)
     first = next(iter(bands.values()))[1]
-    order = np.argsort(first if is_classification else _values(targets), kind="stable")
-    figure, panels = _grid(len(bands), 3.0, 2.6)
+    order = np.argsort(first if is_classification else numpy_values(targets), kind="stable")
+    figure, panels = new_panels(len(bands), 3.0, 2.6)
     limits = None if is_classification else _limits(list(bands.values()))
     for number, (axes, (title, band)) in enumerate(zip(panels, bands.items(), strict=True)):
         _draw_band(axes, [part[order] for part in band], _COLORS[number % len(_COLORS)])
         axes.set_title(title, loc="left", fontsize="medium")
         axes.set_xlabel("test rows, " + ("hardest first" if is_classification else "smallest target first"))
         if limits is not None:
-            axes.axhline(0, color=_INK, linewidth=1)
+            axes.axhline(0, color=INK, linewidth=1)
             axes.set_ylim(limits)
         else:
             axes.set_ylim(-0.02, 1.02)
-        if number % _columns(len(bands)) == 0:
+        if number % columns_of(len(bands)) == 0:
             axes.set_ylabel("probability of the label" if is_classification else "prediction less target")
     what = "Probability of the label, and 95 % of its draws" if is_classification else _regression_title(y_mean, y_std)
-    figure.suptitle(what, x=0.01, ha="left", fontweight="bold", color=_INK)
+    set_title(figure, what)
     return figure
 
 
@@ -96,7 +100,7 @@ def plot_inclusions(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
         raise ValueError("methods must hold at least one with gates, got none.")
     groups = list(next(iter(done.values()))["inclusion"])
     kinds = [("one by one", name) for name in groups if name == "inputs"] + [("number", name) for name in groups]
-    figure, panels = _grid(len(kinds), 4.4, 3.2, columns=3)
+    figure, panels = new_panels(len(kinds), 4.4, 3.2, most=3)
     for axes, (kind, group) in zip(panels, kinds, strict=True):
         if kind == "one by one":
             _draw_inputs(axes, {title: row["inclusion"][group] for title, row in done.items()})
@@ -107,7 +111,7 @@ def plot_inclusions(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
         for title, style in _styles(done).items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
-    figure.suptitle("Which nodes are needed", x=0.01, ha="left", fontweight="bold", color=_INK)
+    set_title(figure, "Which nodes are needed")
     return figure
 
 
@@ -128,14 +132,12 @@ def plot_agreement(distances: Mapping[str, Mapping[str, Mapping[str, float]]]) -
     if not distances:
         raise ValueError("distances must hold at least one method, got none.")
     size = len(distances)
-    figure = _figure(2 * (2.6 + 0.55 * size), 2.6 + 0.42 * size)
+    figure = new_figure(2 * (2.6 + 0.55 * size), 2.6 + 0.42 * size)
     left, right = figure.subplots(1, 2)
     _draw_matrix(left, distances, "total_variation", "Total variation of predictions", (0.0, 1.0), "{:.2f}")
     _draw_matrix(right, distances, "r_hat", "R-hat of the function, the worst row", (1.0, 2.0), "{:.2f}")
     right.set_yticklabels([])
-    figure.suptitle(
-        "How far the methods agree (diagonal: a method's own halves)", x=0.01, ha="left", fontweight="bold", color=_INK
-    )
+    set_title(figure, "How far the methods agree (diagonal: a method's own halves)")
     return figure
 
 
@@ -153,7 +155,7 @@ def _band(found: Classes | Normals, targets: Tensor, y_std: float) -> tuple[Valu
         rows = torch.arange(len(targets), device=targets.device)
         points, middle = found.draws[:, rows, targets], found.probabilities[rows, targets]
     low, high = points.double().quantile(torch.tensor(_INTERVAL, dtype=torch.float64, device=points.device), 0)
-    return _values(low), _values(middle), _values(high)
+    return numpy_values(low), numpy_values(middle), numpy_values(high)
 
 
 def _limits(bands: list[tuple[Values, Values, Values]]) -> tuple[float, float]:
@@ -171,7 +173,7 @@ def _draw_band(axes: Axes, band: list[Values], color: str) -> None:
     axes.vlines(place, low, high, color=color, linewidth=2.2, alpha=0.45)
     axes.plot(place, middle, "o", color=color, markersize=3)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    _style(axes)
+    style_axes(axes)
 
 
 def _regression_title(y_mean: float, y_std: float) -> str:
@@ -184,7 +186,7 @@ def _regression_title(y_mean: float, y_std: float) -> str:
 
 def _styles(titles: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, str, str]]:
     return {
-        title: (_COLORS[i % len(_COLORS)], _MARKERS[i % len(_MARKERS)], "--" if row["gates"] == "relaxed" else "-")
+        title: (_COLORS[i % len(_COLORS)], MARKERS[i % len(MARKERS)], "--" if row["gates"] == "relaxed" else "-")
         for i, (title, row) in enumerate(titles.items())
     }
 
@@ -197,13 +199,13 @@ def _draw_inputs(axes: Axes, inclusion: Mapping[str, list[float]]) -> None:
     size = len(next(iter(inclusion.values())))
     for number, values in enumerate(inclusion.values()):
         shift = 0.7 * ((number + 0.5) / len(inclusion) - 0.5)
-        color, marker = _COLORS[number % len(_COLORS)], _MARKERS[number % len(_MARKERS)]
+        color, marker = _COLORS[number % len(_COLORS)], MARKERS[number % len(MARKERS)]
         axes.plot(np.arange(1, size + 1) + shift, values, marker, color=color, markersize=5 if size < 20 else 2.5)
-    axes.axhline(0.5, color=_MUTED, linewidth=1, linestyle=":")
+    axes.axhline(0.5, color=MUTED, linewidth=1, linestyle=":")
     axes.set(xlim=(0.4, size + 0.6), ylim=(-0.03, 1.03), xlabel="input", ylabel="inclusion probability")
     axes.set_title("inputs, one by one", loc="left", fontsize="medium")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
-    _style(axes)
+    style_axes(axes)
 
 
 def _draw_counts(axes: Axes, group: str, done: Mapping[str, Mapping[str, Any]]) -> None:
@@ -216,7 +218,7 @@ def _draw_counts(axes: Axes, group: str, done: Mapping[str, Mapping[str, Any]]) 
     axes.set(xlim=(0.4, size + 0.6), ylim=(-0.03, 1.03), xlabel="k", ylabel="probability of k open nodes or more")
     axes.set_title(f"{group}: number of open nodes", loc="left", fontsize="medium")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
-    _style(axes)
+    style_axes(axes)
 
 
 # ---- agreement -------------------------------------------------------------------------------------------------------
@@ -235,7 +237,7 @@ def _draw_matrix(
     axes.imshow(values, cmap="viridis_r", vmin=limits[0], vmax=limits[1])
     middle = sum(limits) / 2
     for row, column in np.ndindex(values.shape):
-        color = "white" if values[row, column] > middle else _INK
+        color = "white" if values[row, column] > middle else INK
         axes.text(
             column, row, form.format(values[row, column]), ha="center", va="center", color=color, fontsize="small"
         )
@@ -244,36 +246,3 @@ def _draw_matrix(
     axes.set_title(title, loc="left", fontsize="medium")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-
-
-# ---- what all figures share ------------------------------------------------------------------------------------------
-
-
-def _columns(panels: int, most: int = _MAX_COLUMNS) -> int:
-    return math.ceil(panels / math.ceil(panels / most))
-
-
-def _grid(panels: int, width: float, height: float, *, columns: int = _MAX_COLUMNS) -> tuple[Figure, list[Axes]]:
-    across = _columns(panels, columns)
-    down = math.ceil(panels / across)
-    figure = _figure(width * across + 0.4, height * down + 0.7)
-    return figure, [figure.add_subplot(down, across, number) for number in range(1, panels + 1)]
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _style(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_MUTED)
-    axes.tick_params(color=_MUTED, labelcolor=_INK, labelsize="small")
-    axes.grid(axis="y", color="#E4E4E4", linewidth=0.7)
-    axes.set_axisbelow(True)
-
-
-def _values(tensor: Tensor) -> Values:
-    values: Values = tensor.detach().double().cpu().numpy()
-    return values

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -23,18 +22,26 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bnn_pyro.evaluation.figures import (
+    INK,
+    MARKERS,
+    MUTED,
+    Values,
+    columns_of,
+    new_figure,
+    new_panels,
+    numpy_values,
+    set_title,
+    style_axes,
+)
 from bnn_pyro.evaluation.metrics import Z95, CoverageCurve, ReliabilityCurve
 
 Curve = ReliabilityCurve | CoverageCurve
-Values = NDArray[np.float64]
-
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_INK, _MUTED, _REMOVED = "#222222", "#767676", "#DCDCDC"
+_REMOVED = "#DCDCDC"
 _PHASES = {"open": ("#DCEBF7", "gates held open"), "frozen": ("#E9E9E9", "gates frozen")}
-_WARMUP: dict[str, Any] = {"color": _MUTED, "linestyle": ":", "linewidth": 1.5}
+_WARMUP: dict[str, Any] = {"color": MUTED, "linestyle": ":", "linewidth": 1.5}
 _MAX_TILES = 64
-_MAX_COLUMNS = 4
 _MAX_BARS = 40
 _MIN_ROWS = 5  # the accuracy of fewer rows says nothing
 
@@ -59,7 +66,7 @@ def plot_training(history: Sequence[Mapping[str, Any]], totals: Mapping[str, int
     score = next((key for key in history[0] if key.endswith(("accuracy", "rmse"))), None)
     groups = list(history[0].get("nodes_kept", {}))
     rows = 1 if score is None else 2
-    figure = _figure(10.5 if groups else 6.5, 2.5 * rows + 0.9)
+    figure = new_figure(10.5 if groups else 6.5, 2.5 * rows + 0.9)
     grid = figure.add_gridspec(rows, 2 if groups else 1)
     _draw_loss(figure.add_subplot(grid[0, 0]), history)
     if score is not None:
@@ -69,7 +76,7 @@ def plot_training(history: Sequence[Mapping[str, Any]], totals: Mapping[str, int
     for axes in figure.axes:
         _finish_epochs(axes, history, shade=bool(groups))
     _add_legend(figure, history, shade=bool(groups))
-    figure.suptitle(f"Training{_tempering(history)}", x=0.01, ha="left", fontweight="bold", color=_INK)
+    set_title(figure, f"Training{_tempering(history)}")
     return figure
 
 
@@ -87,15 +94,12 @@ def plot_inclusion(inclusion: Mapping[str, Tensor]) -> Figure:
     """
     if not inclusion:
         raise ValueError("inclusion must hold at least one group of nodes, got none: a prior without gates has none.")
-    rows = math.ceil(len(inclusion) / _MAX_COLUMNS)
-    columns = math.ceil(len(inclusion) / rows)
-    figure = _figure(3.4 * columns + 0.6, 2.7 * rows + 0.6)
-    for number, (name, values) in enumerate(inclusion.items(), start=1):
-        axes = figure.add_subplot(rows, columns, number)
+    figure, panels = new_panels(len(inclusion), 3.4, 2.7)
+    for number, (axes, (name, values)) in enumerate(zip(panels, inclusion.items(), strict=True)):
         _draw_inclusion(axes, name, _probabilities(name, values))
-        if (number - 1) % columns == 0:
+        if number % columns_of(len(inclusion)) == 0:
             axes.set_ylabel("inclusion probability γ")
-    figure.suptitle("Inclusion probabilities: a node stays where γ > ½", x=0.01, ha="left", fontweight="bold")
+    set_title(figure, "Inclusion probabilities: a node stays where γ > ½")
     return figure
 
 
@@ -147,7 +151,7 @@ def plot_first_layer(
         ValueError: If a shape does not fit the weights, or no node or input is kept.
     """
     inputs, nodes = _checked_masks(weight, input_shape, keep_inputs, keep_nodes)
-    kept = _values(weight)[nodes]
+    kept = numpy_values(weight)[nodes]
     order = np.argsort(-np.linalg.norm(kept[:, inputs], axis=1), kind="stable")
     is_image = len(input_shape) == 2 or (len(input_shape) == 3 and input_shape[0] == 1)
     if is_image:
@@ -176,12 +180,12 @@ def plot_nodes_kept(kept: Mapping[str, Sequence[int]]) -> Figure:
     groups = list(kept.items())
     columns = math.ceil(len(groups) / _MAX_BARS)
     rows = math.ceil(len(groups) / columns)
-    figure = _figure(5.4 * columns + 0.4, 0.24 * rows + 1.3)
+    figure = new_figure(5.4 * columns + 0.4, 0.24 * rows + 1.3)
     for number, axes in enumerate(figure.subplots(1, columns, squeeze=False)[0]):
         _draw_kept(axes, groups[number * rows : (number + 1) * rows], rows)
     left, total = (sum(counts[i] for counts in kept.values()) for i in (0, 1))
     title = f"Nodes kept in each group: {left:,} of {total:,} ({left / total:.1%})"
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", color=_INK)
+    set_title(figure, title)
     return figure
 
 
@@ -258,7 +262,7 @@ def _finish_epochs(axes: Axes, history: Sequence[Mapping[str, Any]], *, shade: b
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     for phase, start, end in _phases(history) if shade else ():
         axes.axvspan(start, end, color=_PHASES[phase][0], zorder=0, linewidth=0)
-    _style(axes)
+    style_axes(axes)
 
 
 def _phases(history: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, int, int]]:
@@ -305,7 +309,7 @@ def _tempering(history: Sequence[Mapping[str, Any]]) -> str:
 
 def _probabilities(name: str, values: Tensor) -> Values:
     """Return a group's probabilities from the largest down, or raise."""
-    gamma = np.sort(_values(values).reshape(-1))[::-1]
+    gamma = np.sort(numpy_values(values).reshape(-1))[::-1]
     if not gamma.size or not (gamma.min() >= 0 and gamma.max() <= 1):
         raise ValueError(f"inclusion[{name!r}] must hold at least one probability in [0, 1], got {values}.")
     return gamma
@@ -316,11 +320,11 @@ def _draw_inclusion(axes: Axes, name: str, gamma: Values) -> None:
     heights = np.append(gamma, gamma[-1])
     axes.fill_between(edges[: kept + 1], heights[: kept + 1], step="post", color=_COLORS[0], alpha=0.85, linewidth=0)
     axes.fill_between(edges[kept:], heights[kept:], step="post", color=_COLORS[1], alpha=0.85, linewidth=0)
-    axes.axhline(0.5, color=_INK, linewidth=1, linestyle="--")
+    axes.axhline(0.5, color=INK, linewidth=1, linestyle="--")
     axes.set(xlim=(0, len(gamma)), ylim=(0, 1.02), xlabel="nodes, most probable first")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
     axes.set_title(f"{name}: {kept} of {len(gamma)} kept", loc="left", fontsize="medium")
-    _style(axes)
+    style_axes(axes)
 
 
 # ---- nodes kept ------------------------------------------------------------------------------------------------------
@@ -332,11 +336,11 @@ def _draw_kept(axes: Axes, groups: Sequence[tuple[str, Sequence[int]]], rows: in
     axes.barh(places, [1.0] * len(groups), color=_REMOVED, height=0.72)
     axes.barh(places, [left / total for _, (left, total) in groups], color=_COLORS[0], height=0.72)
     for place, (_, (left, total)) in zip(places, groups, strict=True):
-        axes.text(1.02, place, f"{left} of {total}", va="center", fontsize="small", color=_INK)
+        axes.text(1.02, place, f"{left} of {total}", va="center", fontsize="small", color=INK)
     axes.set_yticks(places, [name for name, _ in groups])
     axes.set(xlim=(0, 1.28), ylim=(rows - 0.4, -0.6), xlabel="part of the nodes kept")
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-    _style(axes)
+    style_axes(axes)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.tick_params(axis="y", length=0)
@@ -346,7 +350,7 @@ def _draw_kept(axes: Axes, groups: Sequence[tuple[str, Sequence[int]]], rows: in
 
 
 def _plot_reliability(curves: Mapping[str, ReliabilityCurve]) -> Figure:
-    figure = _figure(5.8, 6.6)
+    figure = new_figure(5.8, 6.6)
     grid = figure.add_gridspec(2, 1, height_ratios=(3, 1))
     above, below = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
     _draw_diagonal(above)
@@ -360,8 +364,8 @@ def _plot_reliability(curves: Mapping[str, ReliabilityCurve]) -> Figure:
     below.set_yscale("log")
     below.set_ylim(0.5 / rows, 1.3)
     below.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
-    _style(above)
-    _style(below)
+    style_axes(above)
+    style_axes(below)
     figure.legend(
         *above.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize="small"
     )
@@ -370,14 +374,14 @@ def _plot_reliability(curves: Mapping[str, ReliabilityCurve]) -> Figure:
 
 def _draw_reliability(axes: Axes, number: int, name: str, curve: ReliabilityCurve) -> None:
     """Draw one curve over the bins with rows enough, with the intervals of Wilson (1927) for their accuracies."""
-    counts, color = _values(curve.counts), _COLORS[number % len(_COLORS)]
+    counts, color = numpy_values(curve.counts), _COLORS[number % len(_COLORS)]
     full = counts > 0
-    gaps = np.abs(_values(curve.accuracy) - _values(curve.confidence))[full]
+    gaps = np.abs(numpy_values(curve.accuracy) - numpy_values(curve.confidence))[full]
     ece = float((counts[full] * gaps).sum() / counts.sum())
     shown = counts >= min(_MIN_ROWS, counts.max())
-    confidence, accuracy = _values(curve.confidence)[shown], _values(curve.accuracy)[shown]
+    confidence, accuracy = numpy_values(curve.confidence)[shown], numpy_values(curve.accuracy)[shown]
     axes.vlines(confidence, *_wilson(accuracy, counts[shown]), color=color, linewidth=1.2, alpha=0.6)
-    label, marker = f"{name} (ECE {ece:.3f})", _MARKERS[number % len(_MARKERS)]
+    label, marker = f"{name} (ECE {ece:.3f})", MARKERS[number % len(MARKERS)]
     axes.plot(confidence, accuracy, color=color, marker=marker, markersize=6, linewidth=1, label=label, clip_on=False)
 
 
@@ -388,7 +392,7 @@ def _wilson(share: Values, rows: Values) -> tuple[Values, Values]:
 
 
 def _draw_histogram(axes: Axes, number: int, curve: ReliabilityCurve) -> None:
-    counts, color = _values(curve.counts), _COLORS[number % len(_COLORS)]
+    counts, color = numpy_values(curve.counts), _COLORS[number % len(_COLORS)]
     share, edges = counts / counts.sum(), np.linspace(0, 1, len(counts) + 1)
     if number == 0:
         axes.stairs(share, edges, color=color, fill=True, alpha=0.3)
@@ -396,23 +400,23 @@ def _draw_histogram(axes: Axes, number: int, curve: ReliabilityCurve) -> None:
 
 
 def _plot_coverage(curves: Mapping[str, CoverageCurve]) -> Figure:
-    figure = _figure(5.6, 5.4)
+    figure = new_figure(5.6, 5.4)
     axes = figure.add_subplot()
     _draw_diagonal(axes)
     for number, (name, curve) in enumerate(curves.items()):
-        nominal, observed = _values(curve.nominal), _values(curve.observed)
+        nominal, observed = numpy_values(curve.nominal), numpy_values(curve.observed)
         label = f"{name} (ECE {np.abs(nominal - observed).mean():.3f})"
-        color, marker = _COLORS[number % len(_COLORS)], _MARKERS[number % len(_MARKERS)]
+        color, marker = _COLORS[number % len(_COLORS)], MARKERS[number % len(MARKERS)]
         axes.plot(nominal, observed, color=color, marker=marker, markersize=4.5, linewidth=1.5, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="level of the predicted quantile", ylabel="share of targets below it")
     axes.set_title("Calibration on test rows", loc="left", fontweight="bold")
-    _style(axes)
+    style_axes(axes)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     return figure
 
 
 def _draw_diagonal(axes: Axes) -> None:
-    axes.plot((0, 1), (0, 1), color=_MUTED, linewidth=1, linestyle="--", label="calibrated")
+    axes.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle="--", label="calibrated")
 
 
 # ---- the first layer -------------------------------------------------------------------------------------------------
@@ -443,7 +447,7 @@ def _checked_masks(
 
 def _plot_tiles(tiles: Values, inputs: NDArray[np.bool_], total: int) -> Figure:
     """Draw how strongly each pixel is read, and the incoming weights of each node as a picture."""
-    figure = _figure(10.5, 4.8)
+    figure = new_figure(10.5, 4.8)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.12))
     strength = np.where(inputs, np.linalg.norm(tiles, axis=0), np.nan)
     sequential = colormaps["viridis"].with_extremes(bad=_REMOVED)
@@ -459,7 +463,7 @@ def _plot_tiles(tiles: Values, inputs: NDArray[np.bool_], total: int) -> Figure:
     for axes in (left, right):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-    figure.suptitle("What the first layer looks at", x=0.01, ha="left", fontweight="bold")
+    set_title(figure, "What the first layer looks at")
     return figure
 
 
@@ -480,7 +484,7 @@ def _mosaic(tiles: Values, inputs: NDArray[np.bool_], color: Any) -> Values:
 def _plot_heat_map(weights: Values, inputs: NDArray[np.bool_], total: int) -> Figure:
     """Draw the sizes of weights `(inputs, nodes)`."""
     rows, columns = weights.shape
-    figure = _figure(min(10.0, 4.2 + 0.14 * columns), min(9.0, 2.4 + 0.24 * rows))
+    figure = new_figure(min(10.0, 4.2 + 0.14 * columns), min(9.0, 2.4 + 0.24 * rows))
     axes = figure.add_subplot()
     sizes = np.where(inputs[:, None], np.abs(weights), np.nan)
     colors = colormaps["viridis"].with_extremes(bad=_REMOVED)
@@ -496,7 +500,7 @@ def _plot_heat_map(weights: Values, inputs: NDArray[np.bool_], total: int) -> Fi
         loc="left",
         fontsize="medium",
     )
-    figure.suptitle("What the first layer looks at", x=0.01, ha="left", fontweight="bold")
+    set_title(figure, "What the first layer looks at")
     return figure
 
 
@@ -512,25 +516,3 @@ def _limit(weights: Values) -> float:
 def _colorbar(figure: Figure, axes: Axes, image: ScalarMappable, label: str, extend: str = "neither") -> None:
     bar = figure.colorbar(image, ax=axes, label=label, extend=extend, shrink=0.85, aspect=28)
     bar.outline.set_visible(False)
-
-
-# ---- what all figures share ------------------------------------------------------------------------------------------
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _style(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_MUTED)
-    axes.tick_params(color=_MUTED, labelcolor=_INK, labelsize="small")
-    axes.grid(axis="y", color="#E4E4E4", linewidth=0.7)
-    axes.set_axisbelow(True)
-
-
-def _values(tensor: Tensor) -> Values:
-    values: Values = tensor.detach().double().cpu().numpy()
-    return values

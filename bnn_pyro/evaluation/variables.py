@@ -5,14 +5,14 @@ from typing import Any
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from bnn_pyro.evaluation.figures import INK, new_figure
 from bnn_pyro.posterior import Posterior
 
-_TRUE, _FALSE, _PLAIN, _INK = "#0072B2", "#D55E00", "#0072B2", "#222222"  # of Okabe and Ito (2008)
+_TRUE, _FALSE, _PLAIN = "#0072B2", "#D55E00", "#0072B2"  # of Okabe and Ito (2008)
 _MAX_LABELS = 30
 
 
@@ -69,8 +69,7 @@ def plot_variables(
         )
     if history and group not in history[-1]["nodes_kept"]:
         raise ValueError(f"group must be one that history counts, got {group!r}")
-    figure = Figure(figsize=(10.5 if history else 6.5, 3.4), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10.5 if history else 6.5, 3.4)
     panels = figure.subplots(1, 2 if history else 1, squeeze=False, width_ratios=(2, 1) if history else None)[0]
     _draw_strength(panels[0], strength.detach().cpu(), relevant)
     if history:
@@ -105,7 +104,7 @@ def _draw_strength(axes: Axes, strength: Tensor, relevant: Tensor | None) -> Non
 def _name(axes: Axes, strength: Tensor, kept: Tensor) -> None:
     """Write the numbers of the kept inputs, in one line, as neighbours would overlap."""
     numbers = ", ".join(str(int(number) + 1) for number in kept.nonzero().flatten())
-    axes.text(0.99, 0.6, f"inputs {numbers}", transform=axes.transAxes, ha="right", color=_INK, fontsize="small")
+    axes.text(0.99, 0.6, f"inputs {numbers}", transform=axes.transAxes, ha="right", color=INK, fontsize="small")
 
 
 def _draw_counts(axes: Axes, history: Sequence[Mapping[str, Any]], group: str) -> None:

@@ -1,0 +1,86 @@
+"""What the pictures share: a figure without a display, its colours and markers, panels side by side."""
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+Values = NDArray[np.float64]
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+INK, MUTED = "#222222", "#767676"
+MAX_COLUMNS = 4
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, made without pyplot.
+
+    Args:
+        width: In inches.
+        height: In inches.
+    """
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def columns_of(panels: int, most: int = MAX_COLUMNS) -> int:
+    """Return how many of the panels stand side by side, so that the rows are as full as can be.
+
+    Args:
+        panels: Number of panels.
+        most: Largest number side by side.
+    """
+    return math.ceil(panels / math.ceil(panels / most))
+
+
+def new_panels(panels: int, width: float, height: float, *, most: int = MAX_COLUMNS) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its panels, in rows.
+
+    Args:
+        panels: Number of panels.
+        width: Of a panel, in inches.
+        height: Of a panel, in inches.
+        most: Largest number side by side.
+    """
+    across = columns_of(panels, most)
+    down = math.ceil(panels / across)
+    figure = new_figure(width * across + 0.4, height * down + 0.7)
+    return figure, [figure.add_subplot(down, across, number) for number in range(1, panels + 1)]
+
+
+def set_title(figure: Figure, title: str) -> None:
+    """Give a figure its title.
+
+    Args:
+        figure: The figure.
+        title: The title.
+    """
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", color=INK)
+
+
+def style_axes(axes: Axes) -> None:
+    """Give a panel its frame and its grid.
+
+    Args:
+        axes: The panel.
+    """
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.tick_params(color=MUTED, labelcolor=INK, labelsize="small")
+    axes.grid(axis="y", color="#E4E4E4", linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def numpy_values(tensor: Tensor) -> Values:
+    """Return a tensor's values in double precision, outside of torch.
+
+    Args:
+        tensor: The tensor, on any device.
+    """
+    values: Values = tensor.detach().double().cpu().numpy()
+    return values
