@@ -245,10 +245,11 @@ def fit(
     with _user_errors(), _processes(device) as place:
         from bnn_pyro.data import load
         from bnn_pyro.evaluation.report import check_run_folder
-        from bnn_pyro.recipes import check_names, default_prior, run
+        from bnn_pyro.recipes import check_data, check_names, default_prior, run
 
         prior = default_prior(method) if prior is None else prior
-        check_names(data=data, net=net, prior=prior, method=method)
+        check_data(data)
+        check_names(net=net, prior=prior, method=method)
         label = prior if method == "svi" else method
         folder = check_run_folder(out or Path("runs", f"{Path(data).stem}-{label}-{seed}"))
         _set_up_torch(threads)
@@ -342,9 +343,10 @@ def compare(
         from bnn_pyro.data import load
         from bnn_pyro.evaluation.comparison_page import comparison_text
         from bnn_pyro.networks.named import reads_images
-        from bnn_pyro.recipes import check_names
+        from bnn_pyro.recipes import check_data, check_names
 
-        check_names(data=data, net=net, prior=prior)
+        check_data(data)
+        check_names(net=net, prior=prior)
         folder = check_comparison_folder(out or Path("runs", f"compare-{Path(data).stem}-{prior}-{seed}"))
         _set_up_torch(threads)
         dataset = load(data, data_dir=data_dir, target=target)

@@ -83,6 +83,11 @@ class Dataset:
         """Shape of one input, without the dimension of the rows."""
         return tuple(self.train.x.shape[1:])
 
+    @property
+    def outputs(self) -> int:
+        """Number of outputs of a network for it: one a class, or one."""
+        return 1 if self.num_classes is None else self.num_classes
+
 
 def load(
     name: str,

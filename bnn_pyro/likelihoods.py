@@ -315,6 +315,20 @@ class HeteroscedasticNoise:
         return Normals(mean, softplus(raw) + self.min_scale)
 
 
+def default_likelihood(task: str) -> Likelihood:
+    """Return the likelihood of a task: one of classes, or a normal one whose noise is learnt.
+
+    Args:
+        task: `"classification"` or `"regression"`.
+
+    Raises:
+        ValueError: If there is no such task.
+    """
+    if task not in ("classification", "regression"):
+        raise ValueError(f"task must be classification or regression, got {task!r}")
+    return Categorical() if task == "classification" else GaussianNoise()
+
+
 def _one_a_draw(latent: Tensor, mean: Tensor) -> Tensor:
     """Return the draws of the learned scale in the shape of the means, `(draws, rows)`."""
     if latent.numel() not in (1, len(mean)):

@@ -86,6 +86,7 @@ def test_digits_are_whole_stratified_and_in_the_unit_interval() -> None:
         1.0,
     )
     assert data.input_shape == (1, 8, 8)
+    assert data.outputs == 10
     assert (len(data.train), data.validation, len(data.test)) == (1438, None, 359)
     assert data.train.x.dtype == torch.float32
     assert data.train.y.dtype == torch.int64
@@ -259,6 +260,7 @@ def test_csv_target_tells_the_task(
     name = write_csv(tmp_path / "own.csv", {"a": range(30), "b": [0.1 * i * i for i in range(30)], "y": cells})
     data = load(name)
     assert (data.task, data.classes, data.input_shape) == (task, classes, (2,))
+    assert data.outputs == (1 if classes is None else len(classes))
     assert (len(data.train), len(data.test)) == (24, 6)
 
 

@@ -12,7 +12,15 @@ from pyro.infer import SVI, TraceMeanField_ELBO
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from bnn_pyro.likelihoods import Categorical, Classes, GaussianNoise, HeteroscedasticNoise, Likelihood, Normals
+from bnn_pyro.likelihoods import (
+    Categorical,
+    Classes,
+    GaussianNoise,
+    HeteroscedasticNoise,
+    Likelihood,
+    Normals,
+    default_likelihood,
+)
 
 ROWS = 7
 CASES: dict[str, tuple[Likelihood, int]] = {
@@ -301,3 +309,10 @@ def test_predictions_need_a_dimension_of_draws(likelihood: Likelihood, columns: 
         likelihood.predict(output_of(columns).expand(0, -1, -1), torch.ones(0))
     with pytest.raises(ValueError, match="with at least one draw"):
         likelihood.predict(output_of(columns)[0], torch.ones(1))
+
+
+def test_every_task_has_a_likelihood() -> None:
+    assert isinstance(default_likelihood("classification"), Categorical)
+    assert isinstance(default_likelihood("regression"), GaussianNoise)
+    with pytest.raises(ValueError, match="task must be classification or regression, got 'ranking'"):
+        default_likelihood("ranking")

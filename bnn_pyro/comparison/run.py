@@ -12,10 +12,10 @@ from torch import Tensor
 
 from bnn_pyro.comparison.answers import Answer, answer, compared_rows, distances
 from bnn_pyro.comparison.methods import METHODS, Comparison, Job
-from bnn_pyro.data import Dataset, Split
+from bnn_pyro.data import Dataset
 from bnn_pyro.inference.batches import seeded
 from bnn_pyro.inference.dense import train_dense
-from bnn_pyro.likelihoods import Categorical, GaussianNoise
+from bnn_pyro.likelihoods import default_likelihood
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.recipes import Recipe
 
@@ -68,7 +68,7 @@ def compare(
         ValueError: If data and recipe do not fit each other.
     """
     start = time.perf_counter()
-    train, test = (_tensors(part, plan.recipe) for part in (dataset.train, dataset.test))
+    train, test = (plan.recipe.tensors(part) for part in (dataset.train, dataset.test))
     names = plan.chosen()
     with seeded(seed, train[0].device):
         announce("dense network")
@@ -104,26 +104,13 @@ def _network(
     dataset: Dataset, recipe: Recipe, train: tuple[Tensor, Tensor], seed: int, progress: bool | None
 ) -> SparseNetwork:
     """Return the network that all methods are given; a trained dense one is in it, where guides start."""
-    likelihood = Categorical() if dataset.task == "classification" else GaussianNoise()
-    dense = train_dense(
-        recipe.make_net(dataset.input_shape, dataset.num_classes or 1),
-        train,
-        likelihood=likelihood,
-        epochs=recipe.pretrain_epochs,
-        batch_size=recipe.pretrain_batch_size,
-        learning_rate=recipe.pretrain_learning_rate,
-        weight_decay=recipe.pretrain_weight_decay,
-        seed=seed,
-        progress=progress,
-    )
-    options: dict[str, Any] = {"likelihood": likelihood, "num_data": len(train[1])}
-    model = SparseNetwork(dense, train[0][:2], prior=recipe.make_prior(), select_inputs=recipe.select_inputs, **options)
+    likelihood = default_likelihood(dataset.task)
+    untrained = recipe.make_net(dataset.input_shape, dataset.outputs, inputs=dataset.train.x)
+    options = recipe.pretrain_options()
+    dense = train_dense(untrained, train, likelihood=likelihood, seed=seed, progress=progress, **options)
+    model = recipe.make_model(dense, train[0][:2], likelihood, len(train[1]))
     model.net.eval()
     return model
-
-
-def _tensors(split: Split, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    return (split.x if recipe.reads_images else split.x.flatten(1)), split.y
 
 
 # ---- its numbers -----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from bnn_pyro.data import Split, load
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior import Posterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, SpikeSlab
+from bnn_pyro.recipes import runs
 from guides import AutoSpikeSlab
 from tests.inference.test_svi import FAST, STILL, spy, state
 from tests.test_network import inputs, labels, net_of, network
@@ -84,7 +85,7 @@ def job(out: Path) -> dict[str, Any]:
     digits = load("digits")
     train, test = (Split(split.x[:64], split.y[:64]) for split in (digits.train, digits.test))
     settings = recipes.Recipe(hidden=(6,), pretrain_epochs=2, epochs=2, hold=0, freeze=0, batch_size=32)
-    with mock.patch.object(recipes, "write_report", lambda folder, *rest, **options: Path(folder).touch()):  # for time
+    with mock.patch.object(runs, "write_report", lambda folder, *rest, **options: Path(folder).touch()):  # for time
         return recipes.run(dataclasses.replace(digits, train=train, test=test), settings, out=out)
 
 

@@ -1,0 +1,18 @@
+"""The whole main job with settings that work: from a data set to a pruned network and its report."""
+
+from bnn_pyro.recipes.defaults import check_data, default_prior, recipe
+from bnn_pyro.recipes.definition import METHODS, PRIORS, Recipe, check_names
+from bnn_pyro.recipes.runs import load_pruned, load_run, run
+
+__all__ = [
+    "METHODS",
+    "PRIORS",
+    "Recipe",
+    "check_data",
+    "check_names",
+    "default_prior",
+    "load_pruned",
+    "load_run",
+    "recipe",
+    "run",
+]

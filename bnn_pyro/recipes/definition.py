@@ -1,0 +1,236 @@
+"""Settings of the main job, and what is made from them: the data's form, the net, the prior, the model, the guide."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bnn_pyro.augmentation import Augmentation
+from bnn_pyro.data import Split
+from bnn_pyro.inference.one_shot import OneShot
+from bnn_pyro.inference.schedule import LearningRates, Schedule
+from bnn_pyro.likelihoods import Likelihood
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.networks.named import NETS, check_widths, make_net, reads_images
+from bnn_pyro.networks.normalize import normalized
+from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, Slab, SpikeSlab
+from guides import AutoSpikeSlab
+
+_SLABS: dict[str, Callable[..., Slab]] = {"ig": Gaussian, "gl": GroupLasso, "ghs": GroupHorseshoe}
+PRIORS: tuple[str, ...] = (*(f"ss-{name}" for name in _SLABS), *_SLABS)
+"""The priors by name: spike-and-slab with a Gaussian, group-lasso or group-horseshoe slab, and each slab alone."""
+METHODS: tuple[str, ...] = ("svi", "sghmc")
+"""The methods by name: stochastic variational inference, and sampling with one-shot pruning."""
+
+
+def check_names(*, net: str = "mlp", prior: str = "ss-ghs", method: str = "svi") -> None:
+    """Check that names are known.
+
+    Args:
+        net: Name of a net.
+        prior: Name of a prior.
+        method: Name of a method.
+
+    Raises:
+        ValueError: If a name is unknown; the message lists the known ones.
+    """
+    for name, value, known in (("net", net, NETS), ("prior", prior, PRIORS), ("method", method, METHODS)):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Settings of the main job.
+
+    Args:
+        net: One of `bnn_pyro.networks.named.NETS`.
+        prior: One of `PRIORS`; those without `ss-` have no gates, so that nothing is pruned.
+        hidden: Width of each hidden layer. For `residual-mlp` the first is the width of the channels that all blocks
+            share; each further one, all alike, is a block of that many nodes. For `lenet` the first two are numbers of
+            filters; for a `resnet` there is one, the channels of its first stage.
+        select_inputs: Whether the inputs have gates too.
+        normalize: Whether the net standardises the channels of its images, by those of training; it takes them as they
+            come all the same, before pruning and after.
+        augmentation: What the images of each batch undergo, in dense training and in variational inference; None leaves
+            them as they are.
+        sigma: Standard deviation of the slab.
+        inclusion: Prior inclusion probability of a node, in (0, 1); None takes the theory's.
+        pretrain_epochs: Epochs of dense training that the posterior starts from.
+        pretrain_batch_size: Rows a step of dense training.
+        pretrain_learning_rate: Learning rate of dense training.
+        pretrain_weight_decay: Weight decay of dense training.
+        epochs: Epochs of variational inference.
+        batch_size: Rows a step.
+        hold: Epochs at the start with all gates held open.
+        freeze: Epochs at the end with gates frozen.
+        kl_weight: Weight of the divergence; below 1 the posterior is a tempered (cold) one.
+        kl_warmup: Epochs until the KL weight is reached.
+        frozen_kl_weight: Weight of the divergence while gates are frozen, and so that of the posterior in the end; None
+            keeps `kl_weight`.
+        decay: Fraction of the run over which learning rates fall.
+        learning_rates: By the role of a parameter.
+        clip_norm: Largest norm of a step's gradient; None does not clip.
+        init_inclusion: Inclusion probability of every gate at the start.
+        init_scale: Standard deviation of a slab at the start, as a fraction of the root mean square of its weights.
+        shrink_below: Nodes below this inclusion probability are left out of further training; None trains all.
+        one_shot: Settings of sampling with one-shot pruning, which starts from an untrained net and takes of the above
+            the net, its inputs, the slab's `sigma`, `inclusion`, `epochs` and `batch_size` alone; None for variational
+            inference.
+
+    Raises:
+        ValueError: If a name is unknown or a number is out of range.
+    """
+
+    net: str = "mlp"
+    prior: str = "ss-ghs"
+    hidden: tuple[int, ...] = (50,)
+    select_inputs: bool = False
+    normalize: bool = False
+    augmentation: Augmentation | None = None
+    sigma: float = 1.0
+    inclusion: float | None = None
+    pretrain_epochs: int = 30
+    pretrain_batch_size: int = 64
+    pretrain_learning_rate: float = 1e-3
+    pretrain_weight_decay: float = 0.05
+    epochs: int = 150
+    batch_size: int = 64
+    hold: int = 15
+    freeze: int = 15
+    kl_weight: float = 1.0
+    kl_warmup: float = 0.0
+    frozen_kl_weight: float | None = None
+    decay: float = 0.4
+    learning_rates: LearningRates = LearningRates()  # noqa: RUF009  (frozen)
+    clip_norm: float | None = None
+    init_inclusion: float = 0.95
+    init_scale: float = 0.1
+    shrink_below: float | None = None
+    one_shot: OneShot | None = None
+
+    def __post_init__(self) -> None:
+        """Check all that can be checked before there is any data, so that no run fails late."""
+        check_names(net=self.net, prior=self.prior)
+        check_widths(self.net, self.hidden)
+        if self.reads_images and self.select_inputs:
+            raise ValueError(f"select_inputs must be False for a {self.net}, whose first layer is a convolution")
+        if self.normalize and not self.reads_images:
+            raise ValueError(f"normalize must be False for a {self.net}, which reads no images as they are")
+        if self.augmentation is not None and not self.reads_images:
+            raise ValueError(f"augmentation must be None for a {self.net}, which reads no images as they are")
+        if not (math.isfinite(self.kl_weight) and self.kl_weight > 0):
+            raise ValueError(f"kl_weight must be positive and finite, got {self.kl_weight}; 1 is the posterior")
+        for name in ("pretrain_epochs", "pretrain_batch_size", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.has_gates and (self.select_inputs or self.inclusion is not None):
+            raise ValueError(
+                f"select_inputs and inclusion need a prior with gates, ss-{self.prior}, got {self.prior!r}"
+            )
+        frozen = self.frozen_kl_weight if self.freeze else None
+        Schedule(self.epochs, self.hold, self.freeze, self.kl_weight, self.kl_warmup, self.decay, None, frozen)
+        if self.one_shot is not None and self.prior not in ("ss-ig", "ig"):
+            raise ValueError(f"prior must be ss-ig or ig, with a Gaussian slab, for method sghmc, got {self.prior!r}")
+        self.make_prior()
+
+    @property
+    def method(self) -> str:
+        """The method's name, one of `METHODS`."""
+        return "svi" if self.one_shot is None else "sghmc"
+
+    @property
+    def has_gates(self) -> bool:
+        """Whether the prior has a spike, and so a gate on every node."""
+        return self.prior.startswith("ss-")
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the net reads images as they are, shape `(channels, height, width)`, and not flattened."""
+        return reads_images(self.net)
+
+    def with_epochs(self, epochs: int) -> "Recipe":
+        """Return the same recipe for another number of epochs, its phases scaled in proportion.
+
+        Args:
+            epochs: Epochs of variational inference.
+
+        Returns:
+            The recipe.
+
+        Raises:
+            ValueError: If epochs is below 1.
+        """
+        ratio = epochs / self.epochs
+        hold, freeze = (int(phase * ratio) for phase in (self.hold, self.freeze))
+        one_shot = None if self.one_shot is None else self.one_shot.stretched(ratio, epochs)
+        phases = dataclasses.replace(self, hold=hold, freeze=freeze, kl_warmup=self.kl_warmup * ratio, epochs=epochs)
+        return dataclasses.replace(phases, one_shot=one_shot)
+
+    def make_prior(self) -> SpikeSlab | Slab:
+        """Return the prior to give to a `SparseNetwork`."""
+        slab = _SLABS[self.prior.removeprefix("ss-")](sigma=self.sigma)
+        return SpikeSlab(slab, inclusion=self.inclusion) if self.has_gates else slab
+
+    def fit_options(self) -> dict[str, Any]:
+        """Return what `bnn_pyro.fit` is given: how long, at which weights and rates."""
+        names = ("epochs", "batch_size", "kl_weight", "kl_warmup", "hold", "freeze", "decay", "learning_rates")
+        options = {name: getattr(self, name) for name in (*names, "clip_norm", "shrink_below", "augmentation")}
+        return options | {"frozen_kl_weight": self.frozen_kl_weight if self.freeze else None}
+
+    def pretrain_options(self) -> dict[str, Any]:
+        """Return what `train_dense` is given: how long, at which rates."""
+        names = ("epochs", "batch_size", "learning_rate", "weight_decay")
+        return {name: getattr(self, f"pretrain_{name}") for name in names} | {"augmentation": self.augmentation}
+
+    def tensors(self, split: Split, device: str | torch.device = "cpu") -> tuple[Tensor, Tensor]:
+        """Return rows as the net reads them: images as they are, or flattened.
+
+        Args:
+            split: The rows.
+            device: Where to.
+
+        Returns:
+            Inputs and targets.
+        """
+        x = split.x if self.reads_images else split.x.flatten(1)
+        return x.to(device), split.y.to(device)
+
+    def make_net(self, input_shape: Sequence[int], out_features: int, *, inputs: Tensor | None = None) -> nn.Module:
+        """Return the untrained net.
+
+        Args:
+            input_shape: Shape of one input.
+            out_features: Number of outputs.
+            inputs: Training inputs, shape ``(rows, *input_shape)``, for a net that normalises; None leaves its scale to
+                be loaded.
+
+        Raises:
+            ValueError: If the net reads images and the inputs are none, or too small.
+        """
+        net = make_net(self.net, self.hidden, input_shape, out_features)
+        return normalized(net, input_shape[0], inputs) if self.normalize else net
+
+    def make_model(self, net: nn.Module, example: Tensor, likelihood: Likelihood, num_data: int) -> SparseNetwork:
+        """Return the Bayesian network.
+
+        Args:
+            net: The net, of `make_net`.
+            example: One or more inputs, as `tensors` gives them.
+            likelihood: What the outputs mean.
+            num_data: Number of training rows.
+        """
+        options: dict[str, Any] = {"likelihood": likelihood, "num_data": num_data, "select_inputs": self.select_inputs}
+        return SparseNetwork(net, example, prior=self.make_prior(), **options)
+
+    def make_guide(self, model: SparseNetwork) -> AutoSpikeSlab:
+        """Return the variational family of a network with the recipe's prior.
+
+        Args:
+            model: The network.
+        """
+        return AutoSpikeSlab(model.prior, init_inclusion=self.init_inclusion, init_scale=self.init_scale)

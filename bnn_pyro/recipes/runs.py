@@ -1,0 +1,239 @@
+"""The whole main job: from a data set to a pruned network and its report, and back from the run's folder."""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bnn_pyro.augmentation import Augmentation
+from bnn_pyro.data import Dataset
+from bnn_pyro.ensemble import Ensemble
+from bnn_pyro.evaluation.report import Run, check_run_folder, evaluate_run, write_report
+from bnn_pyro.inference.batches import seeded
+from bnn_pyro.inference.checkpoint import load_posterior, save_posterior
+from bnn_pyro.inference.dense import train_dense
+from bnn_pyro.inference.ensemble_file import load_ensemble, save_ensemble
+from bnn_pyro.inference.one_shot import OneShot
+from bnn_pyro.inference.processes import Processes
+from bnn_pyro.inference.schedule import LearningRates
+from bnn_pyro.inference.svi import fit
+from bnn_pyro.likelihoods import default_likelihood
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.posterior import Posterior
+from bnn_pyro.pruning import prune
+from bnn_pyro.recipes.definition import Recipe
+from bnn_pyro.saving import load_net
+
+
+def run(
+    dataset: Dataset,
+    settings: Recipe,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    out: str | Path | None = None,
+    progress: bool | None = None,
+) -> dict[str, Any]:
+    """Do the main job: train a dense net, fit the posterior from it, prune, measure, write the run's folder.
+
+    Where `torch.distributed` is initialised, its processes share the training; the first one measures and writes.
+    Neither the global random state nor Pyro's parameter store is changed.
+
+    Args:
+        dataset: The data, as `bnn_pyro.data.load` gives it; validation rows are watched but not learnt from.
+        settings: The settings, such as `recipe` gives.
+        seed: Seed of the whole run.
+        device: Where to train, `"cpu"` or `"cuda"`.
+        out: Folder to write (see `bnn_pyro.evaluation.report.write_report`); None writes nothing.
+        progress: Whether to show progress bars; None shows them on a terminal.
+
+    Returns:
+        The metrics, as they stand in the folder's `metrics.json`.
+
+    Raises:
+        ValueError: If the folder holds a run, there is no such device, or data and settings do not fit each other.
+    """
+    start = time.perf_counter()
+    device = _checked_device(device)
+    processes = Processes.found()
+    if settings.one_shot is not None and processes.count > 1:
+        raise ValueError(f"method must be svi, whose work processes can share, got sghmc in {processes.count} of them")
+    if out is not None:
+        check_run_folder(out)
+    with seeded(seed, device):
+        finished = _fit_and_prune(dataset, settings, seed, device, progress)
+        if not processes.is_first:
+            told: dict[str, Any] = processes.told(None)
+            return told
+        evaluation = evaluate_run(finished)
+    evaluation.metrics["seconds"] = time.perf_counter() - start
+    processes.told(evaluation.metrics)
+    if out is not None:
+        config = _config(dataset, settings, seed, device)
+        posterior = finished.posterior
+        save: Callable[[Path], None] = partial(save_posterior, posterior)
+        if isinstance(posterior, Ensemble):
+            save = partial(save_ensemble, posterior)
+        write_report(out, finished, evaluation, config=config, save_checkpoint=save)
+    return evaluation.metrics
+
+
+def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None) -> Run:
+    train, test = (settings.tensors(part, device) for part in (dataset.train, dataset.test))
+    likelihood = default_likelihood(dataset.task)
+    make_untrained = partial(settings.make_net, dataset.input_shape, dataset.outputs, inputs=dataset.train.x)
+    dense = train_dense(
+        make_untrained(),
+        train,
+        likelihood=likelihood,
+        **settings.pretrain_options(),
+        seed=seed,
+        progress=progress,
+    )
+    start = dense if settings.one_shot is None else make_untrained()
+    model = settings.make_model(start, train[0][:2], likelihood, len(dataset.train))
+    validation = None if dataset.validation is None else settings.tensors(dataset.validation, device)
+    posterior = _fit(model, train, validation, settings, seed, progress)
+    return Run(
+        posterior,
+        prune(posterior),
+        dense,
+        test,
+        input_shape=dataset.input_shape,
+        y_std=dataset.y_std,
+        dense_noise=_noise(dense, train) if dataset.task == "regression" else None,
+    )
+
+
+def _fit(
+    model: SparseNetwork,
+    train: tuple[Tensor, Tensor],
+    validation: tuple[Tensor, Tensor] | None,
+    settings: Recipe,
+    seed: int,
+    progress: bool | None,
+) -> Posterior:
+    if settings.one_shot is not None:
+        options = {"epochs": settings.epochs, "batch_size": settings.batch_size}
+        return settings.one_shot.fit(model, train, validation=validation, seed=seed, progress=progress, **options)
+    return fit(
+        model,
+        train,
+        **settings.fit_options(),
+        channels_last=settings.reads_images,
+        local_reparameterization="exact",  # with which the settings were chosen, whatever the size of the batches
+        validation=validation,
+        seed=seed,
+        progress=progress,
+        guide=settings.make_guide(model),
+    )
+
+
+@torch.no_grad()
+def _noise(dense: nn.Module, train: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the standard deviation of a network's errors on the training rows, what maximum likelihood would take."""
+    x, y = train
+    errors: Tensor = dense(x).squeeze(-1) - y
+    return errors.square().mean().sqrt().clamp(min=1e-6)
+
+
+def _checked_device(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be cpu or cuda, got {device!r}") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device must be cpu where torch finds no CUDA device, got {str(device)!r}")
+    return found
+
+
+# ---- a run's settings, and back --------------------------------------------------------------------------------------
+
+
+def _config(dataset: Dataset, settings: Recipe, seed: int, device: torch.device) -> dict[str, Any]:
+    """Return all that the run was told, as JSON values, and what is needed to build its model again."""
+    return {
+        "data": dataset.name,
+        "method": settings.method,
+        **dataclasses.asdict(settings),
+        "seed": seed,
+        "device": str(device),
+        "task": dataset.task,
+        "num_data": len(dataset.train),
+        "input_shape": list(dataset.input_shape),
+        "outputs": dataset.outputs,
+        "y_mean": dataset.y_mean,
+        "y_std": dataset.y_std,
+        "torch": str(torch.__version__),
+    }
+
+
+def load_run(folder: str | Path) -> Posterior:
+    """Load the posterior of a run from its folder, on the CPU.
+
+    Args:
+        folder: The folder that `run` or `bnn-pyro fit` wrote.
+
+    Returns:
+        The posterior.
+
+    Raises:
+        ValueError: If the folder holds no whole run.
+    """
+    config, settings = _read_config(folder)
+    input_shape = config["input_shape"]
+    with torch.random.fork_rng([]):
+        net = settings.make_net(input_shape, config["outputs"])
+        example = torch.zeros(2, *(input_shape if settings.reads_images else [math.prod(input_shape)]))
+        model = settings.make_model(net, example, default_likelihood(config["task"]), config["num_data"])
+        path = Path(folder) / "checkpoint.pt"
+        if settings.one_shot is not None:
+            return load_ensemble(path, model)
+        return load_posterior(path, model, guide=settings.make_guide(model))
+
+
+def load_pruned(folder: str | Path) -> nn.Module:
+    """Load the pruned network of a run from its folder, on the CPU.
+
+    Args:
+        folder: The folder that `run` or `bnn-pyro fit` wrote.
+
+    Returns:
+        A plain module, in evaluation mode: the one that the run has measured.
+
+    Raises:
+        ValueError: If the folder holds no whole run.
+    """
+    config, settings = _read_config(folder)
+    with torch.random.fork_rng([]):
+        return load_net(folder, settings.make_net(config["input_shape"], config["outputs"]))
+
+
+def _read_config(folder: str | Path) -> tuple[dict[str, Any], Recipe]:
+    """Return all that a run was told, and the settings among it."""
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        settings = _settings(config)
+        missing = {"input_shape", "outputs", "task", "num_data"} - config.keys()
+        if missing:
+            raise KeyError(*sorted(missing))
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"folder must hold the config.json of a run, got '{folder}' ({error!r})") from error
+    return config, settings
+
+
+def _settings(config: Mapping[str, Any]) -> Recipe:
+    names = [field.name for field in dataclasses.fields(Recipe)]
+    given = {"normalize": False, "augmentation": None, **config}  # a run may be older than these settings
+    values = {name: given[name] for name in names}
+    values |= {"hidden": tuple(values["hidden"]), "learning_rates": LearningRates(**values["learning_rates"])}
+    values["one_shot"] = None if values["one_shot"] is None else OneShot.of(values["one_shot"])
+    values["augmentation"] = None if values["augmentation"] is None else Augmentation.of(values["augmentation"])
+    return Recipe(**values)

@@ -1,0 +1,101 @@
+"""Every data set, prior, net and method has settings that hold together."""
+
+import dataclasses
+import json
+
+import pytest
+
+from bnn_pyro.augmentation import Augmentation
+from bnn_pyro.data import DATASETS
+from bnn_pyro.networks.named import NETS
+from bnn_pyro.priors import SpikeSlab
+from bnn_pyro.recipes import PRIORS, Recipe, check_data, recipe
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("data", DATASETS)
+def test_every_data_set_has_a_recipe_for_every_prior_and_net(data: str, net: str, prior: str) -> None:
+    images = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar10-jpeg")
+    task = "classification" if data in images else "regression"
+    for rows in (100, 50_000):
+        settings = recipe(data, prior, task, net=net, rows=rows)  # type: ignore[arg-type]
+        assert (settings.prior, settings.net) == (prior, net)
+        assert isinstance(settings.make_prior(), SpikeSlab) == prior.startswith("ss-") == settings.has_gates
+        assert settings.has_gates or settings.hold == settings.freeze == 0
+        for epochs in (1, 2, 3, 7, 1000):
+            assert settings.with_epochs(epochs).epochs == epochs
+
+
+@pytest.mark.parametrize("prior", ["ss-ig", "ig", None])
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("data", DATASETS)
+def test_every_data_set_can_be_sampled(data: str, net: str, prior: str | None) -> None:
+    settings = recipe(data, prior, net=net, method="sghmc")
+    assert settings.method == "sghmc" and settings.prior == (prior or "ss-ig")
+    for epochs in (1, 2, 3, 1000):
+        short = settings.with_epochs(epochs)
+        assert short.epochs == epochs and short.one_shot is not None and short.one_shot.cycles <= epochs
+
+
+def test_sampling_needs_a_gaussian_slab() -> None:
+    for prior in ("ss-gl", "ghs"):
+        with pytest.raises(ValueError, match=f"prior must be ss-ig or ig, .* for method sghmc, got '{prior}'"):
+            recipe("digits", prior, method="sghmc")
+
+
+@pytest.mark.parametrize("data", ["mnist", "fashion-mnist"])
+def test_the_images_have_the_net_of_the_literature(data: str) -> None:
+    settings = recipe(data)
+    net = settings.make_net((1, 28, 28), 10)
+    assert sum(parameter.numel() for parameter in net.parameters()) == 478_410
+    assert settings.select_inputs
+
+
+@pytest.mark.parametrize("data", ["mnist", "fashion-mnist"])
+def test_lenet_has_settings_of_its_own_with_every_prior(data: str) -> None:
+    chosen = recipe(data, "ss-ghs", net="lenet")
+    assert chosen.shrink_below is not None and chosen.hold > 0  # the gates wait until the slabs have settled
+    assert chosen.frozen_kl_weight is not None and chosen.frozen_kl_weight < chosen.kl_weight
+    for prior in ("ss-gl", "ss-ig"):
+        other = recipe(data, prior, net="lenet")
+        assert dataclasses.replace(other, prior="ss-ghs") == chosen
+    dense, perceptron = recipe(data, "ghs", net="lenet"), recipe(data, "ss-ghs")
+    assert dense.hold == dense.freeze == 0 and dense.sigma == chosen.sigma
+    assert perceptron.init_scale != chosen.init_scale and perceptron.sigma != chosen.sigma
+
+
+def test_small_tables_have_more_epochs_than_large_ones() -> None:
+    epochs = [recipe("my.csv", rows=rows).epochs for rows in (50, 500, 5_000, 50_000)]
+    assert epochs == sorted(epochs, reverse=True)
+
+
+def test_regression_is_not_tempered_by_default() -> None:
+    assert recipe("my.csv", task="regression").kl_weight == recipe("yacht", task="regression").kl_weight == 1
+    assert recipe("my.csv", task="classification").kl_weight < 1
+
+
+def test_images_in_colour_are_changed_while_they_are_learnt_from() -> None:
+    for data in ("cifar10", "cifar10-jpeg"):
+        settings = recipe(data, net="resnet20")
+        assert settings.augmentation is not None and settings.fit_options()["augmentation"] is settings.augmentation
+        assert recipe(data).augmentation is None and recipe(data, net="resnet20", method="sghmc").augmentation is None
+        values = json.loads(json.dumps(dataclasses.asdict(settings)))
+        assert Augmentation.of(values["augmentation"]) == settings.augmentation
+    assert recipe("mnist", net="lenet").augmentation is None
+    with pytest.raises(ValueError, match="augmentation must be None for a mlp, which reads no images as they are"):
+        Recipe(augmentation=Augmentation())
+
+
+def test_unknown_data_lists_the_known() -> None:
+    with pytest.raises(ValueError, match="data must be one of digits, mnist, fashion-mnist, .*yacht, or a path"):
+        check_data("cifar")
+    check_data("some/table.CSV")
+
+
+def test_only_nets_of_colour_images_normalise() -> None:
+    normalizing = {(data, net) for data in DATASETS for net in NETS if recipe(data, net=net).normalize}
+    images = [net for net in NETS if net not in ("mlp", "residual-mlp")]
+    assert normalizing == {(data, net) for data in ("cifar10", "cifar10-jpeg") for net in images}
+    with pytest.raises(ValueError, match="normalize must be False for a mlp, which reads no images"):
+        Recipe(normalize=True)

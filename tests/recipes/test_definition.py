@@ -1,0 +1,109 @@
+"""A recipe makes prior, net, model and guide, and refuses what does not fit before there is any data."""
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bnn_pyro.augmentation import Augmentation
+from bnn_pyro.data import Split
+from bnn_pyro.inference.dense import train_dense
+from bnn_pyro.likelihoods import Categorical
+from bnn_pyro.networks import ResidualMLP
+from bnn_pyro.posterior import Posterior
+from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
+from bnn_pyro.recipes import Recipe, recipe
+
+
+def test_phases_keep_their_share_of_the_epochs() -> None:
+    settings = Recipe(epochs=40, hold=5, freeze=4, kl_warmup=2.5)
+    long, short = settings.with_epochs(80), settings.with_epochs(2)
+    assert (long.hold, long.freeze, long.kl_warmup) == (10, 8, 5.0)
+    assert (short.hold, short.freeze, short.kl_warmup) == (0, 0, 0.125)
+
+
+@pytest.mark.parametrize(("prior", "slab"), [("ss-ig", Gaussian), ("ss-gl", GroupLasso), ("ghs", GroupHorseshoe)])
+def test_priors_are_made_by_name(prior: str, slab: type) -> None:
+    gates: dict[str, Any] = {"inclusion": 0.2} if prior.startswith("ss-") else {}
+    made = Recipe(prior=prior, sigma=0.3, **gates).make_prior()
+    inner = made.slab if isinstance(made, SpikeSlab) else made
+    assert isinstance(inner, slab)
+    assert inner.sigma == 0.3  # type: ignore[attr-defined]
+    assert not isinstance(made, SpikeSlab) or made.inclusion == 0.2
+
+
+def test_nets_are_made_by_name() -> None:
+    net = Recipe(net="residual-mlp", hidden=(8, 4, 4)).make_net((5,), 2)
+    assert isinstance(net, ResidualMLP)
+    shapes = [tuple(layer.weight.shape) for layer in net.modules() if isinstance(layer, nn.Linear)]
+    assert shapes == [(8, 5), (4, 8), (8, 4), (4, 8), (8, 4), (2, 8)]
+
+
+def test_a_net_that_reads_images_is_made_for_their_shape() -> None:
+    settings = recipe("mnist", net="lenet")
+    assert settings.reads_images and not settings.select_inputs
+    assert sum(p.numel() for p in settings.make_net((1, 28, 28), 10).parameters()) == 1_071_880
+    settings = Recipe(net="lenet", hidden=(2, 3))
+    assert settings.make_net((3, 16, 20), 4)(torch.zeros(5, 3, 16, 20)).shape == (5, 4)
+    with pytest.raises(ValueError, match=r"mlp, residual-mlp for inputs of shape \(64,\), got 'lenet', which reads"):
+        settings.make_net((64,), 10)
+    with pytest.raises(ValueError, match="image_size must be at least 16"):
+        settings.make_net((1, 8, 8), 10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"net": "vgg"}, "net must be one of mlp, residual-mlp, lenet, .*, got 'vgg'"),
+        ({"net": "lenet", "hidden": (20, 50), "select_inputs": True}, "select_inputs must be False for a lenet"),
+        ({"prior": "ss-x"}, "prior must be one of ss-ig, ss-gl, ss-ghs, ig, gl, ghs, got 'ss-x'"),
+        ({"hidden": ()}, "hidden must be the widths"),
+        ({"hidden": (50, 0)}, "hidden must be the widths"),
+        ({"net": "residual-mlp", "hidden": (50,)}, "hidden must be the width of the channels"),
+        ({"inclusion": 0.0}, r"inclusion must lie in \(0, 1\), got 0.0"),
+        ({"inclusion": 1.0}, r"inclusion must lie in \(0, 1\), got 1.0"),
+        ({"kl_weight": 0.0}, "kl_weight must be positive and finite, got 0.0"),
+        ({"kl_weight": float("nan")}, "kl_weight must be positive and finite, got nan"),
+        ({"sigma": -1.0}, "sigma must be positive, got -1.0"),
+        ({"epochs": 0, "hold": 0, "freeze": 0}, "epochs must be at least 1, got 0"),
+        ({"epochs": 20}, r"hold \+ freeze must be below epochs"),
+        ({"pretrain_epochs": 0}, "pretrain_epochs must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"prior": "gl", "inclusion": 0.1}, "select_inputs and inclusion need a prior with gates"),
+        ({"prior": "gl", "select_inputs": True}, "select_inputs and inclusion need a prior with gates"),
+    ],
+)
+def test_bad_settings_are_refused_before_there_is_data(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Recipe(**settings)
+
+
+def test_rows_are_flattened_unless_the_net_reads_images() -> None:
+    rows = Split(torch.rand(5, 1, 16, 16), torch.arange(5))
+    x, y = Recipe(hidden=(4,)).tensors(rows)
+    assert torch.equal(x, rows.x.flatten(1)) and torch.equal(y, rows.y)
+    x, _ = Recipe(net="lenet", hidden=(2, 3)).tensors(rows)
+    assert torch.equal(x, rows.x)
+
+
+def test_dense_training_has_all_of_its_settings() -> None:
+    settings = Recipe(net="lenet", hidden=(2, 3), pretrain_epochs=7, augmentation=Augmentation(padding=1))
+    options = settings.pretrain_options()
+    assert options["epochs"] == 7 and options["augmentation"] is settings.augmentation
+    assert options.keys() <= inspect.signature(train_dense).parameters.keys()
+
+
+def test_the_model_has_the_prior_and_the_guide_its_start() -> None:
+    settings = Recipe(prior="ss-gl", hidden=(4,), inclusion=0.25, select_inputs=True, init_inclusion=0.75)
+    example = torch.zeros(2, 3)
+    model = settings.make_model(settings.make_net((3,), 2), example, Categorical(), 40)
+    assert [group.name for group in model.nodes.groups] == ["inputs", "hidden1"]
+    assert model.num_data == 40
+    assert isinstance(settings.make_prior(), SpikeSlab)
+    guide = settings.make_guide(model)
+    with torch.random.fork_rng():
+        guide()
+    start = Posterior(model, guide).inclusion()["hidden1"]
+    assert torch.allclose(start, torch.full((4,), 0.75))

@@ -1,0 +1,181 @@
+"""The main job end to end on very few epochs, and back from its folder."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyro
+import pytest
+import torch
+
+from bnn_pyro.data import Dataset, Split, load
+from bnn_pyro.ensemble import Ensemble
+from bnn_pyro.pruning import prune
+from bnn_pyro.recipes import Recipe, load_pruned, load_run, recipe, run
+
+QUICK = Recipe(
+    prior="ss-ig",
+    hidden=(8,),
+    inclusion=0.1,
+    pretrain_epochs=2,
+    epochs=2,
+    hold=0,
+    freeze=0,
+    kl_weight=0.5,
+    batch_size=64,
+)
+
+
+def table(task: str, rows: int = 120) -> Dataset:
+    """Return a table whose first input alone tells the target."""
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(rows, 3, generator=generator)
+    y = (x[:, 0] > 0).long() if task == "classification" else x[:, 0].sin()
+    train, test = Split(x[:-40], y[:-40]), Split(x[-40:], y[-40:])
+    if task == "classification":
+        return Dataset("made.csv", "classification", train, None, test, 2)
+    return Dataset("made.csv", "regression", train, None, test, None, y_mean=1.0, y_std=3.0)
+
+
+def test_the_job_on_digits_leaves_the_world_alone_and_can_be_repeated() -> None:
+    dataset, state = load("digits"), torch.get_rng_state()
+    first, second = (run(dataset, QUICK, seed=1) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(pyro.get_param_store()) == 0
+    assert dataset.train.x.shape == (len(dataset.train), 1, 8, 8)
+    scores = [key for key in first if "test_" in key]
+    assert len(scores) == 16
+    assert [first[key] for key in scores] == [second[key] for key in scores]
+    assert run(dataset, QUICK, seed=2)["test_nll"] != first["test_nll"]
+    assert first["seconds"] > 0
+    assert first["nodes_kept"]["hidden1"][1] == 8
+
+
+def test_a_run_can_be_loaded_from_its_folder(tmp_path: Path) -> None:
+    dataset = load("digits")
+    settings = dataclasses.replace(QUICK, net="residual-mlp", hidden=(8, 6), select_inputs=True)
+    metrics = run(dataset, settings, seed=4, out=tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config.items() >= {"data": "digits", "net": "residual-mlp", "prior": "ss-ig", "seed": 4, "epochs": 2}.items()
+    state = torch.get_rng_state()
+    posterior = load_run(tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), state)
+    scores = posterior.evaluate(dataset.test.x.flatten(1), dataset.test.y)
+    assert {f"test_{name}": value for name, value in scores.items()}.items() <= metrics.items()
+    assert posterior.kl_weight == 0.5
+    assert len(posterior.history) == 2
+    assert config.pop("normalize") is False  # which runs from before there was this setting do not have
+    assert config.pop("augmentation") is None
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    assert load_run(tmp_path / "run").evaluate(dataset.test.x.flatten(1), dataset.test.y) == scores
+
+
+def test_the_job_on_images_as_they_are(tmp_path: Path) -> None:
+    x, y = torch.rand(60, 1, 16, 16), torch.arange(60) % 2
+    x[y == 1] += 0.5
+    train, test = Split(x[:40], y[:40]), Split(x[40:], y[40:])
+    dataset = Dataset("made.npz", "classification", train, None, test, 2)
+    settings = dataclasses.replace(QUICK, net="lenet", hidden=(2, 3, 4))
+    metrics = run(dataset, settings, out=tmp_path / "run")
+    assert {name: total for name, (_, total) in metrics["nodes_kept"].items()} == {"conv1": 2, "conv2": 3, "hidden1": 4}
+    assert metrics["pruned_max_abs_diff"] <= 1e-5
+    scores = load_run(tmp_path / "run").evaluate(test.x, test.y)
+    assert scores["nll"] == metrics["test_nll"]
+    program = torch.export.load(tmp_path / "run" / "pruned.pt2").module()
+    assert torch.allclose(program(test.x), load_pruned(tmp_path / "run")(test.x), atol=1e-5)
+
+
+def test_images_are_normalised_by_the_net_itself(tmp_path: Path) -> None:
+    """The run, its exported program and the nets that are loaded from it all take the images as they come."""
+    x, y = torch.rand(60, 3, 16, 16), torch.arange(60) % 2
+    x = 0.2 + 0.01 * x + 0.03 * y.reshape(-1, 1, 1, 1)
+    train, test = Split(x[:40], y[:40]), Split(x[40:], y[40:])
+    dataset = Dataset("made.npz", "classification", train, None, test, 2)
+    settings = dataclasses.replace(QUICK, net="lenet", hidden=(2, 3, 4), normalize=True)
+    metrics = run(dataset, settings, out=tmp_path / "run")
+    assert set(metrics["nodes_kept"]) == {"network.conv1", "network.conv2", "network.hidden1"}
+    posterior, small = load_run(tmp_path / "run"), load_pruned(tmp_path / "run")
+    assert posterior.evaluate(test.x, test.y)["nll"] == metrics["test_nll"]
+    mean, std = small.get_buffer("normalize.mean"), small.get_buffer("normalize.std")
+    assert torch.allclose(mean.flatten(), train.x.mean((0, 2, 3)))
+    assert torch.allclose(std.flatten(), train.x.std((0, 2, 3), correction=0))
+    assert torch.allclose(small(test.x), prune(posterior)(test.x), atol=1e-5)
+    program = torch.export.load(tmp_path / "run" / "pruned.pt2").module()
+    assert torch.allclose(program(test.x), small(test.x), atol=1e-5)
+
+
+def test_an_output_folder_with_a_run_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("{}")
+    broken = dataclasses.replace(table("regression"), train=None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="out must not hold a run already"):
+        run(broken, QUICK, out=tmp_path)
+
+
+def test_regression_is_learnt_and_pruned() -> None:
+    settings = dataclasses.replace(
+        QUICK, pretrain_epochs=40, epochs=40, kl_weight=1.0, prior="ss-gl", select_inputs=True
+    )
+    metrics = run(table("regression"), settings)
+    assert metrics["test_rmse"] < 0.6 * 3.0  # the standard deviation is about .65, the scale 3
+    assert metrics["test_rmse"] == pytest.approx(metrics["pruned_test_rmse"], rel=1e-4)
+    assert set(metrics["nodes_kept"]) == {"inputs", "hidden1"}
+    assert not metrics["tempered"]
+
+
+def test_a_prior_without_gates_is_a_baseline() -> None:
+    settings = dataclasses.replace(QUICK, prior="ghs", inclusion=None)
+    metrics = run(table("classification"), settings)
+    assert metrics["params_kept"] == 1
+    assert metrics["nodes_kept"] == {}
+    assert metrics["pruned_max_abs_diff"] == 0
+
+
+def test_validation_rows_are_watched() -> None:
+    dataset = table("classification")
+    watched = dataclasses.replace(dataset, validation=dataset.test)
+    assert "test_accuracy" in run(watched, QUICK)
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device, message in (
+        ("cuda", "device must be cpu where"),
+        ("abacus", "device must be cpu or cuda, got 'abacus'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(table("regression"), QUICK, device=device)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda config: None, lambda config: config.write_text("{}"), lambda config: config.write_text("{")]
+)
+def test_a_folder_without_a_run_is_not_loaded(spoil: Callable[[Path], object], tmp_path: Path) -> None:
+    spoil(tmp_path / "config.json")
+    for loaded in (load_run, load_pruned):
+        with pytest.raises(ValueError, match="folder must hold the config.json of a run"):
+            loaded(tmp_path)
+
+
+def test_sampling_is_done_measured_written_and_loaded(tmp_path: Path) -> None:
+    dataset = table("classification")
+    settings = dataclasses.replace(recipe("made.csv", rows=80, method="sghmc"), hidden=(6,), select_inputs=True)
+    metrics = run(dataset, settings.with_epochs(300), seed=1, out=tmp_path / "run")
+    assert metrics["temperature"] == "cooled" and metrics["tempered"] and metrics["kl_weight"] == 1
+    assert metrics["test_accuracy"] == metrics["pruned_test_accuracy"] > 0.8
+    assert metrics["pruned_max_abs_diff"] < 1e-4
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["method"] == "sghmc" and config["one_shot"]["cycles"] == 1
+    assert "draws of a cooled sampler" in (tmp_path / "run" / "report.md").read_text()
+    again = load_run(tmp_path / "run")
+    assert isinstance(again, Ensemble) and len(again.snapshots) == 10
+    assert again.evaluate(dataset.test.x, dataset.test.y)["accuracy"] == pytest.approx(metrics["test_accuracy"])
+    pruned = load_pruned(tmp_path / "run")(dataset.test.x).argmax(1)
+    assert float((pruned == dataset.test.y).float().mean()) == pytest.approx(metrics["test_accuracy"])
+
+
+@pytest.mark.gpu
+def test_the_job_on_a_gpu(tmp_path: Path) -> None:
+    metrics = run(load("digits"), dataclasses.replace(QUICK, select_inputs=True), device="cuda", out=tmp_path / "run")
+    assert metrics["pruned_max_abs_diff"] < 1e-4
+    assert torch.export.load(tmp_path / "run" / "pruned.pt2").module()(torch.zeros(3, 64)).shape == (3, 10)
