@@ -1,58 +1,22 @@
-"""The command line: what it prints, writes and refuses."""
+"""`bnn-pyro fit`: what it prints, writes and refuses."""
 
 import json
-import runpy
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from bnn_pyro import recipes
-from bnn_pyro.cli import app
-from bnn_pyro.comparison import COMPARISON_FILES
-from bnn_pyro.comparison import METHODS as COMPARED
 from bnn_pyro.data import DATASETS
 from bnn_pyro.evaluation.report import RUN_FILES
-from bnn_pyro.export import FORMS
-from bnn_pyro.networks import mlp
 from bnn_pyro.networks.named import NETS
 from bnn_pyro.recipes import METHODS, PRIORS
-from bnn_pyro.saving import load_net
+from tests.cli.calls import call, made_table
 
 KEYS = {
     *("test_accuracy", "test_nll", "test_ece", "nodes_kept", "params_kept", "flops_kept", "inclusion", "kl_weight"),
     *("pruned_test_accuracy", "pruned_max_abs_diff", "latency_ratio", "seconds"),
 }
-
-
-@pytest.fixture(autouse=True)
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Run in an empty folder, and put back what the command sets in torch."""
-    monkeypatch.chdir(tmp_path)
-    threads = torch.get_num_threads()
-    yield tmp_path
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-
-
-def call(*arguments: str) -> tuple[int, str, str]:
-    """Return the exit code, stdout and stderr of a call."""
-    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
-
-
-def made_table(path: Path, rows: int = 80) -> None:
-    x = torch.randn(rows, 2)
-    lines = [f"{a:.4f},{b:.4f},{'yes' if a > 0 else 'no'},{a - b:.4f}" for a, b in x.tolist()]
-    path.write_text("\n".join(["left,right,answer,price", *lines]))
-
-
-# what it does
 
 
 def test_fit_prunes_the_digits_and_writes_a_run(workplace: Path) -> None:
@@ -118,75 +82,6 @@ def test_fit_by_sampling(workplace: Path) -> None:
     assert (code, err) == (0, "")
     assert {path.name for path in (workplace / "runs" / "my-sghmc-0").iterdir()} == set(RUN_FILES)
     assert "to compare with, and 3 of sampling" in out and "Draws of a cooled sampler." in out
-
-
-def test_export_writes_the_pruned_net_in_every_form(workplace: Path) -> None:
-    made_table(workplace / "my.csv")
-    options = ["--target", "answer", "--epochs", "2", "--hidden", "6,5", "--prior", "ss-ig", "--out", "run"]
-    assert call("fit", "my.csv", *options)[0] == 0
-    before = {path.name for path in (workplace / "run").iterdir()}
-    x = torch.randn(5, 3)
-    expected = torch.export.load(workplace / "run" / "pruned.pt2").module()(x)
-    code, out, err = call("export", "run", "--multiple", "4")
-    assert (code, err) == (0, "") and str(Path("run", "pruned-x4.pt2")) in out
-    rounded = torch.export.load(workplace / "run" / "pruned-x4.pt2").module()
-    assert {p.shape[0] % 4 for name, p in rounded.named_parameters() if name.startswith("hidden1")} <= {0, 2}
-    assert torch.allclose(rounded(x), expected, atol=1e-5)
-    code, _, err = call("export", "run", "--format", "weights", "--out", "net")
-    assert (code, err) == (0, "")
-    assert torch.allclose(load_net(workplace / "net", mlp(3, (6, 5), 2))(x), expected, atol=1e-5)
-    assert {path.name for path in (workplace / "run").iterdir()} == before | {"pruned-x4.pt2"}
-    for arguments, words in (
-        (["run"], "out must not exist yet, got 'run/pruned.pt2'"),
-        (["run", "--format", "tflite"], "format must be one of pt2, onnx, weights, got 'tflite'"),
-        (["run", "--multiple", "0", "--out", "a.pt2"], "multiple must be at least 1, got 0"),
-        (["absent", "--out", "a.pt2"], "folder must hold the config.json of a run, got 'absent'"),
-        (["run", "--out", str(Path("absent", "a.pt2"))], "out must be in a folder that exists"),
-    ):
-        code, _, err = call("export", *arguments)
-        assert code == 2 and err.startswith("error: ") and words in err and err.count("\n") == 1
-
-
-def test_compare_a_table_of_ones_own(workplace: Path) -> None:
-    made_table(workplace / "my.csv", rows=40)
-    table = (workplace / "my.csv").read_text().replace("yes", "1").replace("no", "0")
-    (workplace / "my.csv").write_text(table)
-    lengths = ["--epochs", "2", "--warmup", "4", "--draws", "4", "--hidden", "3", "--minutes", "1"]
-    code, out, err = call("compare", "my.csv", "--methods", "svi,chees", *lengths, "--seed", "3")
-    assert (code, err) == (0, "")
-    folder = workplace / "runs" / "compare-my-ss-ghs-3"
-    assert {path.name for path in folder.iterdir()} == set(COMPARISON_FILES)
-    metrics = json.loads((folder / "comparison.json").read_text())
-    assert list(metrics["methods"]) == ["AutoSpikeSlab", "ChEES"] and metrics["groups"] == {"inputs": 3, "hidden1": 3}
-    for words in ("1 of 2: AutoSpikeSlab", "On the test rows", "How far they agree", "Chains have not met: ChEES"):
-        assert words in out
-    assert f"Report: {Path('runs', 'compare-my-ss-ghs-3', 'comparison.md')}" in out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["cifar"], "data must be one of"),
-        (["digits", "--methods", "svi,hmc"], "methods must be of svi, "),
-        (["digits", "--minutes", "0"], "minutes must be positive and finite, got 0.0"),
-        (["digits", "--draws", "3"], "draws must be at least 4, got 3"),
-        (["digits", "--prior", "laplace"], "prior must be one of"),
-    ],
-)
-def test_compare_refuses_in_one_line(arguments: list[str], words: str, workplace: Path) -> None:
-    code, _, err = call("compare", *arguments)
-    assert code == 2 and err.startswith("error: ") and words in err and err.count("\n") == 1
-    assert not list(workplace.iterdir())
-
-
-def test_help_of_compare_names_all_methods() -> None:
-    code, out, _ = call("compare", "--help")
-    assert code == 0
-    for name in (*COMPARED, "--minutes", "bnn-pyro compare yacht"):
-        assert name in out
-
-
-# what it refuses
 
 
 def expect_error(workplace: Path, *arguments: str) -> str:
@@ -262,53 +157,8 @@ def test_a_folder_that_holds_a_run_is_told_in_one_line(workplace: Path) -> None:
     assert "out must not hold a run already, got 'run' with report.md" in err
 
 
-@pytest.mark.parametrize("arguments", [["--epochs", "many"], ["--no-such-option"], ["digits", "mnist"]])
-def test_usage_errors_have_the_same_exit_code(arguments: list[str]) -> None:
-    code, _, err = call("fit", *arguments)
-    assert code == 2
-    assert err
-
-
-# what it teaches
-
-
 def test_help_names_all_that_is_known() -> None:
     code, out, _ = call("fit", "--help")
     assert code == 0
     for name in (*DATASETS, *NETS, *PRIORS, "--kl-weight", "tempered", "Examples", "bnn-pyro fit mnist"):
         assert name in out
-
-
-def test_help_fits_into_a_small_terminal() -> None:
-    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["fit", "--help"])
-    examples = result.stdout.split("Examples")[1].splitlines()
-    indents = {len(line) - len(line.lstrip()) for line in examples if line.strip()}
-    assert indents <= {1, 3, 19}  # headings, names, descriptions: no line is broken
-    assert max(len(line) for line in result.stdout.splitlines()) <= 80
-
-
-def test_help_of_export_names_the_forms_and_fits_into_a_small_terminal() -> None:
-    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["export", "--help"])
-    formats = result.stdout.split("Formats")[1].splitlines()
-    assert {line.split()[0] for line in formats if line[3:4].strip()} == {*FORMS}
-    assert {len(line) - len(line.lstrip()) for line in formats if line.strip()} <= {1, 3, 19}
-    assert max(len(line) for line in result.stdout.splitlines()) <= 80
-
-
-def test_no_command_shows_the_commands() -> None:
-    _, out, err = call()
-    assert "fit" in out + err
-
-
-def test_version() -> None:
-    code, out, _ = call("--version")
-    assert code == 0
-    assert out.startswith("bnn-pyro")
-
-
-def test_python_m_is_the_same_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["bnn_pyro", "fit", "--prior", "x"])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_module("bnn_pyro", run_name="__main__")
-    assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("error: prior must be one of")

@@ -1,0 +1,120 @@
+"""`bnn-pyro compare`: variational inference and samplers on one data set."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bnn_pyro.cli.options import (
+    Data,
+    DataDir,
+    Inclusion,
+    Net,
+    Seed,
+    SelectInputs,
+    Target,
+    Threads,
+    announce_data,
+    recipe_of,
+    set_up_torch,
+    shown,
+    user_errors,
+)
+
+HELP = """\
+Compare variational inference with samplers on one data set and one small network.
+
+The same rows, the same network, KL weight 1: variational inference with several guides, NUTS, ChEES (many chains as \
+one batch) and exact spikes (gates drawn by Gibbs). Tables tell how good the predictions are, how far the methods \
+agree, and whether the chains have met. A method that fails is told as such, and the others go on.
+
+The folder gets comparison.md, comparison.json and pictures.
+"""
+EPILOG = """\
+\b
+[bold]Examples[/bold]
+  bnn-pyro compare yacht --data-dir data
+  bnn-pyro compare yacht --data-dir data --hidden 50 --minutes 30
+  bnn-pyro compare digits --methods svi,chees            [dim]no input is pruned[/dim]
+  bnn-pyro compare my.csv --target price --draws 500 --warmup 500
+
+\b
+[bold]Methods[/bold]
+  svi             [dim]AutoSpikeSlab, the default of bnn-pyro fit[/dim]
+  centered        [dim]AutoCentered, which does not take scales out of weights[/dim]
+  relaxed         [dim]AutoSpikeSlab for the relaxed gates that NUTS samples[/dim]
+  normal          [dim]AutoNormal, Pyro's own, on relaxed gates[/dim]
+  chees           [dim]many chains as one batch, on relaxed gates[/dim]
+  nuts            [dim]Pyro's NUTS, on relaxed gates[/dim]
+  exact           [dim]gates that are 0 or 1, drawn by Gibbs: the true posterior[/dim]
+
+\b
+[bold]Data, priors and nets[/bold]
+  [dim]as in bnn-pyro fit --help[/dim]
+"""
+
+
+def compare(
+    data: Data,
+    data_dir: DataDir = None,
+    target: Target = None,
+    net: Net = "mlp",
+    hidden: Annotated[
+        str, typer.Option(help="Widths of hidden layers, such as 10,10.", rich_help_panel="Model")
+    ] = "10",
+    prior: Annotated[str, typer.Option(help="The prior of the weights.", rich_help_panel="Model")] = "ss-ghs",
+    select_inputs: SelectInputs = None,
+    inclusion: Inclusion = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Names with commas between; see below. All.", rich_help_panel="Run")
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option(help="About how long; samplers share what SVI leaves.", rich_help_panel="Run")
+    ] = 8.0,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of variational inference.", rich_help_panel="Run")] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Transitions to adapt in; what there is time for.", rich_help_panel="Run")
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(help="Draws of each chain; what there is time for.", rich_help_panel="Run")
+    ] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write; runs/compare-DATA-PRIOR-SEED by default.", rich_help_panel="Run"),
+    ] = None,
+) -> None:
+    """Set methods side by side; `HELP` says more to the user."""
+    with user_errors():
+        import logging
+
+        from bnn_pyro.comparison import Comparison, check_comparison_folder, write_comparison
+        from bnn_pyro.comparison import compare as run_comparison
+        from bnn_pyro.data import load
+        from bnn_pyro.evaluation.comparison_page import comparison_text
+        from bnn_pyro.networks.named import reads_images
+        from bnn_pyro.recipes import check_data, check_names
+
+        check_data(data)
+        check_names(net=net, prior=prior)
+        folder = check_comparison_folder(out or Path("runs", f"compare-{Path(data).stem}-{prior}-{seed}"))
+        set_up_torch(threads)
+        dataset = load(data, data_dir=data_dir, target=target)
+        if select_inputs is None and prior.startswith("ss-") and not reads_images(net):
+            select_inputs = len(dataset.input_shape) == 1
+        changes = {"inclusion": inclusion, "select_inputs": select_inputs}
+        settings = recipe_of(dataset, net, prior, "svi", epochs, hidden, changes)
+        if epochs is None:  # methods are fitted at larger rates than usual
+            settings = settings.with_epochs(min(settings.epochs, max(100, 2 * settings.epochs // 5)))
+        set_up_torch(threads, settings.hidden)
+        chosen = tuple(methods.split(",")) if methods else ()
+        plan = Comparison(settings, chosen, minutes=minutes, warmup=warmup, draws=draws)
+        logging.getLogger("bnn_pyro.inference.hmc").setLevel(logging.ERROR)  # the page says how the chains went
+        announce_data(dataset)
+        widths = "-".join(map(str, settings.hidden))
+        typer.echo(f"{settings.net} {widths}, prior {settings.prior}, KL weight 1, in about {minutes:g} min")
+        found = run_comparison(dataset, plan, seed=seed, announce=typer.echo)
+        write_comparison(folder, found)
+    typer.echo(f"\n{comparison_text(found.metrics)}\n")
+    typer.echo(f"Report: {shown(folder / 'comparison.md')} ({found.metrics['seconds']:.0f} s)")

@@ -1,0 +1,54 @@
+"""`bnn-pyro export`: the pruned network of a run in another form."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bnn_pyro.cli.options import shown, user_errors
+
+HELP = """\
+Write the pruned network of a run in another form.
+
+The network is pruned again from the posterior of the run, and so can be given numbers of channels \
+that a device likes: --multiple 8 fills each layer up by channels that nobody reads.
+"""
+EPILOG = """\
+\b
+[bold]Examples[/bold]
+  bnn-pyro export runs/digits-ss-ghs-0 --format onnx
+  bnn-pyro export runs/cifar10-ss-ghs-0 --multiple 8
+
+\b
+[bold]Formats[/bold]
+  pt2             [dim]a program for torch.export.load, which needs torch alone[/dim]
+                  [dim](default)[/dim]
+  onnx            [dim]for runtimes that read ONNX; needs the extra "export"[/dim]
+  weights         [dim]a folder with the weights and a description of their[/dim]
+                  [dim]sizes, for bnn_pyro.saving.load_net[/dim]
+"""
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder that bnn-pyro fit wrote.")],
+    form: Annotated[str, typer.Option("--format", help="pt2, onnx or weights; see below.")] = "pt2",
+    multiple: Annotated[int, typer.Option(help="Round numbers of channels up to a multiple of this.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="File to write, or folder for weights; in RUN by default.")] = None,
+) -> None:
+    """Write the pruned network of a run in another form; `HELP` says more to the user."""
+    with user_errors():
+        import torch
+
+        from bnn_pyro import prune
+        from bnn_pyro.export import FORMS, check_target, export_net
+        from bnn_pyro.recipes import load_run
+
+        if form not in FORMS:
+            raise ValueError(f"format must be one of {', '.join(FORMS)}, got {form!r}")
+        rounded = f"-x{multiple}" if multiple > 1 else ""
+        target = out or run / f"pruned{rounded}{'' if form == 'weights' else f'.{form}'}"
+        check_target(target)
+        posterior = load_run(run)
+        net = prune(posterior, multiple=multiple)
+        export_net(net, torch.zeros(1, *posterior.model.input_shape), target, form=form)
+    typer.echo(f"{sum(parameter.numel() for parameter in net.parameters()):,} parameters: {shown(target.resolve())}")

@@ -1,0 +1,194 @@
+"""`bnn-pyro fit`: train, prune and report."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bnn_pyro.cli.options import (
+    Data,
+    DataDir,
+    Inclusion,
+    Net,
+    Seed,
+    SelectInputs,
+    Target,
+    Threads,
+    announce_data,
+    recipe_of,
+    set_up_torch,
+    shown,
+    user_errors,
+)
+
+if TYPE_CHECKING:
+    from bnn_pyro.data import Dataset
+    from bnn_pyro.recipes import Recipe
+
+HELP = """\
+Train a sparse Bayesian network, prune it, and write a report.
+
+First a dense network is trained. The posterior starts from it and learns which nodes are needed; \
+the others are cut away, and a smaller plain PyTorch network is left. \
+The defaults depend on the data set and are good ones.
+
+The folder gets report.md, metrics.json, config.json, plots, pruned.pt2 (the network, for torch.export.load), \
+its weights with a description of their sizes (for bnn_pyro.recipes.load_pruned) \
+and checkpoint.pt (the posterior, for bnn_pyro.recipes.load_run).
+"""
+# At most 78 columns wide, so that lines do not break in a small terminal; \b keeps typer from joining them.
+EPILOG = """\
+\b
+[bold]Examples[/bold]
+  bnn-pyro fit                                           [dim]8 x 8 digits[/dim]
+  bnn-pyro fit mnist --data-dir data                     [dim]784-400-400-10[/dim]
+  bnn-pyro fit mnist --data-dir data --kl-weight 1       [dim]not tempered[/dim]
+  bnn-pyro fit mnist --data-dir data --method sghmc      [dim]sampled[/dim]
+  bnn-pyro fit yacht --data-dir data --prior ss-gl       [dim]regression[/dim]
+  bnn-pyro fit my.csv --target price --hidden 100,100    [dim]your own table[/dim]
+  torchrun --nproc-per-node 2 -m bnn_pyro fit mnist      [dim]two processes[/dim]
+
+\b
+[bold]Data[/bold]
+  digits          [dim]1,797 images of 8 x 8 pixels; needs no files (default)[/dim]
+  mnist           [dim]70,000 digits of 28 x 28 pixels, in --data-dir; what is[/dim]
+                  [dim]missing there is downloaded[/dim]
+  fashion-mnist   [dim]70,000 pieces of clothing of 28 x 28 pixels; likewise[/dim]
+  cifar10         [dim]60,000 colour images of 32 x 32 pixels; likewise[/dim]
+  cifar10-jpeg    [dim]a lossy copy of it, cifar10_jpeg.npz in --data-dir[/dim]
+  boston-housing, concrete, energy, kin8nm, naval, power-plant, protein,
+  wine-red, yacht
+                  [dim]UCI regression; uci/NAME.npz or NAME.npz in --data-dir[/dim]
+  PATH.csv        [dim]a table with a header; its last column, or --target, is[/dim]
+                  [dim]what to predict[/dim]
+  PATH.npz        [dim]arrays X (rows, ...), y (rows,), perhaps test_index[/dim]
+
+\b
+[bold]Priors[/bold]
+  ss-ig           [dim]spike and slab on every node, Gaussian slab[/dim]
+  ss-gl           [dim]spike and slab on every node, group-lasso slab[/dim]
+  ss-ghs          [dim]spike and slab on every node, group-horseshoe slab (default)[/dim]
+  ig, gl, ghs     [dim]the slab alone: baselines, in which nothing is pruned[/dim]
+
+\b
+[bold]Methods[/bold]
+  svi             [dim]stochastic variational inference, from the dense network[/dim]
+                  [dim](default)[/dim]
+  sghmc           [dim]sampling with one-shot pruning, from scratch; prior ss-ig[/dim]
+
+\b
+[bold]Nets[/bold]
+  mlp             [dim]fully connected; --hidden 400,400 are its widths (default)[/dim]
+  residual-mlp    [dim]residual blocks; --hidden 64,32,32 are 64 shared channels[/dim]
+                  [dim]and two blocks of 32 nodes[/dim]
+  lenet           [dim]LeNet-5 for images of 16 x 16 pixels or more; --hidden[/dim]
+                  [dim]20,50,800,500 are its filters and then its widths[/dim]
+  resnet18, resnet20, resnet32, resnet44, resnet50, resnet56, resnet110
+                  [dim]residual nets for images of about 32 x 32 pixels;[/dim]
+                  [dim]--hidden 16 is the width of the first stage[/dim]
+"""
+
+
+def fit(
+    data: Data = "digits",
+    data_dir: DataDir = None,
+    target: Target = None,
+    net: Net = "mlp",
+    hidden: Annotated[
+        str | None, typer.Option(help="Widths of hidden layers, such as 400,400.", rich_help_panel="Model")
+    ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(help="The prior of the weights; see below. ss-ghs, or the method's.", rich_help_panel="Model"),
+    ] = None,
+    method: Annotated[str, typer.Option(help="The method; see below.", rich_help_panel="Model")] = "svi",
+    select_inputs: SelectInputs = None,
+    inclusion: Inclusion = None,
+    kl_weight: Annotated[
+        float | None,
+        typer.Option(help="1 gives the posterior, less a tempered (cold) one.", rich_help_panel="Model"),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of inference.", rich_help_panel="Run")] = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="Where to train: cpu or cuda.", rich_help_panel="Run")] = "cpu",
+    threads: Threads = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; runs/DATA-PRIOR-SEED by default.", rich_help_panel="Run")
+    ] = None,
+) -> None:
+    """Do the main job, from data to a report; `HELP` says more to the user."""
+    with user_errors(), _processes(device) as place:
+        from bnn_pyro.data import load
+        from bnn_pyro.evaluation.report import check_run_folder
+        from bnn_pyro.recipes import check_data, check_names, default_prior, run
+
+        prior = default_prior(method) if prior is None else prior
+        check_data(data)
+        check_names(net=net, prior=prior, method=method)
+        label = prior if method == "svi" else method
+        folder = check_run_folder(out or Path("runs", f"{Path(data).stem}-{label}-{seed}"))
+        set_up_torch(threads)
+        dataset = load(data, data_dir=data_dir, target=target)
+        changes = {"kl_weight": kl_weight, "inclusion": inclusion, "select_inputs": select_inputs}
+        settings = recipe_of(dataset, net, prior, method, epochs, hidden, changes)
+        set_up_torch(threads, settings.hidden)
+        if _is_first():
+            _announce(dataset, settings)
+        metrics = run(dataset, settings, seed=seed, device=place, out=folder)
+    if _is_first():
+        _conclude(metrics, folder)
+
+
+@contextmanager
+def _processes(device: str) -> Iterator[str]:
+    """Join the processes of torchrun where it has started this one, and yield the device of this one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
+    import torch
+    from torch import distributed
+
+    if device == "cuda" and torch.cuda.is_available():
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield device
+    finally:
+        distributed.destroy_process_group()
+
+
+def _is_first() -> bool:
+    """Return whether this process is the only one, or the first of torchrun's, which alone writes and prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _announce(dataset: "Dataset", settings: "Recipe") -> None:
+    announce_data(dataset)
+    widths = "-".join(map(str, settings.hidden))
+    typer.echo(
+        f"{settings.net} {widths}, prior {settings.prior}: {settings.pretrain_epochs} epochs dense, "
+        + (
+            f"then {settings.epochs} of variational inference"
+            if settings.method == "svi"
+            else f"to compare with, and {settings.epochs} of sampling"
+        )
+    )
+
+
+def _conclude(metrics: dict[str, Any], folder: Path) -> None:
+    """Print the main figures, dense beside pruned."""
+    from bnn_pyro.evaluation.page import summary_rows, tempered_by
+
+    rows = [("", "dense", "pruned", "kept"), *summary_rows(metrics)]
+    first, *others = (max(len(cell) for cell in column) for column in zip(*rows, strict=True))
+    typer.echo()
+    for name, *cells in rows:
+        line = name.ljust(first) + "".join(cell.rjust(width + 3) for cell, width in zip(cells, others, strict=True))
+        typer.echo(line.rstrip())
+    note = tempered_by(metrics)
+    typer.echo(f"\n{note[:1].upper()}{note[1:]}." if note else "")
+    typer.echo(f"Report: {shown(folder / 'report.md')} ({metrics['seconds']:.0f} s)")

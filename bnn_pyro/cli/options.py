@@ -1,0 +1,153 @@
+"""What the commands share: their options, how errors are told, how torch is set up, which recipe is meant."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from bnn_pyro.data import Dataset
+    from bnn_pyro.recipes import Recipe
+
+# What needs torch is imported inside the functions, so that `--help` and a mistyped option answer at once.
+
+SMALL = 100  # nodes a layer, up to which a second thread costs more time than it saves
+
+Data = Annotated[str, typer.Argument(help="Name of a data set, or path of a .csv or .npz file.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the data; digits needs none.", rich_help_panel="Data"),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(help="Column of a .csv to predict; the last by default.", rich_help_panel="Data"),
+]
+Net = Annotated[
+    str,
+    typer.Option(help="The net; see below.", rich_help_panel="Model"),
+]
+SelectInputs = Annotated[
+    bool | None,
+    typer.Option(help="Whether inputs can be pruned too; those of a table are by compare.", rich_help_panel="Model"),
+]
+Inclusion = Annotated[
+    float | None,
+    typer.Option(help="Prior probability that a node is needed.", rich_help_panel="Model"),
+]
+Seed = Annotated[
+    int,
+    typer.Option(help="Seed of all that is random.", rich_help_panel="Run"),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="Threads on the CPU; 1 for small nets, else torch's choice.", rich_help_panel="Run"),
+]
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn what the user can mend into one line on stderr and the exit code 2."""
+    try:
+        yield
+    except ValueError as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(2) from error
+
+
+def set_up_torch(threads: int | None, widths: Sequence[int] = ()) -> None:
+    """Set torch up for the run to come.
+
+    Args:
+        threads: Threads on the CPU; None for one where all layers are narrow, and else torch's choice.
+        widths: Those of the hidden layers, once they are known.
+
+    Raises:
+        ValueError: If threads is below 1.
+    """
+    import torch
+
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    if threads is None and widths and max(widths) <= SMALL:
+        threads = 1
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)  # the weights of dying nodes would pass through numbers that are slow on a CPU
+
+
+def recipe_of(
+    dataset: "Dataset",
+    net: str,
+    prior: str,
+    method: str,
+    epochs: int | None,
+    hidden: str | None,
+    changes: dict[str, Any],
+) -> "Recipe":
+    """Return the default recipe with what was given on the command line in its place.
+
+    Args:
+        dataset: The data.
+        net: The net.
+        prior: The prior.
+        method: The method.
+        epochs: Epochs of inference; None for the recipe's.
+        hidden: Widths of the hidden layers, with commas between; None for the recipe's.
+        changes: Other settings; those that are None are the recipe's.
+
+    Raises:
+        ValueError: If a setting is out of range, or belongs to another method.
+    """
+    from dataclasses import replace
+
+    from bnn_pyro.recipes import recipe
+
+    given = {name: value for name, value in changes.items() if value is not None}
+    if hidden is not None:
+        given["hidden"] = widths_of(hidden)
+    if "kl_weight" in given:
+        given["frozen_kl_weight"] = None  # what was asked for is the weight of the posterior in the end
+    default = recipe(dataset.name, prior, dataset.task, net=net, rows=len(dataset.train), method=method)
+    if method == "sghmc" and "kl_weight" in given:
+        raise ValueError(f"kl_weight is of method svi, got {given['kl_weight']} with method sghmc")
+    settings = replace(default, **given)
+    return settings if epochs is None else settings.with_epochs(epochs)
+
+
+def widths_of(text: str) -> tuple[int, ...]:
+    """Return widths given with commas between.
+
+    Args:
+        text: Such as ``400,400``.
+
+    Raises:
+        ValueError: If they are no whole numbers.
+    """
+    try:
+        return tuple(int(width) for width in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"hidden must be whole numbers with commas between, such as 400,400, got {text!r}") from error
+
+
+def announce_data(dataset: "Dataset") -> None:
+    """Print what the data are.
+
+    Args:
+        dataset: The data.
+    """
+    inputs = " x ".join(str(size) for size in dataset.input_shape if size > 1) or "1"
+    outputs = "regression" if dataset.num_classes is None else f"{dataset.num_classes} classes"
+    rows = f"{len(dataset.train):,} training rows, {len(dataset.test):,} test rows"
+    typer.echo(f"{dataset.name}: {rows}, {inputs} inputs, {outputs}")
+
+
+def shown(path: Path) -> str:
+    """Return a path as short as it can be told from here.
+
+    Args:
+        path: The path.
+    """
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,0 +1,56 @@
+"""What the commands share: errors in one line, threads by width, recipes with changes, short paths."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+
+from bnn_pyro.cli.options import SMALL, announce_data, recipe_of, set_up_torch, shown, user_errors, widths_of
+from bnn_pyro.data import load
+
+
+def test_what_the_user_can_mend_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as left, user_errors():
+        raise ValueError("hidden must be\n  whole numbers")
+    assert left.value.exit_code == 2
+    assert capsys.readouterr().err == "error: hidden must be whole numbers\n"
+    with pytest.raises(KeyError), user_errors():
+        raise KeyError("a fault of ours")
+
+
+@pytest.mark.parametrize(
+    ("asked", "widths", "threads"), [(None, (SMALL,), 1), (None, (4, SMALL + 1), 2), (None, (), 2), (2, (4,), 2)]
+)
+def test_narrow_nets_have_one_thread(asked: int | None, widths: tuple[int, ...], threads: int) -> None:
+    torch.set_num_threads(2)
+    set_up_torch(asked, widths)
+    assert torch.get_num_threads() == threads
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        set_up_torch(0)
+
+
+def test_a_recipe_has_what_was_given() -> None:
+    digits = load("digits")
+    default = recipe_of(digits, "mlp", "ss-ghs", "svi", None, None, {})
+    changed = recipe_of(digits, "mlp", "ss-ghs", "svi", 12, "7,5", {"kl_weight": 1.0, "inclusion": None})
+    assert (changed.epochs, changed.hidden, changed.kl_weight) == (12, (7, 5), 1.0)
+    assert changed.frozen_kl_weight is None and changed.inclusion == default.inclusion
+    with pytest.raises(ValueError, match="kl_weight is of method svi, got 1.0 with method sghmc"):
+        recipe_of(digits, "mlp", "ss-ig", "sghmc", None, None, {"kl_weight": 1.0})
+
+
+def test_widths_are_whole_numbers() -> None:
+    assert widths_of("400,20") == (400, 20)
+    with pytest.raises(ValueError, match="hidden must be whole numbers with commas between, .*, got '4;5'"):
+        widths_of("4;5")
+
+
+def test_data_are_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    announce_data(load("digits"))
+    assert capsys.readouterr().out == "digits: 1,438 training rows, 359 test rows, 8 x 8 inputs, 10 classes\n"
+
+
+def test_paths_are_short(workplace: Path) -> None:
+    assert shown(workplace / "runs" / "a") == str(Path("runs", "a"))
+    assert shown(workplace.parent) == str(workplace.parent)
