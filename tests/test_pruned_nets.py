@@ -165,7 +165,7 @@ def closed_places(nodes: Nodes) -> Iterator[Masks]:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow) if name in ("resnet 50", "mobilenet_v3") else name for name in THIN],
+    [pytest.param(n, marks=pytest.mark.slow) if n in ("resnet 50", "mobilenet_v3", *WHOLE) else n for n in NETS],
 )
 def test_any_group_can_be_closed_alone(name: str) -> None:
     net, x, nodes = found(name)
