@@ -75,14 +75,20 @@ def test_regression_is_not_tempered_by_default() -> None:
     assert recipe("my.csv", task="classification").kl_weight < 1
 
 
-def test_images_in_colour_are_changed_while_they_are_learnt_from() -> None:
-    for data in ("cifar10", "cifar10-jpeg"):
-        settings = recipe(data, net="resnet20")
-        assert settings.augmentation is not None and settings.fit_options()["augmentation"] is settings.augmentation
-        assert recipe(data).augmentation is None and recipe(data, net="resnet20", method="sghmc").augmentation is None
-        values = json.loads(json.dumps(dataclasses.asdict(settings)))
-        assert Augmentation.of(values["augmentation"]) == settings.augmentation
-    assert recipe("mnist", net="lenet").augmentation is None
+@pytest.mark.parametrize("data", ["mnist", "fashion-mnist", "cifar10", "cifar10-jpeg"])
+def test_images_are_changed_while_they_are_learnt_from(data: str) -> None:
+    settings = recipe(data, net="resnet20")
+    assert settings.augmentation is not None and settings.fit_options()["augmentation"] is settings.augmentation
+    assert recipe(data, net="lenet").augmentation == settings.augmentation
+    assert recipe(data).augmentation is None and recipe(data, net="resnet20", method="sghmc").augmentation is None
+    values = json.loads(json.dumps(dataclasses.asdict(settings)))
+    assert Augmentation.of(values["augmentation"]) == settings.augmentation
+
+
+def test_digits_are_not_mirrored() -> None:
+    shifted, mirrored = (recipe(data, net="lenet").augmentation for data in ("mnist", "fashion-mnist"))
+    assert shifted is not None and shifted.padding > 0 and shifted.flip == 0
+    assert mirrored is not None and mirrored.flip > 0
     with pytest.raises(ValueError, match="augmentation must be None for a mlp, which reads no images as they are"):
         Recipe(augmentation=Augmentation())
 
