@@ -13,6 +13,7 @@ from bnn_pyro.nodes import Axis, NodeGroup
 Side = Literal["readers", "writers"]
 Measure = Literal["mean_square", "norm", "range"]
 Weights = Mapping[str, Tensor]
+Threshold = float | Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,9 @@ class GroupEM:
 
     Args:
         spike: Standard deviation :math:`\sqrt{v_0}` of the spike.
-        hard: Nodes whose group measures less are removed; 0 removes none.
-        soft: Threshold of the E-step; None for the exact one.
+        hard: Nodes whose group measures less are removed; 0 removes none. One for all, or by the name of the group of
+            nodes, of which those that are not named lose none.
+        soft: Threshold of the E-step, for all or by name likewise; None for the exact one.
         warmup: Epochs before the first E-step; until then every group is in the slab.
         side: Which weights are a node's group.
         measure: What is compared with ``hard``, and a norm with ``soft`` too.
@@ -53,8 +55,8 @@ class GroupEM:
     """
 
     spike: float = 0.1
-    hard: float = 1e-3
-    soft: float | None = None
+    hard: Threshold = 1e-3
+    soft: Threshold | None = None
     warmup: int = 50
     side: Side = "readers"
     measure: Measure = "mean_square"
@@ -64,8 +66,9 @@ class GroupEM:
             raise ValueError(f"spike must be positive and finite, got {self.spike}: it is a standard deviation")
         for name in ("hard", "soft", "warmup"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be finite and not negative, got {value}")
+            for number in value.values() if isinstance(value, Mapping) else [value]:
+                if number is not None and not (math.isfinite(number) and number >= 0):
+                    raise ValueError(f"{name} must be finite and not negative, got {value}")
         for name, known in (("side", get_args(Side)), ("measure", get_args(Measure))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
@@ -93,14 +96,14 @@ class GroupEM:
         found = {}
         for group in groups:
             count, square = self._mean_square(group, weights)
-            included = self._probability(square, count, slab, prior[group.name])
+            included = self._probability(group.name, square, count, slab, prior[group.name])
             found[group.name] = torch.where(count > 0, included, torch.ones_like(included))
         return found
 
-    def _probability(self, square: Tensor, count: Tensor, slab: float, prior: float) -> Tensor:
+    def _probability(self, group: str, square: Tensor, count: Tensor, slab: float, prior: float) -> Tensor:
         if self.soft is not None:
             measured = (count * square).sqrt() if self.measure == "norm" else square
-            return (measured >= self.soft).to(square)
+            return (measured >= _at(self.soft, group)).to(square)
         ratio = 2 * math.log(self.spike / slab)
         evidence = 0.5 * count * (ratio + square * (self.spike**-2 - slab**-2))
         return torch.sigmoid(evidence + math.log(prior) - math.log1p(-prior))
@@ -150,7 +153,7 @@ class GroupEM:
         kept = {}
         for group in groups:
             count, measured = self._measured(group, weights)
-            kept[group.name] = (measured >= self.hard) | (count == 0)
+            kept[group.name] = (measured >= _at(self.hard, group.name)) | (count == 0)
             kept[group.name][measured.argmax()] = True
         return kept
 
@@ -190,6 +193,11 @@ class GroupEM:
             high.scatter_reduce_(0, numbers, rows.amax(1), "amax")
             low.scatter_reduce_(0, numbers, rows.amin(1), "amin")
         return count, torch.where(count > 0, high[:-1] - low[:-1], torch.zeros_like(count))
+
+
+def _at(threshold: Threshold, group: str) -> float:
+    """The threshold of a group of nodes."""
+    return threshold.get(group, 0.0) if isinstance(threshold, Mapping) else threshold
 
 
 def _rows(axis: Axis, weight: Tensor) -> Tensor:

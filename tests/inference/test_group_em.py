@@ -194,6 +194,21 @@ def test_soft_threshold_of_norms() -> None:
         assert inclusion[group.name].tolist() == (norms >= 0.9).double().tolist()
 
 
+def test_thresholds_may_differ_from_group_to_group() -> None:
+    groups, weights = perceptron()
+    squares = {group.name: columns(groups, weights)[group.name].square().mean(1) for group in groups}
+    middle = {name: float(values.median()) * 1.01 for name, values in squares.items()}
+    prior = {group.name: 0.5 for group in groups}
+    named = {name: middle[name] for name in ("inputs", "hidden2")}
+    inclusion = GroupEM(soft=middle).inclusion(groups, weights, slab=SLAB, prior=prior)
+    kept = GroupEM(hard=named).keep(groups, weights)
+    for group in groups:
+        above = squares[group.name] >= middle[group.name]
+        assert 0 < int(above.sum()) < group.size
+        assert torch.equal(inclusion[group.name] == 1, above)
+        assert torch.equal(kept[group.name], above | (group.name not in named))
+
+
 def test_slab_must_be_wider() -> None:
     groups, weights = perceptron()
     with pytest.raises(ValueError, match="spike must be narrower than the slab"):
@@ -206,6 +221,8 @@ def test_slab_must_be_wider() -> None:
         ({"spike": 0.0}, "spike must be positive and finite, got 0"),
         ({"hard": -1.0}, "hard must be finite and not negative, got -1"),
         ({"soft": math.inf}, "soft must be finite"),
+        ({"soft": {"hidden1": math.nan}}, "soft must be finite and not negative, got .*hidden1"),
+        ({"hard": {"hidden1": 0.1, "hidden2": -0.1}}, "hard must be finite and not negative, got .*hidden2"),
         ({"warmup": -1}, "warmup must be finite and not negative"),
         ({"side": "both"}, "side must be one of readers, writers, got 'both'"),
         ({"measure": "sum"}, "measure must be one of mean_square, norm, range, got 'sum'"),
