@@ -3,13 +3,15 @@
     python benchmarks/samplers.py
     python benchmarks/samplers.py --quick --cases yacht-10
 
+What is not run again stays in the results.
+
 The posterior is that of a perceptron with one hidden layer (SiLU), a spike-and-slab prior with a Gaussian slab (SS-IG,
 relaxed gates of temperature 1/2, inclusion 1/2) and a noise of known standard deviation 1/2 on standardised targets.
 Learned, the noise falls to .03 on yacht, and chains of no sampler meet within minutes. As the slab's scale is known
 too, what is looked at is the network's function at 20 test points and the sum of the gates, none of which depends on
 the order of the nodes; a contestant's effective sample size is the smallest of those 21, in the bulk. Pyro takes hours
-to show its own: with ``--short`` its leapfrog steps are timed, and the effective draws a step are those of our NUTS,
-which is Pyro's with the same trees.
+to show its own: with ``--short`` its leapfrog steps are timed, in trees of at most 128, and the effective draws a step
+are those of our NUTS, which is Pyro's with the same trees.
 
 Each runs on one thread, in single precision, at its own defaults. Seconds are those of the processor that the process
 had, as others use the machine; the ratios are of sampling alone, warm-up and compiling stand beside them. Pyro's model
@@ -20,6 +22,7 @@ import os
 
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"  # before JAX starts
 
+import json
 import time
 import warnings
 from argparse import Namespace
@@ -233,7 +236,7 @@ def pyro_model(x: Tensor, y: Tensor, width: int) -> None:
     pyro.sample("y", dist.Normal(mean, NOISE).to_event(1), obs=y)
 
 
-def pyros_nuts(case: Case, *, chains: int, warmup: int, draws: int, jit: bool) -> Found:
+def pyros_nuts(case: Case, *, chains: int, warmup: int, draws: int, jit: bool, depth: int = 10) -> Found:
     """Run Pyro's NUTS as it stands.
 
     Args:
@@ -242,12 +245,13 @@ def pyros_nuts(case: Case, *, chains: int, warmup: int, draws: int, jit: bool) -
         warmup: Transitions to adapt in.
         draws: Draws of each.
         jit: Whether Pyro compiles the potential.
+        depth: At most 2 to the power of it leapfrog steps a transition.
     """
     x, y, _ = case.rows()
     before = sampling = 0.0
     counted, samples = [0, 0], []
     for _ in range(chains):
-        kernel: Any = NUTS(pyro_model, jit_compile=jit, ignore_jit_warnings=True)
+        kernel: Any = NUTS(pyro_model, jit_compile=jit, ignore_jit_warnings=True, max_tree_depth=depth)
         leaf, marks = kernel._build_basetree, {}
 
         def counting(*args: Any, leaf: Any = leaf) -> Any:
@@ -326,20 +330,28 @@ def numpyros_nuts(case: Case, *, chains: int, warmup: int, draws: int, method: s
 
 
 CONTESTANTS: dict[str, tuple[Callable[..., Found], dict[str, int]]] = {
-    "ours-batch": (ours_batch, {"chains": 64, "warmup": 200, "draws": 100}),
+    "ours-batch": (ours_batch, {"chains": 64, "warmup": 200, "draws": 200}),
     "ours-nuts": (ours_nuts, {"chains": 2, "warmup": 150, "draws": 100}),
     "pyro": (partial(pyros_nuts, jit=False), {"chains": 2, "warmup": 150, "draws": 100}),
     "pyro-jit": (partial(pyros_nuts, jit=True), {"chains": 2, "warmup": 150, "draws": 100}),
     "numpyro-sequential": (partial(numpyros_nuts, method="sequential"), {"chains": 2, "warmup": 150, "draws": 100}),
     "numpyro-vectorized": (partial(numpyros_nuts, method="vectorized"), {"chains": 8, "warmup": 150, "draws": 50}),
 }
-SHORT = {"chains": 1, "warmup": 10, "draws": 5}
+FEWER = {  # of all cases but the first, whose leapfrog steps and trajectories take several times as long
+    "ours-batch": {"draws": 150},
+    "ours-nuts": {"warmup": 100, "draws": 50},
+    "pyro": {"warmup": 100, "draws": 50},
+    "pyro-jit": {"warmup": 100, "draws": 50},
+    "numpyro-sequential": {"warmup": 100, "draws": 50},
+    "numpyro-vectorized": {"chains": 4, "warmup": 100, "draws": 50},
+}
+SHORT = {"chains": 1, "warmup": 10, "draws": 10, "depth": 7}
 CASES = {
     f"{short}-{width}": (data, width)
     for width in (10, 50)
     for short, data in (("yacht", "yacht"), ("boston", "boston-housing"))
 }
-SCALING = (4, 16, 64, 256)
+SCALING, SCALED = (4, 16, 64, 256), {"warmup": 100, "draws": 100}
 
 
 # ---- rows and ratios -------------------------------------------------------------------------------------------------
@@ -393,7 +405,9 @@ def _borrowed(row: timing.Row, rows: list[timing.Row]) -> timing.Row:
     for other in rows:
         if (other["case"], other["contestant"]) == (row["case"], "ours-nuts"):
             rate = other["ess_per_leapfrog"] * row["leapfrogs_per_second"]
-            return row | {"ess_per_leapfrog": other["ess_per_leapfrog"], "ess_per_second": rate, "borrowed": True}
+            unknown = dict.fromkeys(("ess", "r_hat", "ess_per_second_with_all"))
+            rates = {"ess_per_leapfrog": other["ess_per_leapfrog"], "ess_per_second": rate}
+            return row | unknown | rates | {"borrowed": True}
     return row
 
 
@@ -402,9 +416,9 @@ def ratios_of(rows: list[timing.Row], key: str = "ess_per_second") -> dict[str, 
 
     Args:
         rows: Those of all contestants.
-        key: Which measure.
+        key: Which measure; rows that do not have it are left out.
     """
-    by = {(row["case"], row["contestant"]): row[key] for row in rows}
+    by = {(row["case"], row["contestant"]): row[key] for row in rows if row[key] is not None}
     found = {}
     for case in dict.fromkeys(case for case, _ in by):
         for ratio, (ours, baseline) in RATIOS.items():
@@ -454,7 +468,7 @@ def plot(rows: list[timing.Row], out: Path) -> None:
 def _options() -> Namespace:
     parser = timing.parser(__doc__, "samplers")
     parser.add_argument("--data-dir", type=Path, required=True, help="folder with uci/yacht.npz and the like")
-    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--contestants", nargs="+", default=list(CONTESTANTS), choices=list(CONTESTANTS))
     parser.add_argument(
         "--short", action="store_true", help="few draws of Pyro's, whose effective draws a leapfrog step are ours-nuts'"
@@ -468,33 +482,42 @@ def main() -> None:
     options = _options()
     timing.prepare(options.threads)
     warnings.filterwarnings("ignore")
-    rows: list[timing.Row] = []
-    scaling: list[timing.Row] = []
-    apart: dict[str, dict[str, float]] = {}
+    rows, scaling, apart = _kept(options)
     print("| case | contestant | chains | ESS | R-hat | ESS/s | with all | ESS/step | steps/s | s | before | load |")
     for name in options.cases:
         case = Case(name, *CASES[name], options.data_dir)
         looked_at = {}
         for contestant in options.contestants:
-            settings = _settings(contestant, options.quick)
+            settings = _settings(contestant, name, options.quick)
             is_short = options.short and contestant.startswith("pyro")
             row, draws = row_of(case, contestant, SHORT if is_short else settings)
             rows.append(_borrowed(row, rows) if is_short else row)
             if not is_short:
                 looked_at[contestant] = draws
-        apart[name] = disagreement(looked_at)
+            apart[name] = apart.get(name, {}) | disagreement(looked_at)
+            _write(options, rows, scaling, apart)
         print(apart[name], {k: round(v, 2) for k, v in ratios_of(rows).items() if k.startswith(name)}, flush=True)
-        _write(options, rows, scaling, apart)
     for name in options.scaling:
         case = Case(name, *CASES[name], options.data_dir)
         for chains in SCALING[:2] if options.quick else SCALING:
-            scaling.append(row_of(case, "ours-batch", {**_settings("ours-batch", options.quick), "chains": chains})[0])
+            settings = _settings("ours-batch", name, options.quick) | ({} if options.quick else SCALED)
+            scaling.append(row_of(case, "ours-batch", {**settings, "chains": chains})[0])
         plot(scaling, options.out.with_suffix(".png"))
         _write(options, rows, scaling, apart)
 
 
-def _settings(contestant: str, quick: bool) -> dict[str, int]:
-    settings = CONTESTANTS[contestant][1]
+def _kept(options: Namespace) -> tuple[list[timing.Row], list[timing.Row], dict[str, dict[str, float]]]:
+    """Return what the results have of what is not run again: rows, those of more chains, distances of means."""
+    if not options.out.exists():
+        return [], [], {}
+    found = json.loads(options.out.read_text(encoding="utf-8"))
+    again = {(case, contestant) for case in options.cases for contestant in options.contestants}
+    rows = [row for row in found["rows"] if (row["case"], row["contestant"]) not in again]
+    return rows, [row for row in found["scaling"] if row["case"] not in options.scaling], found["means_apart_in_sd"]
+
+
+def _settings(contestant: str, case: str, quick: bool) -> dict[str, int]:
+    settings = CONTESTANTS[contestant][1] | ({} if case == next(iter(CASES)) else FEWER[contestant])
     return {**settings, "warmup": 20, "draws": 10} if quick else settings
 
 

@@ -1,4 +1,4 @@
-"""ChEES-HMC: many chains as one batch, whose trajectories are as long as moves the chains farthest."""
+"""ChEES-HMC: many chains as one batch, whose trajectories are as long as moves the chains farthest for their cost."""
 
 import math
 from collections.abc import Callable
@@ -10,12 +10,14 @@ from pyro.ops.dual_averaging import DualAveraging
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from bnn_pyro.inference.moments import Moments
 from bnn_pyro.inference.potential import Potential
 
 TARGET_ACCEPT = 0.9
 WINDOWS = (0.1, 0.25, 0.5, 0.8)  # parts of the warm-up after which the mass matrix is that of the draws since the last
+_FIRST_LENGTH, _FIRST_LEAPFROGS = math.pi / 2, 64  # a quarter of a unit Normal's period, within so many steps
 _RATE, _DECAY = 0.025, 0.95  # of Adam on the logarithm of the length
-_EARLY_RATE = 0.1  # in the first half of the warm-up: the length starts at a step, and a good one is hundreds of them
+_RECENT = 0.9  # weight of what a chain's acceptance was so far against that of a transition
 _MAX_ERROR = 1000.0  # an energy error beyond it is a divergence, as in Pyro
 _STATE = ("position", "energy", "gradient", "scale", "step_size", "length", "_transitions")
 
@@ -27,7 +29,7 @@ class Move:
     Attributes:
         acceptance: Acceptance probability of each chain, shape ``(chains,)``.
         diverged: Whether the energy error was beyond all bounds, shape ``(chains,)``.
-        slope: The criterion's slope in the logarithm of the length, a scalar.
+        slope: The slope, in the logarithm of the length, of the criterion for its cost; a scalar.
         leapfrogs: Leapfrog steps.
         total_energy: Potential and kinetic energy of each chain at its start, shape ``(chains,)``.
     """
@@ -42,18 +44,23 @@ class Move:
 class ChEES:
     r"""HMC of many chains at once, with one step size, one trajectory length and one diagonal mass matrix for all.
 
-    A transition makes :math:`\lceil h T / \varepsilon \rceil` leapfrog steps, h being the next of the Halton sequence
-    in (0, 1), so that no period of the target can trap it. While it adapts, T climbs the slope of
+    A transition makes :math:`\ell = \lceil h T / \varepsilon \rceil` leapfrog steps, h being the next of the Halton
+    sequence in (0, 1), so that no period of the target can trap it. While it adapts, T climbs the slope of
 
     .. math::
-        \tfrac14\, E\big[(\|z' - E z'\|^2 - \|z - E z\|^2)^2\big], \qquad
-        \frac{d}{d \log T} \approx h T \sum_c a_c\, (\|z'_c - \bar z'\|^2 - \|z_c - \bar z\|^2)\,
-            (z'_c - \bar z')^\top p'_c \Big/ \sum_c a_c,
+        \frac1T\, E[C], \quad C = \tfrac14 \big(\|z' - E z'\|^2 - \|z - E z\|^2\big)^2, \qquad
+        T\, \frac{dE[C]}{dT} - E[C] \approx \sum_c a_c \Big(\ell \varepsilon\,
+            \big(\|z'_c - \bar z'\|^2 - \|z_c - \bar z\|^2\big)\, (z'_c - \bar z')^\top p'_c - C_c\Big)
+            \Big/ \sum_c a_c,
 
-    in coordinates z of unit variance; chains count by their acceptance probability :math:`a_c`, in the mean of the
-    ends :math:`\bar z'` too. The step size is adapted so that the mean of :math:`a_c` is ``target_accept``; T is at
-    least one step. (The source takes their harmonic mean, and .651, which among dozens of chains is that of the worst
-    one: on the posteriors of small networks steps are then so short that .96 are accepted.)
+    in coordinates z of unit variance; chains count by their acceptance probability :math:`a_c`, in the means
+    :math:`\bar z` and :math:`\bar z'` too. T begins at :math:`\pi / 2`, or at 64 steps if that is less, and is at
+    least one step. The step size is adapted so that the harmonic mean over chains of what each has accepted lately is
+    ``target_accept``: a chain that is stuck shortens the steps until it gets out.
+
+    The source maximises E[C] itself: on the posterior of a small network trajectories were then seven times as long,
+    for a third of the effective draws a second. Its authors' code has the criterion for its cost too. It takes the
+    harmonic mean of :math:`a_c` in the last transition alone, which among dozens of chains is that of the worst one.
 
     Source: Hoffman, Radul, Sountsov (2021), *An adaptive-MCMC scheme for setting trajectory lengths in Hamiltonian
     Monte Carlo*.
@@ -87,7 +94,8 @@ class ChEES:
         self.step_size = self.length = 1.0
         while self._try().acceptance.mean() < 0.5 and self.step_size > 1e-10:
             self.step_size = self.length = self.step_size / 2
-        self._tuning, self._moments = Tuning(self), _Moments(self.position)
+        self.length = min(_FIRST_LENGTH, _FIRST_LEAPFROGS * self.step_size)
+        self._forget()
 
     def _try(self) -> Move:
         """Makes one leapfrog step and goes back."""
@@ -117,24 +125,41 @@ class ChEES:
         Returns:
             What it tells about step size and length.
         """
+        ends = [round(part * transitions) for part in WINDOWS]
+        stretch = sum(end < number for end in ends)
         if number == 1:
-            self._tuning, self._moments = Tuning(self, _EARLY_RATE), _Moments(self.position)
-        move = self.transition()
+            self._forget()
+        move = self._transition_of(stretch)
         self._tuning.follow(move)
-        self._moments.add(self.position)
-        if number in {round(part * transitions) for part in WINDOWS} and self._moments.count >= 10:
-            self._rescale(self._moments.scale())
-            rate = _EARLY_RATE if 2 * number < transitions else _RATE
-            self._tuning, self._moments = Tuning(self, rate), _Moments(self.position)
+        self._observe()
+        if number in ends:
+            self._rescale(self._coordinates.scale(self.scale))
+            self._learn(stretch)
+            self._forget()
         if number == transitions:
             self._tuning.settle()
         return move
+
+    def _transition_of(self, stretch: int) -> Move:
+        """Makes a transition of a stretch of the warm-up, counted from 0."""
+        return self.transition()
+
+    def _observe(self) -> None:
+        """Takes account of where the chains are."""
+        self._coordinates.add(self.position, torch.ones_like(self.position, dtype=torch.bool))
+
+    def _learn(self, stretch: int) -> None:
+        """Takes from a stretch what else there is to learn than the mass matrix."""
+
+    def _forget(self) -> None:
+        """Begins a stretch of the warm-up."""
+        self._tuning, self._coordinates = Tuning(self), Moments(self.scale)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that the chains' future depends on, but the states of the generators."""
         tuning = {name: value for name, value in vars(self._tuning).items() if name not in ("sampler", "steps")}
         state = {name: getattr(self, name) for name in _STATE}
-        state |= {"tuning": tuning, "steps": dict(vars(self._tuning.steps)), "moments": dict(vars(self._moments))}
+        state |= {"tuning": tuning, "steps": dict(vars(self._tuning.steps)), "moments": dict(vars(self._coordinates))}
         copied: dict[str, Any] = tree_map_only(Tensor, Tensor.clone, state)
         return copied
 
@@ -149,7 +174,7 @@ class ChEES:
             setattr(self, name, state[name])
         vars(self._tuning).update(state["tuning"])
         vars(self._tuning.steps).update(state["steps"])
-        vars(self._moments).update(state["moments"])
+        vars(self._coordinates).update(state["moments"])
 
     def _rescale(self, scale: Tensor) -> None:
         """Changes the mass matrix; step size and length stay the same in the model's own coordinates, on average."""
@@ -176,12 +201,13 @@ class ChEES:
         error = energy - self.energy + (end.square() - momentum.square()).sum(-1) / 2
         error = torch.where(torch.isfinite(error), error, torch.full_like(error, torch.inf))
         acceptance = (-error).exp().clamp(max=1)
-        slope = _criterion_slope(self.position / self.scale, position / self.scale, end, acceptance)
+        time = leapfrogs * self.step_size
+        slope = _criterion_slope(self.position / self.scale, position / self.scale, end, acceptance, time)
         accepted = torch.rand_like(acceptance) < acceptance
         self.energy = torch.where(accepted, energy, self.energy)
         self.position = torch.where(accepted.unsqueeze(-1), position, self.position)
         self.gradient = torch.where(accepted.unsqueeze(-1), gradient, self.gradient)
-        return Move(acceptance, error > _MAX_ERROR, jitter * self.length * slope, leapfrogs, before)
+        return Move(acceptance, error > _MAX_ERROR, slope, leapfrogs, before)
 
     def _momentum(self) -> Tensor:
         return torch.randn_like(self.position)
@@ -204,15 +230,14 @@ class ChEES:
         return [part.t().contiguous() for part in (position, momentum, energy, gradient)]
 
 
-def _criterion_slope(start: Tensor, end: Tensor, momentum: Tensor, acceptance: Tensor) -> Tensor:
-    """Returns the criterion's slope in the length; chains that diverged do not count."""
+def _criterion_slope(start: Tensor, end: Tensor, momentum: Tensor, acceptance: Tensor, time: float) -> Tensor:
+    """Returns the slope of the criterion for its cost; chains that diverged do not count."""
     counts = (acceptance > 0).unsqueeze(-1)
     end, momentum = (torch.where(counts, part, torch.zeros_like(part)) for part in (end, momentum))
     total = acceptance.sum().clamp(min=torch.finfo(acceptance.dtype).tiny)
-    end = end - (acceptance.unsqueeze(-1) * end).sum(0) / total
-    start = start - start.mean(0)
+    start, end = (part - (acceptance.unsqueeze(-1) * part).sum(0) / total for part in (start, end))
     gain = end.square().sum(-1) - start.square().sum(-1)
-    return (acceptance * gain * (end * momentum).sum(-1)).sum() / total
+    return (acceptance * (time * gain * (end * momentum).sum(-1) - gain.square() / 4)).sum() / total
 
 
 def _halton(number: int) -> float:
@@ -223,15 +248,17 @@ def _halton(number: int) -> float:
 class Tuning:
     """Moves step size and length of a sampler after each transition, and their averages."""
 
-    def __init__(self, sampler: ChEES, rate: float = _RATE) -> None:
-        self.sampler, self.rate = sampler, rate
+    def __init__(self, sampler: ChEES) -> None:
+        self.sampler = sampler
+        self.acceptance = torch.full_like(sampler.energy, sampler.target_accept)  # of each chain, lately
         self.steps = DualAveraging(prox_center=math.log(sampler.step_size))
         self.log_length = self.average = math.log(sampler.length)
         self.square, self.count = 0.0, 0
 
     def follow(self, move: Move) -> None:
         """Takes account of a transition; the host waits for the device here, once a transition."""
-        accept, slope = torch.stack([move.acceptance.mean(), move.slope]).tolist()
+        self.acceptance = torch.lerp(move.acceptance, self.acceptance, _RECENT)
+        accept, slope = torch.stack([1 / self.acceptance.reciprocal().mean(), move.slope]).tolist()
         self.steps.step(self.sampler.target_accept - accept)
         log_step, _ = self.steps.get_state()
         self.sampler.step_size = math.exp(log_step)
@@ -244,7 +271,7 @@ class Tuning:
         self.square = _DECAY * self.square + (1 - _DECAY) * slope**2
         size = math.sqrt(self.square / (1 - _DECAY**self.count))
         low = math.log(self.sampler.step_size)
-        moved = self.log_length + (self.rate * slope / size if size else 0.0)
+        moved = self.log_length + (_RATE * slope / size if size else 0.0)
         self.log_length = min(max(moved, low), low + math.log(self.sampler.max_leapfrogs))
         self.average += self.count**-0.5 * (self.log_length - self.average)
         self.sampler.length = math.exp(self.log_length)
@@ -254,25 +281,3 @@ class Tuning:
         _, log_step = self.steps.get_state()
         self.sampler.step_size = math.exp(log_step)
         self.sampler.length = max(math.exp(self.average), self.sampler.step_size)
-
-
-class _Moments:
-    """Mean and variance of all chains' positions over a stretch of the warm-up."""
-
-    def __init__(self, like: Tensor) -> None:
-        self.count = 0
-        self.mean, self.squares = torch.zeros_like(like[0]), torch.zeros_like(like[0])
-
-    def add(self, position: Tensor) -> None:
-        """Takes the chains' positions, shape ``(chains, n)``."""
-        chains, mean = len(position), position.mean(0)
-        total = self.count + chains
-        self.squares += (position - mean).square().sum(0)
-        self.squares += (mean - self.mean).square() * (self.count * chains / total)
-        self.mean += (mean - self.mean) * (chains / total)
-        self.count = total
-
-    def scale(self) -> Tensor:
-        """Returns standard deviations, drawn a little to small ones as Stan does."""
-        variance = self.squares / (self.count - 1)
-        return ((self.count * variance + 5e-3) / (self.count + 5)).sqrt()

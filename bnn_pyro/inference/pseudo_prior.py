@@ -7,9 +7,10 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Normal
 
+from bnn_pyro.inference.moments import STRENGTH, Moments
+
 Draw = Callable[[], Mapping[str, Tensor]]
 ALL = slice(None)
-_STRENGTH = 5.0  # draws that the moments so far count as, against those of a stretch of the warm-up
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,58 +71,17 @@ class PseudoPrior:
         found: Tensor = Normal(self.loc[entries], self.scale[entries], validate_args=False).log_prob(values)
         return found
 
-    def followed(self, moments: "Moments") -> "PseudoPrior":
+    def followed(self, moments: Moments) -> "PseudoPrior":
         """Returns the Normals moved to the moments of what was drawn while gates were open.
 
         Args:
             moments: Of the entries; those that were hardly seen stay as they are.
         """
-        total = moments.count + _STRENGTH
-        loc = (moments.count * moments.mean + _STRENGTH * self.loc) / total
+        total = moments.count + STRENGTH
+        loc = (moments.count * moments.mean + STRENGTH * self.loc) / total
         spread = moments.squares + moments.count * (moments.mean - loc).square()
-        variance = (spread + _STRENGTH * (self.scale.square() + (self.loc - loc).square())) / total
+        variance = (spread + STRENGTH * (self.scale.square() + (self.loc - loc).square())) / total
         return PseudoPrior(loc, variance.sqrt())
-
-
-class Moments:
-    """Running means and squared deviations of entries, of those draws alone that count.
-
-    Args:
-        like: An entry for each, shape ``(entries,)``.
-
-    Attributes:
-        count: Draws that counted, shape ``(entries,)``.
-        mean: Shape ``(entries,)``.
-        squares: Sums of squared deviations from the mean, shape ``(entries,)``.
-    """
-
-    def __init__(self, like: Tensor) -> None:
-        self.count, self.mean, self.squares = (torch.zeros_like(like) for _ in range(3))
-
-    def add(self, values: Tensor, counts: Tensor) -> None:
-        """Takes draws.
-
-        Args:
-            values: Shape ``(chains, entries)``.
-            counts: Which of them count, bool, of the same shape.
-        """
-        number = counts.sum(0)
-        mean = torch.where(counts, values, torch.zeros_like(values)).sum(0) / number.clamp(min=1)
-        deviation = torch.where(counts, values - mean, torch.zeros_like(values))
-        total = (self.count + number).clamp(min=1)
-        self.squares = (
-            self.squares + deviation.square().sum(0) + (mean - self.mean).square() * self.count * number / total
-        )
-        self.mean = self.mean + (mean - self.mean) * number / total
-        self.count = self.count + number
-
-    def scale(self, before: Tensor) -> Tensor:
-        """Returns standard deviations, drawn a little to what they were.
-
-        Args:
-            before: What they were, shape ``(entries,)``.
-        """
-        return ((self.squares + _STRENGTH * before.square()) / (self.count + _STRENGTH)).sqrt()
 
 
 def _entries(draw: Mapping[str, Tensor], shapes: Mapping[str, Size], like: Tensor) -> Tensor:

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnn_pyro.inference.chees import TARGET_ACCEPT, WINDOWS, ChEES, Move, Tuning
-from bnn_pyro.inference.pseudo_prior import Draw, Moments, PseudoPrior
+from bnn_pyro.inference.chees import TARGET_ACCEPT, ChEES, Move
+from bnn_pyro.inference.moments import Moments
+from bnn_pyro.inference.pseudo_prior import Draw, PseudoPrior
 from bnn_pyro.inference.spike_potential import SpikePotential
 
 _HELD = 1  # number of the stretch of the warm-up until whose end gates stay as they began, so that open slabs settle
-_PARTS = ("pseudo_prior", "_coordinates", "_entries")
 
 
 class ExactSpikes(ChEES):
@@ -80,7 +80,6 @@ class ExactSpikes(ChEES):
         points = self._starts(chains) if start is None else start.to(potential.like)
         self._moving = self._layout.moving(points)
         super().__init__(potential, points, target_accept=target_accept, max_leapfrogs=max_leapfrogs)
-        self._forget()
 
     def _starts(self, chains: int) -> Tensor:
         points, slabs = self._spikes.starts(chains), self._layout.slabs
@@ -138,50 +137,28 @@ class ExactSpikes(ChEES):
 
     # ---- the warm-up -------------------------------------------------------------------------------------------------
 
-    def adapt(self, number: int, transitions: int) -> Move:
-        """Makes a transition of the warm-up, and adapts to it.
-
-        Args:
-            number: Which one, from 1.
-            transitions: How many the warm-up has.
-
-        Returns:
-            What it tells about step size and length.
-        """
-        if number == 1:
-            self._forget()
-        ends = [round(part * transitions) for part in WINDOWS]
-        is_held = number <= ends[_HELD]
-        move = super().transition() if is_held else self.transition()
-        self._tuning.follow(move)
-        self._observe()
-        if number in ends:
-            self._rescale(self._coordinates.scale(self.scale))
-            if not (is_held and self._is_given):
-                self.pseudo_prior = self.pseudo_prior.followed(self._entries)
-            self._forget()
-        if number == transitions:
-            self._tuning.settle()
-        return move
+    def _transition_of(self, stretch: int) -> Move:
+        return super().transition() if stretch <= _HELD else self.transition()
 
     def _observe(self) -> None:
-        """Takes account of where the chains are."""
         loc, scale = self._spikes.slab_prior(self.position)
         slabs = torch.addcmul(loc, scale, self.position[:, self._layout.slabs])
         self._coordinates.add(self.position, self._moving)
         self._entries.add(slabs, self._moving[:, self._layout.slabs])
 
+    def _learn(self, stretch: int) -> None:
+        if stretch > _HELD or not self._is_given:
+            self.pseudo_prior = self.pseudo_prior.followed(self._entries)
+
     def _forget(self) -> None:
-        """Begins a stretch of the warm-up."""
-        self._tuning = Tuning(self)
-        self._coordinates = Moments(self.scale)
+        super()._forget()
         self._entries = Moments(self.pseudo_prior.loc)
 
     # ---- stopping and going on ---------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that the chains' future depends on, but the states of the generators."""
-        parts = {name: dict(vars(getattr(self, name))) for name in _PARTS}
+        parts = {"pseudo_prior": dict(vars(self.pseudo_prior)), "entries": dict(vars(self._entries))}
         return {**super().state_dict(), **parts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -192,6 +169,5 @@ class ExactSpikes(ChEES):
         """
         super().load_state_dict(state)
         self.pseudo_prior = PseudoPrior(**state["pseudo_prior"])
-        for name in _PARTS[1:]:
-            vars(getattr(self, name)).update(state[name])
+        vars(self._entries).update(state["entries"])
         self._moving = self._layout.moving(self.position)

@@ -1,5 +1,6 @@
 """ChEES: exact posteriors, the criterion's slope, jitter, masses, what it adapts to."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnn_pyro.inference.chees import ChEES, _criterion_slope, _halton, _Moments
+from bnn_pyro.inference.chees import ChEES, _criterion_slope, _halton
 from bnn_pyro.inference.diagnostics import r_hat
 from bnn_pyro.inference.hmc import sample
 from bnn_pyro.inference.potential import Potential
@@ -29,6 +30,13 @@ def independent() -> None:
     x = pyro.sample("x", dist.Laplace(torch.zeros(5, dtype=DOUBLE), 1.0).to_event(1))
     sd = torch.logspace(-1, 1, 5, dtype=DOUBLE)
     pyro.factor("normal", (dist.Normal(0.0, sd).log_prob(x) - dist.Laplace(0.0, 1.0).log_prob(x)).sum())
+
+
+def wide_and_narrow() -> None:
+    """Two Normals far apart, one a hundred times as narrow as the other."""
+    x = pyro.sample("x", dist.Laplace(torch.zeros((), dtype=DOUBLE), 1.0))
+    both = dist.Normal(torch.tensor([0.0, 9.0], dtype=DOUBLE), torch.tensor([1.0, 0.01], dtype=DOUBLE))
+    pyro.factor("mixture", both.log_prob(x).logsumexp(-1) - dist.Laplace(0.0, 1.0).log_prob(x))
 
 
 # ---- exact posteriors ------------------------------------------------------------------------------------------------
@@ -56,7 +64,24 @@ def test_masses_and_length_adapt() -> None:
     first = sampler.step_size
     sampler.warm_up(200)
     torch.testing.assert_close(sampler.scale, torch.logspace(-1, 1, 5, dtype=DOUBLE), rtol=0.3, atol=0)
-    assert sampler.step_size > 2 * first and 1 < sampler.length < 10
+    assert sampler.step_size > 2 * first and 1 < sampler.length < 4
+
+
+def test_length_begins_at_a_quarter_of_a_period_within_some_steps() -> None:
+    potential = Potential(independent)
+    sampler = ChEES(potential, potential.starts(4))
+    assert sampler.length == min(math.pi / 2, 64 * sampler.step_size)
+
+
+def test_a_chain_in_a_narrow_place_shortens_the_steps_of_all() -> None:
+    """It alone accepts nothing of steps that suit the others, whose trajectories stay long."""
+    torch.manual_seed(0)
+    start = torch.cat([torch.randn(15, 1, dtype=DOUBLE), torch.full((1, 1), 9.0, dtype=DOUBLE)])
+    sampler = ChEES(Potential(wide_and_narrow), start)
+    sampler.warm_up(200)
+    assert abs(float(sampler.position[-1]) - 9) < 0.1
+    assert sampler.step_size * sampler.scale < 0.03
+    assert sampler.length * sampler.scale > 0.5
 
 
 def test_step_size_reaches_the_acceptance_that_it_is_told() -> None:
@@ -85,43 +110,34 @@ def test_network() -> None:
 # ---- parts -----------------------------------------------------------------------------------------------------------
 
 
-def test_slope_is_that_of_the_criterion() -> None:
-    """Where all chains count alike and the momenta have mean 0; in units of the number of chains."""
+def test_slope_is_that_of_the_criterion_for_its_cost() -> None:
+    """Times the square of the time, and where all chains count alike and the momenta have mean 0."""
     start, end, momentum = torch.randn(3, 8, 4, dtype=DOUBLE)
     momentum = momentum - momentum.mean(0)
 
     def criterion(time: Tensor) -> Tensor:
-        moved = end + time * momentum
+        moved = end + (time - 2) * momentum
         gain = (moved - moved.mean(0)).square().sum(-1) - (start - start.mean(0)).square().sum(-1)
-        value: Tensor = gain.square().mean() / 4
+        value: Tensor = gain.square().mean() / 4 / time
         return value
 
     slope: Callable[..., Tensor] = torch.func.grad(criterion)
-    found = _criterion_slope(start, end, momentum, torch.ones(8, dtype=DOUBLE))
-    torch.testing.assert_close(found, slope(torch.zeros((), dtype=DOUBLE)))
+    found = _criterion_slope(start, end, momentum, torch.ones(8, dtype=DOUBLE), 2.0)
+    torch.testing.assert_close(found, 4 * slope(torch.tensor(2.0, dtype=DOUBLE)))
 
 
 def test_chains_that_diverged_do_not_count() -> None:
     start, end, momentum = torch.randn(3, 8, 4, dtype=DOUBLE)
     acceptance = torch.rand(8, dtype=DOUBLE)
     acceptance[3] = 0
-    found = _criterion_slope(start, end, momentum, acceptance)
+    found = _criterion_slope(start, end, momentum, acceptance, 0.5)
     end[3], momentum[3] = torch.nan, torch.inf
-    torch.testing.assert_close(_criterion_slope(start, end, momentum, acceptance), found)
-    assert float(_criterion_slope(start, end, momentum, torch.zeros(8, dtype=DOUBLE))) == 0
+    torch.testing.assert_close(_criterion_slope(start, end, momentum, acceptance, 0.5), found)
+    assert float(_criterion_slope(start, end, momentum, torch.zeros(8, dtype=DOUBLE), 0.5)) == 0
 
 
 def test_halton_sequence_fills_the_interval() -> None:
     assert [_halton(number) for number in range(1, 8)] == [1 / 2, 1 / 4, 3 / 4, 1 / 8, 5 / 8, 3 / 8, 7 / 8]
-
-
-def test_moments_are_those_of_all_draws() -> None:
-    batches = torch.randn(5, 4, 3, dtype=DOUBLE) + torch.arange(5, dtype=DOUBLE).reshape(5, 1, 1)
-    moments = _Moments(batches[0])
-    for batch in batches:
-        moments.add(batch)
-    variance = batches.flatten(0, 1).var(0)
-    torch.testing.assert_close(moments.scale().square(), (20 * variance + 5e-3) / 25)
 
 
 def test_leapfrog_steps_are_reversible() -> None:

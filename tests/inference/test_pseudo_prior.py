@@ -5,7 +5,8 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Normal
 
-from bnn_pyro.inference.pseudo_prior import Moments, PseudoPrior
+from bnn_pyro.inference.moments import Moments
+from bnn_pyro.inference.pseudo_prior import PseudoPrior
 from tests.models import DOUBLE
 from tests.monte_carlo import assert_mean
 
@@ -40,22 +41,6 @@ def test_draws_and_density_are_those_of_the_normals() -> None:
     assert_mean((draws - LOC[entries]).square(), SCALE[entries].square())
     torch.testing.assert_close(prior.log_prob(draws, entries), Normal(LOC[entries], SCALE[entries]).log_prob(draws))
     assert prior.sample((2, 5)).shape == (2, 5, 3)
-
-
-def test_moments_are_those_of_the_draws_that_count() -> None:
-    values = torch.randn(6, 4, 3, dtype=DOUBLE) + 5
-    counts = torch.rand(6, 4, 3) < 0.6
-    counts[..., 1] = False
-    moments = Moments(LOC)
-    for value, count in zip(values, counts, strict=True):
-        moments.add(value, count)
-    for column in (0, 2):
-        chosen = values[..., column][counts[..., column]]
-        assert moments.count[column] == len(chosen)
-        torch.testing.assert_close(moments.mean[column], chosen.mean())
-        torch.testing.assert_close(moments.squares[column], (chosen - chosen.mean()).square().sum())
-    assert moments.count[1] == moments.mean[1] == moments.squares[1] == 0
-    torch.testing.assert_close(moments.scale(SCALE)[1], SCALE[1])
 
 
 def test_follows_the_draws_that_count() -> None:
