@@ -279,6 +279,8 @@ def _plot_errors(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
         rates, errors = zip(*some, strict=True)
         axes.plot(rates, errors, color=color, marker=marker, markersize=4, linewidth=1.4, label=name)
     axes.set(xscale="log", yscale="log", xlabel="step size $C^2$", ylabel="variance / exact - 1")
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axes.minorticks_off()
     axes.set_title("linear regression: error of a finite step", loc="left", fontsize="medium")
     _finish(axes)
 
