@@ -11,7 +11,7 @@ from torch import Tensor
 from bnn_pyro.nodes import Axis, NodeGroup
 
 Side = Literal["readers", "writers"]
-Measure = Literal["mean_square", "norm", "range"]
+Measure = Literal["mean_square", "norm", "relative", "range"]
 Weights = Mapping[str, Tensor]
 Threshold = float | Mapping[str, float]
 
@@ -33,11 +33,13 @@ class GroupEM:
     .. math:: \mathrm{logit}\, p_g = \mathrm{logit}\, \pi + \frac n2 [\log(v_0 / v_1) + q_g (1 / v_0 - 1 / v_1)];
 
     or with ``soft`` the method's threshold, :math:`p_g = 1[q_g \ge \text{soft}]`, a tuning parameter far below the
-    point where the exact one is 1/2; of the norm of :math:`w_g` instead of the mean square where that is the measure.
+    point where the exact one is 1/2; of the norm of :math:`w_g`, or of the mean square over its average in the layer,
+    where that is the measure.
     *M-step*: the weight decay :math:`p_g / (N v_1) + (1 - p_g) / (N v_0)`. Both are done again every epoch, and can be
     undone. *Removal* cannot: from the epoch ``warmup`` on, a node goes whose group has a mean square (or a norm, or a
     range, largest less smallest weight) below ``hard``. A norm is for networks whose groups differ much in size: the
-    10 weights that read the last of three layers are each larger than the 400 that read the first.
+    10 weights that read the last of three layers are each larger than the 400 that read the first. A relative measure
+    is for networks with BatchNorm, in which the scale of a layer's weights means nothing.
 
     Source: Ke and Fan (2022), "On the optimization and pruning for Bayesian deep learning".
 
@@ -48,7 +50,8 @@ class GroupEM:
         soft: Threshold of the E-step, for all or by name likewise; None for the exact one.
         warmup: Epochs before the first E-step; until then every group is in the slab.
         side: Which weights are a node's group.
-        measure: What is compared with ``hard``, and a norm with ``soft`` too.
+        measure: What is compared with ``hard``, and with ``soft`` too unless it is a range: ``"relative"`` is the mean
+            square over its average among the nodes of the group.
 
     Raises:
         ValueError: If a number is out of range or a name unknown.
@@ -102,8 +105,7 @@ class GroupEM:
 
     def _probability(self, group: str, square: Tensor, count: Tensor, slab: float, prior: float) -> Tensor:
         if self.soft is not None:
-            measured = (count * square).sqrt() if self.measure == "norm" else square
-            return (measured >= _at(self.soft, group)).to(square)
+            return (self._size(count, square) >= _at(self.soft, group)).to(square)
         ratio = 2 * math.log(self.spike / slab)
         evidence = 0.5 * count * (ratio + square * (self.spike**-2 - slab**-2))
         return torch.sigmoid(evidence + math.log(prior) - math.log1p(-prior))
@@ -180,7 +182,16 @@ class GroupEM:
         if self.measure == "range":
             return self._range(group, weights)
         count, square = self._mean_square(group, weights)
-        return count, (count * square).sqrt() if self.measure == "norm" else square
+        return count, self._size(count, square)
+
+    def _size(self, count: Tensor, square: Tensor) -> Tensor:
+        """Returns what mean squares are by the measure; for a range, which is of the weights alone, they stay."""
+        if self.measure == "norm":
+            return (count * square).sqrt()
+        if self.measure == "relative":
+            average = square.sum() / (count > 0).sum().clamp(min=1)
+            return square / average.clamp(min=torch.finfo(square.dtype).tiny)
+        return square
 
     def _range(self, group: NodeGroup, weights: Weights) -> tuple[Tensor, Tensor]:
         """Returns the number of weights of each node, and their largest less their smallest."""

@@ -1,5 +1,6 @@
 """Settings that work, by data set, prior, net and method."""
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,7 +131,8 @@ def recipe(
         chosen |= {"hold": 0, "freeze": 0, "select_inputs": False, "inclusion": None, "frozen_kl_weight": None}
     if method == "sghmc":
         sampling = _SAMPLING.get(data) or _small_sampling(chosen["epochs"])
-        sampling = _SAMPLED_LENET if sampling is _SAMPLED_IMAGES and net == "lenet" else sampling
+        if sampling is _SAMPLED_IMAGES and reads_images(net):
+            sampling = _SAMPLED_LENET if net == "lenet" else _sampled_resnet(rows)
         own = sampling if prior.startswith("ss-") else {**sampling, "inclusion": None}
         chosen |= {**own, "hold": 0, "freeze": 0, "kl_weight": 1.0, "kl_warmup": 0.0, "frozen_kl_weight": None}
         chosen["augmentation"] = None
@@ -167,6 +169,16 @@ _SAMPLED_LENET: dict[str, Any] = _SAMPLED_IMAGES | {
         samples_per_cycle=10,
     ),
 }
+
+
+def _sampled_resnet(rows: int) -> dict[str, Any]:
+    """Return the settings of sampling a residual net, whose weight decays do not grow where there are few rows."""
+    width = math.sqrt(60_000 / rows)
+    em = GroupEM(spike=0.06 * width, soft=0.6, hard=0.25, warmup=16, measure="relative")
+    one_shot = OneShot(sampler=Sampler(lr=0.5, noise_scale=1 / rows), em=em, cycles=1, samples_per_cycle=10)
+    return _SAMPLED_IMAGES | {"sigma": 0.2 * width, "one_shot": one_shot}
+
+
 _SAMPLING: dict[str, dict[str, Any]] = {
     "mnist": _SAMPLED_IMAGES,
     "fashion-mnist": _SAMPLED_IMAGES,

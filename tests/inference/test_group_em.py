@@ -165,6 +165,7 @@ def test_tied_nodes_are_judged_by_all_their_readers() -> None:
 MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
     "mean_square": lambda own: own.square().mean(1),
     "norm": lambda own: own.norm(dim=1),
+    "relative": lambda own: own.square().mean(1) / own.square().mean(),
     "range": lambda own: own.amax(1) - own.amin(1),
 }
 
@@ -192,6 +193,18 @@ def test_soft_threshold_of_norms() -> None:
     for group in groups:
         norms = columns(groups, weights)[group.name].norm(dim=1)
         assert inclusion[group.name].tolist() == (norms >= 0.9).double().tolist()
+
+
+def test_relative_sizes_do_not_know_the_scale_of_a_layer() -> None:
+    groups, weights = perceptron()
+    em, prior = GroupEM(soft=0.9, hard=0.8, measure="relative"), {group.name: 0.5 for group in groups}
+    scaled = {name: value * (100 if name == "hidden2.weight" else 1e-4) for name, value in weights.items()}
+    for one, other in (
+        (em.inclusion(groups, weights, slab=SLAB, prior=prior), em.inclusion(groups, scaled, slab=SLAB, prior=prior)),
+        (em.keep(groups, weights), em.keep(groups, scaled)),
+    ):
+        assert all(torch.equal(one[group.name], other[group.name]) for group in groups)
+        assert any(not one[group.name].all() for group in groups)
 
 
 def test_thresholds_may_differ_from_group_to_group() -> None:
@@ -225,7 +238,7 @@ def test_slab_must_be_wider() -> None:
         ({"hard": {"hidden1": 0.1, "hidden2": -0.1}}, "hard must be finite and not negative, got .*hidden2"),
         ({"warmup": -1}, "warmup must be finite and not negative"),
         ({"side": "both"}, "side must be one of readers, writers, got 'both'"),
-        ({"measure": "sum"}, "measure must be one of mean_square, norm, range, got 'sum'"),
+        ({"measure": "sum"}, "measure must be one of mean_square, norm, relative, range, got 'sum'"),
     ],
 )
 def test_refusals(options: dict[str, Any], message: str) -> None:
