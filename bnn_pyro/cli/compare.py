@@ -1,5 +1,8 @@
 """`bnn-pyro compare`: variational inference and samplers on one data set."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -87,8 +90,6 @@ def compare(
 ) -> None:
     """Set methods side by side; `HELP` says more to the user."""
     with user_errors():
-        import logging
-
         from bnn_pyro.comparison import Comparison, check_comparison_folder, write_comparison
         from bnn_pyro.comparison import compare as run_comparison
         from bnn_pyro.data import load
@@ -110,11 +111,23 @@ def compare(
         set_up_torch(threads, settings.hidden)
         chosen = tuple(methods.split(",")) if methods else ()
         plan = Comparison(settings, chosen, minutes=minutes, warmup=warmup, draws=draws)
-        logging.getLogger("bnn_pyro.inference.hmc").setLevel(logging.ERROR)  # the page says how the chains went
         announce_data(dataset)
         widths = "-".join(map(str, settings.hidden))
         typer.echo(f"{settings.net} {widths}, prior {settings.prior}, KL weight 1, in about {minutes:g} min")
-        found = run_comparison(dataset, plan, seed=seed, announce=typer.echo)
+        with _without_warnings("bnn_pyro.inference.hmc"):  # the page says how the chains went
+            found = run_comparison(dataset, plan, seed=seed, announce=typer.echo)
         write_comparison(folder, found)
     typer.echo(f"\n{comparison_text(found.metrics)}\n")
     typer.echo(f"Report: {shown(folder / 'comparison.md')} ({found.metrics['seconds']:.0f} s)")
+
+
+@contextmanager
+def _without_warnings(name: str) -> Iterator[None]:
+    """Let a logger tell of errors alone."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
