@@ -174,7 +174,7 @@ _SAMPLED_LENET: dict[str, Any] = _SAMPLED_IMAGES | {
 def _sampled_resnet(rows: int) -> dict[str, Any]:
     """Return the settings of sampling a residual net, whose weight decays do not grow where there are few rows."""
     width = math.sqrt(60_000 / rows)
-    em = GroupEM(spike=0.06 * width, soft=0.6, hard=0.25, warmup=16, measure="relative")
+    em = GroupEM(spike=0.06 * width, soft=0.9, hard=0.6, warmup=12, measure="relative")
     one_shot = OneShot(sampler=Sampler(lr=0.5, noise_scale=1 / rows), em=em, cycles=1, samples_per_cycle=10)
     return _SAMPLED_IMAGES | {"sigma": 0.2 * width, "one_shot": one_shot}
 
