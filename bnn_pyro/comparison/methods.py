@@ -173,11 +173,8 @@ def _by_svi(make_guide: Callable[[Job], Any], leads_gates: bool, job: Job) -> Fo
     return posterior, {"epochs": epochs, "elbo_per_row": bound, "problems": problems}
 
 
-def _spike_slab(gates: Any, job: Job) -> AutoSpikeSlab:
-    recipe = job.plan.recipe
-    return AutoSpikeSlab(
-        job.model.prior, gates=gates, init_inclusion=recipe.init_inclusion, init_scale=recipe.init_scale
-    )
+def _spike_slab(gates: str, job: Job) -> AutoSpikeSlab:
+    return job.plan.recipe.make_guide(job.model, gates=gates)
 
 
 def _centered(job: Job) -> AutoCentered:

@@ -37,6 +37,7 @@ from bnn_pyro.evaluation.figures import (
 from bnn_pyro.evaluation.metrics import Z95, CoverageCurve, ReliabilityCurve
 
 Curve = ReliabilityCurve | CoverageCurve
+
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _REMOVED = "#DCDCDC"
 _PHASES = {"open": ("#DCEBF7", "gates held open"), "frozen": ("#E9E9E9", "gates frozen")}

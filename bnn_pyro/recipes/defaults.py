@@ -103,7 +103,8 @@ def recipe(
         prior: One of `PRIORS`; None for the method's default.
         task: What the targets are; it matters for tables.
         net: One of `NETS`.
-        rows: Number of training rows; it matters for tables, of which small ones need more epochs.
+        rows: Number of training rows; it matters for tables, of which small ones need more epochs, and for sampling
+            residual nets.
         method: One of `METHODS`.
 
     Returns:
@@ -132,7 +133,8 @@ def recipe(
     if method == "sghmc":
         sampling = _SAMPLING.get(data) or _small_sampling(chosen["epochs"])
         if sampling is _SAMPLED_IMAGES and reads_images(net):
-            sampling = _SAMPLED_LENET if net == "lenet" else _sampled_resnet(rows)
+            has_its_thresholds = net == "lenet" and not chosen["normalize"]  # which are by the names of its layers
+            sampling = _SAMPLED_LENET if has_its_thresholds else _sampled_resnet(rows)
         own = sampling if prior.startswith("ss-") else {**sampling, "inclusion": None}
         chosen |= {**own, "hold": 0, "freeze": 0, "kl_weight": 1.0, "kl_warmup": 0.0, "frozen_kl_weight": None}
         chosen["augmentation"] = None
@@ -172,7 +174,7 @@ _SAMPLED_LENET: dict[str, Any] = _SAMPLED_IMAGES | {
 
 
 def _sampled_resnet(rows: int) -> dict[str, Any]:
-    """Return the settings of sampling a residual net, whose weight decays do not grow where there are few rows."""
+    """Return settings of sampling by relative sizes of channels; weight decays do not grow where rows are few."""
     width = math.sqrt(60_000 / rows)
     em = GroupEM(spike=0.06 * width, soft=0.9, hard=0.6, warmup=12, measure="relative")
     one_shot = OneShot(sampler=Sampler(lr=0.5, noise_scale=1 / rows), em=em, cycles=1, samples_per_cycle=10)

@@ -227,10 +227,11 @@ class Recipe:
         options: dict[str, Any] = {"likelihood": likelihood, "num_data": num_data, "select_inputs": self.select_inputs}
         return SparseNetwork(net, example, prior=self.make_prior(), **options)
 
-    def make_guide(self, model: SparseNetwork) -> AutoSpikeSlab:
+    def make_guide(self, model: SparseNetwork, **options: Any) -> AutoSpikeSlab:
         """Return the variational family of a network with the recipe's prior.
 
         Args:
             model: The network.
+            **options: Further options of the guide, such as ``gates``.
         """
-        return AutoSpikeSlab(model.prior, init_inclusion=self.init_inclusion, init_scale=self.init_scale)
+        return AutoSpikeSlab(model.prior, init_inclusion=self.init_inclusion, init_scale=self.init_scale, **options)

@@ -113,3 +113,5 @@ def test_lenet_is_pruned_by_thresholds_of_its_own_layers() -> None:
     for threshold in (lenet.em.soft, lenet.em.hard):
         assert isinstance(threshold, dict) and threshold.keys() == layers
     assert lenet.em.measure == "mean_square" and perceptron.em.measure == "norm"
+    normalising = recipe("cifar10", net="lenet", method="sghmc").one_shot  # its layers have other names
+    assert normalising is not None and normalising.em.measure == "relative"
