@@ -224,10 +224,8 @@ class ChEES:
     def _trajectory(self, stride: Tensor, leapfrogs: int, *start: Tensor) -> list[Tensor]:
         """Returns position, momentum, energy and gradient of some chains, which lie side by side on the way."""
         position, momentum, gradient = (part.t().contiguous() for part in start)
-        energy = gradient
-        for _ in range(leapfrogs):
-            position, momentum, energy, gradient = self.potential.leapfrog(position, momentum, gradient, stride)
-        return [part.t().contiguous() for part in (position, momentum, energy, gradient)]
+        found = self.potential.leapfrog(position, momentum, gradient, stride, leapfrogs)
+        return [part.t().contiguous() for part in found]
 
 
 def _criterion_slope(start: Tensor, end: Tensor, momentum: Tensor, acceptance: Tensor, time: float) -> Tensor:

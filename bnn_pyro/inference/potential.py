@@ -18,7 +18,7 @@ from torch.func import grad_and_value, vmap
 from torch.utils._pytree import tree_map
 
 from bnn_pyro.inference.chains_last import chains_last
-from bnn_pyro.inference.engine import COMPILER
+from bnn_pyro.inference.leapfrog import State, compiled, compiled_loop, leapfrog, repeated
 from bnn_pyro.inference.reparam import DECENTERED, LOGIT
 from bnn_pyro.inference.tracing import Traced, trace
 
@@ -121,10 +121,8 @@ class Potential:
         gradient, value = self._program("gradient", self._gradient, vectors)(vectors)
         return value, gradient
 
-    def leapfrog(
-        self, position: Tensor, momentum: Tensor, gradient: Tensor, stride: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        r"""Makes a leapfrog step, of one chain or of many, the chains along the last dimension.
+    def leapfrog(self, position: Tensor, momentum: Tensor, gradient: Tensor, stride: Tensor, steps: int = 1) -> State:
+        r"""Makes leapfrog steps, of one chain or of many, the chains along the last dimension.
 
         .. math::
             p \leftarrow p - \tfrac12 s \nabla U(q), \qquad q \leftarrow q + s p, \qquad
@@ -136,6 +134,7 @@ class Potential:
             gradient: That of the potential energy at the position, likewise.
             stride: s, the step size times the standard deviations that the mass matrix assumes, shape ``(n,)`` or
                 ``(n, 1)``.
+            steps: How many, one at least.
 
         Returns:
             Position and momentum, the potential energy there, shape ``()`` or ``(chains,)``, and its gradient.
@@ -144,7 +143,7 @@ class Potential:
         if key not in self._programs:
             self._check_shape(position.t())
             self._programs[key] = self._made_leapfrog(position, momentum, gradient, stride)
-        found: tuple[Tensor, Tensor, Tensor, Tensor] = self._programs[key](position, momentum, gradient, stride)
+        found: State = self._programs[key](position, momentum, gradient, stride, steps)
         return found
 
     def block(self, chains: int) -> int:
@@ -272,15 +271,23 @@ class Potential:
         return chains_last(single), vectors.t().contiguous()
 
     def _made_leapfrog(self, *inputs: Tensor) -> Callable[..., Any]:
-        """Returns the program of a leapfrog step."""
+        """Returns the program of leapfrog steps; many chains on a CPU make all of theirs in one call."""
         vectors = inputs[0].t()
         self._program("gradient", self._gradient, vectors)
         if "gradient" not in self._single:  # it could not be traced
-            return _stepping(lambda q: [p.t() for p in self._program("gradient", self._gradient, q.t())(q.t())])
+            return repeated(leapfrog(self._untraced))
         flow, _ = self._flow("gradient", self._gradient, vectors)
         examples = [part.detach().clone() for part in inputs]  # one tensor given twice would be one argument
-        traced = trace(_stepping(flow), *examples)
-        return _compiled(traced, *examples) if self._compiled else traced
+        traced = trace(leapfrog(flow), *examples)
+        if not self._compiled:
+            return repeated(traced)
+        if vectors.dim() == 2 and vectors.device.type == "cpu":
+            return compiled_loop(traced, *examples)
+        return repeated(compiled(traced, *examples))
+
+    def _untraced(self, position: Tensor) -> list[Tensor]:
+        """Returns gradient and value at positions with the chains last, by the model's own code."""
+        return [part.t() for part in self._program("gradient", self._gradient, position.t())(position.t())]
 
     def _check_draws(self) -> None:
         """Refuses a model that draws anything while all of its sites are held."""
@@ -319,32 +326,6 @@ class _Constants(Messenger):
 
     def _pyro_param(self, message: Any) -> None:
         message["value"] = self.values[message["name"]]
-
-
-def _compiled(traced: Traced, *inputs: Tensor) -> Callable[..., Any]:
-    """Returns a program's graph as kernels."""
-    try:  # without the guards of torch.compile, which cost as much as a step of one chain
-        graph: Any = torch._inductor.compile(traced.graph, [*inputs, *traced.live], options=COMPILER)
-    except Exception:  # it promises less than torch.compile does
-        graph = torch.compile(traced.graph, dynamic=False)
-
-    def run(*inputs: Tensor) -> Any:
-        with torch.no_grad():
-            return graph(*inputs, *traced.live)
-
-    return run
-
-
-def _stepping(flow: Callable[[Tensor], Any]) -> Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Returns a leapfrog step along a function that gives gradient and value."""
-
-    def step(q: Tensor, p: Tensor, slope: Tensor, stride: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        half = p - stride * slope / 2
-        q = q + stride * half
-        slope, value = flow(q)
-        return q, half - stride * slope / 2, value, slope
-
-    return step
 
 
 def _chains_first(run: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:

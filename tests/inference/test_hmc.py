@@ -228,7 +228,7 @@ def test_a_long_run_is_compiled_where_that_works(
         raise RuntimeError("no compiler")
 
     monkeypatch.setattr(hmc, "COMPILE_CALLS", 0)
-    monkeypatch.setattr(potential, "_compiled", failing)
+    monkeypatch.setattr(potential, "compiled", failing)
     torch.manual_seed(0)
     x, y = data()
     found = sample(regression, (x, y), **SHORT)

@@ -174,6 +174,18 @@ def test_leapfrog_step_is_half_a_kick_a_drift_and_half_a_kick(shape: tuple[int, 
         torch.testing.assert_close(potential.leapfrog(q, p, slope, stride), expected)
 
 
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("shape", [(), (5,)], ids=["one", "many"])
+def test_several_leapfrog_steps_are_one_after_another(shape: tuple[int, ...], compiled: bool) -> None:
+    potential = Potential(noncentered(linear), *data(), compiled=compiled)
+    stride = torch.rand(potential.size, *[1] * len(shape), dtype=DOUBLE) / 10
+    q, p, slope = torch.randn(3, potential.size, *shape, dtype=DOUBLE)
+    state = potential.leapfrog(q, p, slope, stride)
+    for _ in range(4):
+        state = potential.leapfrog(state[0], state[1], state[3], stride)
+    assert all(map(torch.equal, potential.leapfrog(q, p, slope, stride, 5), state))
+
+
 def test_leapfrog_step_of_one_tensor_given_twice() -> None:
     """At the first call too, where the program is made."""
     potential = Potential(noncentered(linear), *data())
