@@ -122,7 +122,8 @@ def fit_sghmc(
         The snapshots as a posterior, with one record an epoch in ``history``.
 
     Raises:
-        ValueError: If data, shapes or an option are out of range, the slab is not Gaussian, or the loss is not finite.
+        ValueError: If data, shapes or an option are out of range, the slab is not Gaussian, ``em`` has a threshold for
+            nodes that are not there, or the loss is not finite.
     """
     _check_options(model, epochs, batch_size, samples_per_cycle, burn_in, cycles, tail)
     x, y = as_pair("train_data", train_data)
@@ -130,6 +131,8 @@ def fit_sghmc(
         whole = copy.deepcopy(model).to(x)
         train, held_out = hold_out(x, y, validation)
         check_rows(whole, train, held_out)
+        if em is not None:
+            em.check(whole.nodes.groups)
         run = _Run(whole, train, sampler, em, engine, epochs)
         length = epochs * -(-len(train[0]) // batch_size) / cycles
         taken = _epochs_of_snapshots(epochs, cycles, samples_per_cycle, burn_in, tail)

@@ -76,6 +76,22 @@ class GroupEM:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
 
+    def check(self, groups: Sequence[NodeGroup]) -> None:
+        """Refuses thresholds of groups of nodes that a network does not have.
+
+        Args:
+            groups: The network's.
+
+        Raises:
+            ValueError: If a threshold names another.
+        """
+        known = [group.name for group in groups]
+        for name in ("hard", "soft"):
+            value = getattr(self, name)
+            unknown = sorted(set(value) - set(known)) if isinstance(value, Mapping) else []
+            if unknown:
+                raise ValueError(f"{name} must name groups of nodes ({', '.join(known)}), got {', '.join(unknown)}")
+
     @torch.no_grad()
     def inclusion(
         self, groups: Sequence[NodeGroup], weights: Weights, *, slab: float, prior: Mapping[str, float]

@@ -201,6 +201,7 @@ def test_divergence_is_told() -> None:
         ({"cycles": 0}, "cycles must be at least 1 and at most the 200 epochs, got 0"),
         ({"burn_in": 4}, "burn_in must leave a cycle of the 4 .* got 4"),
         ({"tail": 1.5}, "tail must be a fraction"),
+        ({"em": GroupEM(hard={"conv9": 0.1})}, "hard must name groups of nodes .* got conv9"),
         ({"engine": "fast"}, "engine must be one of auto, compiled, traced, eager, got 'fast'"),
         ({"model": nn.Linear(2, 1)}, "model must be a SparseNetwork, got Linear"),
         ({"model": network(prior=SpikeSlab(GroupLasso()))}, "prior must have a Gaussian slab"),

@@ -222,6 +222,16 @@ def test_thresholds_may_differ_from_group_to_group() -> None:
         assert torch.equal(kept[group.name], above | (group.name not in named))
 
 
+@pytest.mark.parametrize("name", ["hard", "soft"])
+def test_thresholds_of_nodes_that_are_not_there(name: str) -> None:
+    groups, _ = perceptron()
+    options: dict[str, Any] = {name: {"hidden1": 0.1, "conv9": 0.1, "conv8": 0.1}}
+    with pytest.raises(ValueError, match=rf"{name} must name groups of nodes \(inputs, .*\), got conv8, conv9"):
+        GroupEM(**options).check(groups)
+    options = {name: {"hidden1": 0.1}}
+    GroupEM(**options).check(groups)
+
+
 def test_slab_must_be_wider() -> None:
     groups, weights = perceptron()
     with pytest.raises(ValueError, match="spike must be narrower than the slab"):
