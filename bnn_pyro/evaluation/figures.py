@@ -1,4 +1,7 @@
-"""What the pictures share: a figure without a display, its colours and markers, panels side by side."""
+"""What the pictures share: a figure without a display, its colours and markers, panels side by side.
+
+The colours are those of Okabe and Ito (2008), *Color universal design*, which colour-blind readers can tell apart.
+"""
 
 import math
 
@@ -11,6 +14,8 @@ from torch import Tensor
 
 Values = NDArray[np.float64]
 
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+REMOVED = "#DCDCDC"  # what pruning took away
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK, MUTED = "#222222", "#767676"
 MAX_COLUMNS = 4
