@@ -19,19 +19,7 @@ from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import lenet, mlp, residual_mlp
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from guides import AutoSpikeSlab, initial_value
-
-
-class Stream(nn.Module):
-    """A residual block of one layer, so that one group of nodes stands at both ends of its weight."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.block, self.head = nn.Linear(6, 5), nn.Linear(5, 5), nn.Linear(5, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the block's output to the stem's."""
-        h = self.stem(x)
-        return self.head((h + self.block(h.sigmoid())).sigmoid())  # type: ignore[no-any-return]
+from tests.nodes.nets import Stream
 
 
 class Concat(nn.Module):

@@ -12,22 +12,10 @@ from torch import Tensor, nn
 from bnn_pyro.inference.group_em import GroupEM
 from bnn_pyro.networks import mlp
 from bnn_pyro.nodes import NodeGroup, find_nodes
+from tests.nodes.nets import Stream
 
 DOUBLE = torch.float64
 SLAB = 0.7
-
-
-class Residual(nn.Module):
-    """A residual block, whose channels are read by two layers and written by two."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.block, self.head = nn.Linear(6, 5), nn.Linear(5, 5), nn.Linear(5, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the block's output to the stem's."""
-        h = self.stem(x)
-        return self.head((h + self.block(h.sigmoid())).sigmoid())  # type: ignore[no-any-return]
 
 
 class Convolutions(nn.Module):
@@ -154,7 +142,7 @@ def test_writers_are_rows() -> None:
 
 
 def test_tied_nodes_are_judged_by_all_their_readers() -> None:
-    groups, weights = found(Residual().double(), torch.randn(2, 6, dtype=DOUBLE))
+    groups, weights = found(Stream().double(), torch.randn(2, 6, dtype=DOUBLE))
     readers = torch.cat([weights["block.weight"], weights["head.weight"]])
     group = next(group for group in groups if group.name == "stem")
     count, square = GroupEM()._mean_square(group, weights)

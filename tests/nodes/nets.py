@@ -50,6 +50,19 @@ class ResidualMLP(nn.Module):
         return self.head(F.softplus(stream))  # type: ignore[no-any-return]
 
 
+class Stream(nn.Module):
+    """A residual block of one layer, so that one group of nodes stands at both ends of its weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.block, self.head = nn.Linear(6, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the block's output to the stem's."""
+        h = self.stem(x)
+        return self.head((h + self.block(h.sigmoid())).sigmoid())  # type: ignore[no-any-return]
+
+
 def concat() -> nn.Module:
     """Two hidden layers and the inputs, read side by side."""
     return Net(
