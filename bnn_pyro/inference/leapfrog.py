@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch._higher_order_ops.while_loop import while_loop_op
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from bnn_pyro.inference.engine import COMPILER
+from bnn_pyro.inference.products import products_as_sums, without_examples
 from bnn_pyro.inference.tracing import Traced
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def repeated(step: Callable[..., State]) -> Callable[..., State]:
 
 
 def compiled(traced: Traced, *inputs: Tensor) -> Callable[..., State]:
-    """Returns a traced step as kernels.
+    """Returns a traced step as kernels; on a CPU its small products are sums.
 
     Args:
         traced: A leapfrog step.
@@ -72,14 +73,17 @@ def compiled(traced: Traced, *inputs: Tensor) -> Callable[..., State]:
     Returns:
         The step.
     """
+    given: list[Any] = [*inputs, *traced.live]
+    graph = products_as_sums(traced.graph, given) if inputs[0].device.type == "cpu" else traced.graph
+    program: Any
     try:  # without the guards of torch.compile, which cost as much as a step of one chain
-        graph: Any = torch._inductor.compile(traced.graph, [*inputs, *traced.live], options=COMPILER)
+        program = torch._inductor.compile(graph, given, options=COMPILER)
     except Exception:  # it promises less than torch.compile does
-        graph = torch.compile(traced.graph, dynamic=False)
+        program = torch.compile(graph, dynamic=False)
 
     def step(*inputs: Tensor) -> State:
         with torch.no_grad():
-            found: State = graph(*inputs, *traced.live)
+            found: State = program(*inputs, *traced.live)
         return found
 
     return step
@@ -122,20 +126,17 @@ def _loop(traced: Traced, *inputs: Tensor) -> Callable[..., Any]:
     def once(
         number: Tensor, q: Tensor, p: Tensor, value: Tensor, slope: Tensor, steps: Tensor, stride: Tensor, *live: Tensor
     ) -> tuple[Tensor, ...]:
-        return number + 1, *traced.graph(q, p, slope, stride, *live)
+        return number + 1, *step(q, p, slope, stride, *live)
 
     def loop(steps: Tensor, q: Tensor, p: Tensor, slope: Tensor, stride: Tensor, *live: Tensor) -> tuple[Tensor, ...]:
         carried: Any = (torch.zeros_like(steps), q.clone(), p.clone(), torch.zeros_like(q[0]), slope.clone())
         found: tuple[Tensor, ...] = while_loop_op(more, once, carried, (steps, stride, *live))
         return found[1:]
 
+    step = products_as_sums(traced.graph, [*inputs, *traced.live])
     given = (torch.ones((), dtype=torch.int64), *inputs, *traced.live)
     with torch.no_grad():
-        graph = make_fx(loop)(*given)
-        for part in graph.modules():
-            if isinstance(part, fx.GraphModule):
-                for node in part.graph.nodes:  # it remembers tensors of the trace, which are not those of the compiler
-                    node.meta.clear()
+        graph = without_examples(make_fx(loop)(*given))
         mode = FakeTensorMode(shape_env=ShapeEnv())
         alike: list[Any] = [mode.from_tensor(tensor, static_shapes=True) for tensor in given]
         program: Any = torch._inductor.compile(graph, alike, options={**COMPILER, "cpp_wrapper": True})
