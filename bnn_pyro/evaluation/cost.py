@@ -13,6 +13,7 @@ from time import perf_counter
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -84,8 +85,9 @@ def count_flops(net: nn.Module, example_input: Tensor) -> int:
         ValueError: If example_input has no rows.
     """
     rows = _check_batch("example_input", example_input)
-    # with gradients on, as torch's fused attention without them is one operation that the counter does not know
-    with evaluating([net]), torch.enable_grad(), FlopCounterMode(display=False) as counter:
+    # attention as products, and with gradients on: in fused kernels it is one operation that the counter may not know
+    in_parts = sdpa_kernel(SDPBackend.MATH)
+    with evaluating([net]), torch.enable_grad(), in_parts, FlopCounterMode(display=False) as counter:
         net(example_input)
     total: int = counter.get_total_flops()
     return round(total / rows)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.func import vmap
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from bnn_pyro.inference.tracing import Traced
 
@@ -102,14 +102,22 @@ def _call(node: fx.Node, args: Any, kwargs: Any) -> Any:
 
 def _by_vmap(target: Any, args: Any, kwargs: Any) -> Any:
     parts = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Many)]
+    same: dict[int, Tensor] = {}  # results that are the same for all chains, which vmap may not return: torch 2.6 fails
 
     def one(*tensors: Tensor) -> Any:
         given = iter(tensors)
         args_, kwargs_ = tree_map(lambda leaf: next(given) if isinstance(leaf, Many) else leaf, (args, kwargs))
-        found = target(*args_, **kwargs_)
-        return tensors[0] if found is None else found  # of a check, which vmap does not let return nothing
+        leaves, nest = tree_flatten(target(*args_, **kwargs_))
+        for i, leaf in enumerate(leaves):
+            if isinstance(leaf, Tensor) and not torch._C._functorch.is_batchedtensor(leaf):
+                same[i] = leaf
+        leaves = [tensors[0] if i in same or leaf is None else leaf for i, leaf in enumerate(leaves)]  # nor nothing
+        return tree_unflatten(leaves, nest)
 
-    return vmap(one, in_dims=-1, out_dims=-1)(*[part.tensor for part in parts])
+    leaves, nest = tree_flatten(vmap(one, in_dims=-1, out_dims=-1)(*[part.tensor for part in parts]))
+    for i, value in same.items():
+        leaves[i] = _whole(value, parts[0].tensor.shape[-1])
+    return tree_unflatten(leaves, nest)
 
 
 # ---- entry by entry --------------------------------------------------------------------------------------------------
