@@ -37,7 +37,7 @@ from bnn_pyro.inference.diagnostics import ess_bulk, r_hat
 RATIOS = {"nuts-vs-pyro": ("ours-nuts", "pyro"), "batch-vs-pyro": ("ours-batch", "pyro")}
 CONTESTANTS: dict[str, tuple[Callable[..., Found], dict[str, int]]] = {
     "ours-batch": (ours_batch, {"chains": 64, "warmup": 300, "draws": 400}),
-    "ours-nuts": (ours_nuts, {"chains": 4, "warmup": 150, "draws": 200}),
+    "ours-nuts": (ours_nuts, {"chains": 8, "warmup": 300, "draws": 200}),
     "pyro": (partial(pyros_nuts, jit=False), {"chains": 2, "warmup": 150, "draws": 100}),
     "pyro-jit": (partial(pyros_nuts, jit=True), {"chains": 2, "warmup": 150, "draws": 100}),
     "numpyro-sequential": (partial(numpyros_nuts, method="sequential"), {"chains": 2, "warmup": 150, "draws": 100}),
@@ -45,7 +45,7 @@ CONTESTANTS: dict[str, tuple[Callable[..., Found], dict[str, int]]] = {
 }
 FEWER = {  # of all cases but the first, whose leapfrog steps and trajectories take several times as long
     "ours-batch": {"draws": 300},
-    "ours-nuts": {"warmup": 100, "draws": 100},
+    "ours-nuts": {"chains": 4, "warmup": 100, "draws": 100},
     "pyro": {"warmup": 100, "draws": 50},
     "pyro-jit": {"warmup": 100, "draws": 50},
     "numpyro-sequential": {"warmup": 100, "draws": 50},
@@ -57,7 +57,7 @@ CASES = {
     for width in (10, 50)
     for short, data in (("yacht", "yacht"), ("boston", "boston-housing"))
 }
-SCALING, SCALED = (4, 16, 64, 256), {"warmup": 100, "draws": 100}
+SCALING, SCALED = (4, 16, 64, 256), {"warmup": 300, "draws": 200}
 
 
 # ---- rows and ratios -------------------------------------------------------------------------------------------------
