@@ -17,6 +17,7 @@ from bnn_pyro.inference.hmc import sample
 from bnn_pyro.inference.potential import Potential
 from bnn_pyro.inference.reparam import noncentered
 from bnn_pyro.inference.schedule import LearningRates
+from bnn_pyro.inference.spike_potential import SpikePotential
 from bnn_pyro.inference.svi import fit
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior import Posterior
@@ -95,7 +96,7 @@ class Job:
         ends: When it is to end, by `time.perf_counter`.
         names: The methods still to come, the one that runs included.
         posteriors: Those found so far, by the method's name.
-        pace: Kernel -> seconds of a leapfrog step.
+        pace: Kernel -> seconds of a leapfrog step; `"gates"` -> those of drawing all exact gates of a batch.
     """
 
     plan: Comparison
@@ -221,30 +222,33 @@ def _by_sampling(kernel: str, is_exact: bool, job: Job) -> Found:
 def _transitions(kernel: str, is_exact: bool, engine: str, job: Job, ends: float) -> int:
     """Return how many transitions the warm-up and the draws may have each, if all trajectories are long ones."""
     if kernel not in job.pace:
-        job.pace[kernel] = _pace(kernel, engine, job)
-    seconds = 0.85 * (ends - time.perf_counter())
+        seconds, steps = _trial(kernel, "relaxed", engine, job, depth=5)
+        job.pace[kernel] = seconds / steps
+    if is_exact and "gates" not in job.pace:
+        seconds, steps = _trial(kernel, "exact", engine, job, depth=1)
+        job.pace["gates"] = max(seconds - steps * job.pace[kernel], 0.0)
     longest = 2**job.plan.max_tree_depth
-    if kernel == "nuts":
-        steps = float(job.plan.chains * longest)
-    else:  # a trajectory is on average half as long as the longest; a gate costs an energy, half a leapfrog step
-        steps = longest / 2 + (sum(group.size for group in job.model.groups.values()) / 2 if is_exact else 0)
-    return min(max(int(seconds / (2 * steps * job.pace[kernel])), _LEAST), _MOST)
+    steps = job.plan.chains * longest if kernel == "nuts" else longest / 2  # a batch's are half as long on average
+    each = steps * job.pace[kernel] + (job.pace["gates"] if is_exact else 0.0)
+    return min(max(int(0.85 * (ends - time.perf_counter()) / (2 * each)), _LEAST), _MOST)
 
 
-def _pace(kernel: str, engine: str, job: Job) -> float:
-    """Return the seconds of a leapfrog step of NUTS, or of a batch of chains, by a trial."""
-    chains = 1 if kernel == "nuts" else job.plan.batch_chains
-    potential = Potential(noncentered(job.model), *job.train, compiled=engine == "compiled")
-    lengths = {"warmup": 4, "draws": 12, "thinning": 1, "max_tree_depth": 5}
+def _trial(kernel: str, gates: str, engine: str, job: Job, *, depth: int) -> tuple[float, float]:
+    """Return the seconds and the leapfrog steps of a transition, of one chain of NUTS or of a batch of chains."""
+    chains, compiled = 1 if kernel == "nuts" else job.plan.batch_chains, engine == "compiled"
+    lengths = {"warmup": 4, "draws": 12, "thinning": 1, "max_tree_depth": depth}
     given = {"target_accept": None, "dense_mass": False, "trajectory_length": None}
-    trial = SamplingPlan(kernel=kernel, chains=chains, **lengths, **given)  # type: ignore[arg-type]
-    run = begin(trial, potential, job.starts_of(chains))
+    trial = SamplingPlan(kernel=kernel, chains=chains, gates=gates, **lengths, **given)  # type: ignore[arg-type]
+    if gates == "exact":
+        run = begin(trial, SpikePotential(job.model, *job.train, compiled=compiled), None)
+    else:
+        run = begin(trial, Potential(noncentered(job.model), *job.train, compiled=compiled), job.starts_of(chains))
     for _ in range(trial.warmup):
         run.advance()
     start = time.perf_counter()
     while run.done < run.total:
         run.advance()
-    return (time.perf_counter() - start) / float(run.result()["leapfrogs"][0].sum())
+    return (time.perf_counter() - start) / trial.draws, float(run.result()["leapfrogs"][0].sum()) / trial.draws
 
 
 @dataclass(frozen=True)

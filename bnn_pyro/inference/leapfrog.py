@@ -63,15 +63,15 @@ def repeated(step: Callable[..., State]) -> Callable[..., State]:
     return run
 
 
-def compiled(traced: Traced, *inputs: Tensor) -> Callable[..., State]:
-    """Returns a traced step as kernels; on a CPU its small products are sums.
+def compiled(traced: Traced, *inputs: Tensor) -> Callable[..., Any]:
+    """Returns a traced program as kernels; on a CPU its small products are sums.
 
     Args:
-        traced: A leapfrog step.
+        traced: The program, without noise.
         *inputs: Example inputs.
 
     Returns:
-        The step.
+        The program.
     """
     given: list[Any] = [*inputs, *traced.live]
     graph = products_as_sums(traced.graph, given) if inputs[0].device.type == "cpu" else traced.graph
@@ -81,12 +81,11 @@ def compiled(traced: Traced, *inputs: Tensor) -> Callable[..., State]:
     except Exception:  # it promises less than torch.compile does
         program = torch.compile(graph, dynamic=False)
 
-    def step(*inputs: Tensor) -> State:
+    def run(*inputs: Tensor) -> Any:
         with torch.no_grad():
-            found: State = program(*inputs, *traced.live)
-        return found
+            return program(*inputs, *traced.live)
 
-    return step
+    return run
 
 
 def compiled_loop(traced: Traced, *inputs: Tensor) -> Callable[..., State]:

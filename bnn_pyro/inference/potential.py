@@ -255,7 +255,8 @@ class Potential:
                 reason = str(error).partition("\n")[0]
                 warnings.warn(f"the model runs step by step, slowly: it cannot be traced ({reason})", stacklevel=4)
                 return step_by_step
-        return traced if example is vectors else _chains_first(traced)
+        run = compiled(traced, example) if self._compiled and kind == "energy" else traced
+        return run if example is vectors else _chains_first(run)
 
     def _flow(
         self, kind: str, function: Callable[[Tensor], Any], vectors: Tensor

@@ -154,6 +154,7 @@ def test_compiled_program_gives_the_same() -> None:
     plain, compiled = (Potential(noncentered(linear), x, y, compiled=flag) for flag in (False, True))
     for vectors in (torch.randn(plain.size, dtype=DOUBLE), torch.randn(3, plain.size, dtype=DOUBLE)):
         torch.testing.assert_close(compiled.value_and_gradient(vectors), plain.value_and_gradient(vectors))
+        torch.testing.assert_close(compiled(vectors), plain(vectors))
 
 
 # ---- leapfrog steps --------------------------------------------------------------------------------------------------
