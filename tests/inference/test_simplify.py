@@ -174,7 +174,8 @@ def test_batch_norm(training: bool) -> None:
 
     args = [torch.randn(5, 3), torch.randn(3), torch.rand(3)]
     graph = simplified(function, *args)
-    assert sum("batch_norm" in str(node.target) for node in graph.graph.nodes) == 2  # which one differs with torch
+    calls = [str(node.target) for node in graph.graph.nodes if "batch_norm" in str(node.target)]
+    assert len(calls) == 2 or "no_training" in calls[0]  # torch 2.6 has one that writes nothing
     ours, theirs = [a.clone() for a in args], [a.clone() for a in args]
     for _ in range(2):
         assert_same(graph(*ours), function(*theirs), 1e-6)
