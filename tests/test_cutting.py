@@ -100,7 +100,7 @@ def test_number_of_parameters_by_hand() -> None:
 def test_cut_net_can_be_exported(name: str, masks: str) -> None:
     net, x, nodes = nodes_of(name)
     keep = MASKS[masks](nodes.groups)
-    exported = torch.export.export(cut(net, nodes.groups, keep), (x,)).module()
+    exported = torch.export.export(cut(net, nodes.groups, keep), (x,), strict=False).module()
     expected = without_readers(net, nodes.groups, keep)(x)
     torch.testing.assert_close(exported(x), expected, rtol=1e-12, atol=1e-12)
 

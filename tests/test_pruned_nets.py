@@ -235,7 +235,7 @@ def test_exported_program_is_the_gated_net(name: str, masks: str) -> None:
     net, x, nodes = found(name)
     net, x, keep = copy.deepcopy(net).double(), x.double(), MASKS[masks](nodes)
     small = cut(net, nodes.groups, keep).requires_grad_(False)
-    program = torch.export.export(small, (x,), dynamic_shapes=({0: torch.export.Dim("rows")},)).module()
+    program = torch.export.export(small, (x,), dynamic_shapes=({0: torch.export.Dim("rows")},), strict=False).module()
     more = torch.randn(3, *NETS[name].shape, dtype=torch.float64)
     assert distance(program, without_readers(net, nodes.groups, keep), more) <= TOLERANCE[torch.float64]
 

@@ -100,7 +100,7 @@ def test_pruned_net_is_plain_and_can_be_exported(name: str) -> None:
     assert {type(module) for module in small.modules()} <= own
     assert not any(isinstance(module, PyroModule) for module in small.modules())
     assert all(type(parameter) is nn.Parameter and not vars(parameter) for parameter in small.parameters())
-    exported = torch.export.export(small, (inputs(),)).module()
+    exported = torch.export.export(small, (inputs(),), strict=False).module()
     torch.testing.assert_close(exported(inputs()), small(inputs()), rtol=0, atol=1e-12)
 
 
