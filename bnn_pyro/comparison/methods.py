@@ -13,11 +13,10 @@ from torch import Tensor
 
 from bnn_pyro.comparison.answers import Gates
 from bnn_pyro.inference.chains import SamplingPlan, begin
-from bnn_pyro.inference.hmc import sample
+from bnn_pyro.inference.hmc import potential_of, sample
 from bnn_pyro.inference.potential import Potential
 from bnn_pyro.inference.reparam import noncentered
 from bnn_pyro.inference.schedule import LearningRates
-from bnn_pyro.inference.spike_potential import SpikePotential
 from bnn_pyro.inference.svi import fit
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior import Posterior
@@ -235,14 +234,12 @@ def _transitions(kernel: str, is_exact: bool, engine: str, job: Job, ends: float
 
 def _trial(kernel: str, gates: str, engine: str, job: Job, *, depth: int) -> tuple[float, float]:
     """Return the seconds and the leapfrog steps of a transition, of one chain of NUTS or of a batch of chains."""
-    chains, compiled = 1 if kernel == "nuts" else job.plan.batch_chains, engine == "compiled"
+    chains = 1 if kernel == "nuts" else job.plan.batch_chains
     lengths = {"warmup": 4, "draws": 12, "thinning": 1, "max_tree_depth": depth}
     given = {"target_accept": None, "dense_mass": False, "trajectory_length": None}
     trial = SamplingPlan(kernel=kernel, chains=chains, gates=gates, **lengths, **given)  # type: ignore[arg-type]
-    if gates == "exact":
-        run = begin(trial, SpikePotential(job.model, *job.train, compiled=compiled), None)
-    else:
-        run = begin(trial, Potential(noncentered(job.model), *job.train, compiled=compiled), job.starts_of(chains))
+    potential = potential_of(job.model, job.train, engine, trial)
+    run = begin(trial, potential, None if gates == "exact" else job.starts_of(chains))
     for _ in range(trial.warmup):
         run.advance()
     start = time.perf_counter()

@@ -149,7 +149,7 @@ def sample(
     if save_every < 1:
         raise ValueError(f"save_every must be at least 1, got {save_every}")
     with _posterior(model, data) as (program, args):
-        potential = _potential(program, args, engine, plan)
+        potential = potential_of(program, args, engine, plan)
         _check_start(start, chains, potential)
         file = None
         if checkpoint is not None:
@@ -164,8 +164,18 @@ def sample(
     return SampledPosterior(program, found) if isinstance(program, SparseNetwork) else found
 
 
-def _potential(program: Callable[..., Any], args: tuple[Any, ...], engine: str, plan: SamplingPlan) -> Potential:
-    """Returns the potential, computed as told; ``"auto"`` compiles for long runs, where there is a compiler."""
+def potential_of(program: Callable[..., Any], args: tuple[Any, ...], engine: str, plan: SamplingPlan) -> Potential:
+    """Returns the potential that a plan samples, computed as told; where it cannot be compiled it runs traced.
+
+    Args:
+        program: The model.
+        args: Its arguments.
+        engine: As for :func:`sample`; ``"auto"`` compiles for long runs.
+        plan: The plan.
+
+    Raises:
+        ValueError: If ``engine`` is unknown, or is not for the plan's gates.
+    """
 
     def made(compiled: bool) -> Potential:
         if plan.gates == "exact":
