@@ -127,7 +127,7 @@ with pyro.validation_enabled(False):
     for _ in range(steps):
         svi.step(x, y)
 
-length = {"warmup": 150, "draws": 150} if SMOKE else {"warmup": 500, "draws": 1000}
+length = {"warmup": 150, "draws": 500} if SMOKE else {"warmup": 500, "draws": 1000}
 batch = {"kernel": "chees", "chains": 32, "seed": 0, "progress": False, "engine": "traced", **length}
 sampled = {"relaxed gates": sample(regression, (x, y), **batch)}
 sampled["exact spikes"] = sample(regression, (x, y), gates="exact", **batch)
@@ -162,7 +162,7 @@ show(figure, "04_inclusion")
 # %%
 twins = inclusion["AutoSpikeSlab"][:2]
 assert 0.25 < exact[0] < 0.75 and 0.25 < exact[1] < 0.75, exact
-assert (inclusion["exact spikes"] - exact).abs().max() < (0.2 if SMOKE else 0.05), inclusion
+assert (inclusion["exact spikes"] - exact).abs().max() < (0.12 if SMOKE else 0.05), inclusion
 assert (twins - exact[:2]).abs().max() > 0.2, inclusion
 
 # %% [markdown]
