@@ -32,15 +32,16 @@ from matplotlib.figure import Figure
 from pyro import poutine
 from torch import Tensor
 
-from bnn_pyro.inference.chains import SamplingPlan, begin
-from bnn_pyro.inference.diagnostics import ess_bulk, r_hat
-from bnn_pyro.inference.hmc import sample
-from bnn_pyro.inference.potential import Potential
-from bnn_pyro.inference.reparam import noncentered
-from bnn_pyro.inference.spike_potential import SpikePotential
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
+from bnn_pyro.inference.mcmc.potential.exact_gate_potential import SpikePotential
+from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
+from bnn_pyro.inference.mcmc.potential.potential import Potential
+from bnn_pyro.inference.mcmc.runs import begin
+from bnn_pyro.inference.mcmc.sample import sample
 from bnn_pyro.likelihoods import GaussianNoise
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
+from bnn_pyro.posterior.diagnostics import ess_bulk, r_hat
 from bnn_pyro.priors import GroupHorseshoe, SpikeSlab, slab, spike_slab_gaussian
 
 ROWS, GROUPS, SIZE, NOISE, INCLUSION = 12, 2, 2, 0.7, 0.4

@@ -27,8 +27,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from bnn_pyro import GroupLasso, SparseNetwork, SpikeSlab, data, fit, networks
-from bnn_pyro.inference.dense import train_dense
-from bnn_pyro.inference.schedule import LearningRates
+from bnn_pyro.inference.svi.schedule import LearningRates
+from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.likelihoods import Categorical
 from guides import AutoCentered, AutoSpikeSlab
 

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bnn_pyro import GroupHorseshoe, SparseNetwork, SpikeSlab, networks
-from bnn_pyro.inference.engine import EngineName
-from bnn_pyro.inference.objective import SparseELBO
-from bnn_pyro.inference.schedule import LearningRates
-from bnn_pyro.inference.steps import stepper
-from bnn_pyro.inference.svi import LOCAL_ROWS
+from bnn_pyro.inference.svi.elbo import SparseELBO
+from bnn_pyro.inference.svi.fit import LOCAL_ROWS
+from bnn_pyro.inference.svi.schedule import LearningRates
+from bnn_pyro.inference.svi.steps import stepper
 from bnn_pyro.likelihoods import Categorical
-from bnn_pyro.posterior import copies
+from bnn_pyro.posterior.guide import copies
+from bnn_pyro.tracing.engine import EngineName
 from guides import AutoSpikeSlab
 
 NUM_DATA = 60_000

@@ -28,11 +28,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
-from bnn_pyro.cutting import cut
 from bnn_pyro.evaluation.cost import count_flops, count_parameters
 from bnn_pyro.evaluation.memory import peak_activations
 from bnn_pyro.networks import lenet, resnet
 from bnn_pyro.nodes import NodeGroup, find_nodes
+from bnn_pyro.pruning.cutting import cut
 
 MULTIPLE = 8
 TURN = 0.2

@@ -21,7 +21,7 @@ from pyro.infer import Predictive
 from torch import Tensor
 
 from bnn_pyro import prune
-from bnn_pyro.posterior import Posterior
+from bnn_pyro.posterior.guide import Posterior
 
 CASE = Case("mlp400")
 SHOWN = {"rows": 1024, "draws": 16}

@@ -10,7 +10,7 @@ from handwritten import SparsePerceptron
 from torch import Tensor
 
 from bnn_pyro import SparseNetwork
-from bnn_pyro.inference.objective import SparseELBO
+from bnn_pyro.inference.svi.elbo import SparseELBO
 from guides import AutoSpikeSlab
 
 

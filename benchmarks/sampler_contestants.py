@@ -24,10 +24,10 @@ from torch.nn.functional import silu
 
 from bnn_pyro import Gaussian, SparseNetwork, SpikeSlab, networks
 from bnn_pyro.data import load
-from bnn_pyro.inference.chees import ChEES
-from bnn_pyro.inference.potential import Potential
-from bnn_pyro.inference.pyro_chain import PyroChain
-from bnn_pyro.inference.reparam import noncentered
+from bnn_pyro.inference.mcmc.chees import ChEES
+from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
+from bnn_pyro.inference.mcmc.potential.potential import Potential
+from bnn_pyro.inference.mcmc.pyro_chain import PyroChain
 from bnn_pyro.likelihoods import GaussianNoise
 
 NOISE, INCLUSION, TEMPERATURE = 0.5, 0.5, 0.5

@@ -32,7 +32,7 @@ import torch
 from sampler_contestants import Case, Found, numpyros_nuts, ours_batch, ours_nuts, pyros_nuts
 from torch import Tensor
 
-from bnn_pyro.inference.diagnostics import ess_bulk, r_hat
+from bnn_pyro.posterior.diagnostics import ess_bulk, r_hat
 
 RATIOS = {"nuts-vs-pyro": ("ours-nuts", "pyro"), "batch-vs-pyro": ("ours-batch", "pyro")}
 CONTESTANTS: dict[str, tuple[Callable[..., Found], dict[str, int]]] = {

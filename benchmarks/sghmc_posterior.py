@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from bnn_pyro import Gaussian, SparseNetwork, networks
-from bnn_pyro.inference.hmc import sample
-from bnn_pyro.inference.sghmc import SpikeSlabSGHMC
+from bnn_pyro.inference.mcmc.sample import sample
+from bnn_pyro.inference.sgmcmc.sghmc import SpikeSlabSGHMC
 from bnn_pyro.likelihoods import GaussianNoise
 
 ETA = 0.1  # step size of the preconditioner where it adapts

@@ -41,11 +41,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bnn_pyro import Gaussian, SparseNetwork, SpikeSlab, networks, prune
-from bnn_pyro.ensemble import Ensemble
-from bnn_pyro.inference.adaptive import Sampler, fit_sghmc
-from bnn_pyro.inference.group_em import GroupEM
+from bnn_pyro.data.sparse_examples import ROWS, SPARSE_EXAMPLES, TEST_ROWS, SparseExample
+from bnn_pyro.inference.sgmcmc.fit import Sampler, fit_sghmc
+from bnn_pyro.inference.sgmcmc.group_em import GroupEM
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
-from bnn_pyro.sparse_examples import ROWS, SPARSE_EXAMPLES, TEST_ROWS, SparseExample
+from bnn_pyro.posterior.ensemble import Ensemble
 
 RESULTS = Path(__file__).parent / "results" / "sparse_examples.json"
 

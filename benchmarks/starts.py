@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bnn_pyro import networks
-from bnn_pyro.inference.sghmc import START_MOMENTUM, cosine
+from bnn_pyro.inference.sgmcmc.sghmc import START_MOMENTUM, cosine
 
 BETA, ETA = 0.1, 0.1
 

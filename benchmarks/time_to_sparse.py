@@ -23,7 +23,7 @@ from torch import nn
 
 from bnn_pyro import SparseNetwork, data, fit, prune
 from bnn_pyro.evaluation.cost import compare_cost, nodes_kept
-from bnn_pyro.inference.dense import train_dense
+from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.likelihoods import Categorical
 from bnn_pyro.recipes import PRIORS, Recipe, recipe
 from guides import AutoSpikeSlab

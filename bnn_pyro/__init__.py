@@ -1,12 +1,12 @@
 """Structurally sparse Bayesian neural networks in Pyro."""
 
-from bnn_pyro.inference.svi import fit
+from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.nodes import find_nodes
+from bnn_pyro.posterior.prune import prune
 from bnn_pyro.priors.gaussian import Gaussian
 from bnn_pyro.priors.group_horseshoe import GroupHorseshoe
 from bnn_pyro.priors.group_lasso import GroupLasso
 from bnn_pyro.priors.spike_slab import SpikeSlab
-from bnn_pyro.pruning import prune
 
 __all__ = ["Gaussian", "GroupHorseshoe", "GroupLasso", "SparseNetwork", "SpikeSlab", "find_nodes", "fit", "prune"]

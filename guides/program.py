@@ -13,13 +13,14 @@ import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
 from pyro.nn import PyroModule, PyroParam, pyro_method
-from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Distribution, RelaxedBernoulli, biject_to, constraints
+from torch.distributions import Distribution, biject_to, constraints
 
 import guides.divergences  # noqa: F401  (registers the closed forms)
-from guides.gated import GatedNormal, HardGate
+from guides.checks import check_choice, check_range
+from guides.gated import HardGate
+from guides.handlers import AllAnswered, Answer, Initialise, quantiles_of, same_normal
 from guides.sites import Kind, Site, base_distribution, gate_product, initial_value, site_kind
 
 InitFn = Callable[[Site], Tensor]
@@ -49,7 +50,7 @@ class AutoProgram(AutoGuide):
         init_inclusion: Initial inclusion probability of every gate, in (0, 1); None leaves it to ``init_loc_fn``.
         gates: ``"hard"`` for the true spike-and-slab model, ``"relaxed"`` for the relaxed one that HMC samples.
         gate_gradient: ``"straight-through"`` or ``"disarm"``; the latter needs
-            :class:`bnn_pyro.inference.objective.SparseELBO`.
+            :class:`bnn_pyro.inference.svi.elbo.SparseELBO`.
         temperature: Temperature of the gates' gradient; None takes that of the first gate's prior.
         **kwargs: Keyword arguments of the program.
 
@@ -73,15 +74,15 @@ class AutoProgram(AutoGuide):
         **kwargs: Any,
     ) -> None:
         AutoGuide.__init__(self, model)
-        _check_choice("gates", gates, ("hard", "relaxed"))
-        _check_choice("gate_gradient", gate_gradient, ("straight-through", "disarm"))
+        check_choice("gates", gates, ("hard", "relaxed"))
+        check_choice("gate_gradient", gate_gradient, ("straight-through", "disarm"))
         if gates == "relaxed" and gate_gradient == "disarm":
             raise ValueError("gate_gradient='disarm' needs gates='hard': relaxed gates have a pathwise gradient")
-        _check_range("init_scale", init_scale, 0, float("inf"))
+        check_range("init_scale", init_scale, 0, float("inf"))
         if init_inclusion is not None:
-            _check_range("init_inclusion", init_inclusion, 0, 1)
+            check_range("init_inclusion", init_inclusion, 0, 1)
         if temperature is not None:
-            _check_range("temperature", temperature, 0, float("inf"))
+            check_range("temperature", temperature, 0, float("inf"))
         self.gates = gates
         self.gate_gradient = gate_gradient
         self.gate_mode: GateMode = "free"
@@ -98,7 +99,7 @@ class AutoProgram(AutoGuide):
         self, init_loc_fn: InitFn, temperature: float | None, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         """Runs the program once, gives every latent site its initial value and makes the site's parameters."""
-        with torch.no_grad(), poutine.block(), _Initialise(self, init_loc_fn) as initialise:
+        with torch.no_grad(), poutine.block(), Initialise(self, init_loc_fn) as initialise:
             self.model(*args, **kwargs)
         self.prototype_trace, self.observed = initialise.trace, frozenset(initialise.observed)
         if not self.kinds:
@@ -107,7 +108,7 @@ class AutoProgram(AutoGuide):
         start = initialise.temperature if temperature is None else temperature
         self.register_buffer("temperature", torch.full((), start, dtype=like.dtype, device=like.device))
 
-    def _initialise_site(self, name: str, prior: Any, value: Tensor, frames: Sequence[Any]) -> None:
+    def initialise_site(self, name: str, prior: Any, value: Tensor, frames: Sequence[Any]) -> None:
         """Makes the parameters of one site from its initial value."""
         kind = self.kinds[name] = site_kind(name, prior)
         if kind == "gate":
@@ -269,18 +270,18 @@ class AutoProgram(AutoGuide):
         Returns:
             What the program returns.
         """
-        with _Answer(self):
+        with Answer(self):
             return program(*args, **kwargs)
 
     @pyro_method
-    def _answers(self, *args: Any, **kwargs: Any) -> "_Answer":
+    def _answers(self, *args: Any, **kwargs: Any) -> Answer:
         """Runs the guide's own program; what is observed, or was at construction, stays out of sight."""
         if self.model is None:
             raise ValueError(
                 "the guide was pickled without its model (a local function): set guide.model before calling it"
             )
-        answer = _Answer(self, partial=True)
-        with suppress(_AllAnswered), answer:
+        answer = Answer(self, partial=True)
+        with suppress(AllAnswered), answer:
             poutine.block(self.model, hide_fn=self._is_observed)(*args, **kwargs)
         return answer
 
@@ -335,9 +336,9 @@ class AutoProgram(AutoGuide):
         with poutine.block(), poutine.condition(data=rows):
             second = self._answers(*args, **kwargs).posteriors
         slabs = (name for name, kind in self.kinds.items() if kind == "slab")
-        latent = {name for name in slabs if not _same_normal(first[name], second[name])}
+        latent = {name for name in slabs if not same_normal(first[name], second[name])}
         joint = {name for name, fn in first.items() if base_distribution(fn).event_shape}
-        return {name: _quantiles(fn, levels) for name, fn in first.items() if name not in latent | joint}
+        return {name: quantiles_of(fn, levels) for name, fn in first.items() if name not in latent | joint}
 
     def inclusion(self) -> dict[str, Tensor]:
         r"""Returns the inclusion probability :math:`\gamma = \sigma(\theta)` of each gate site, detached."""
@@ -376,7 +377,7 @@ class AutoProgram(AutoGuide):
             object.__setattr__(self, name, value)
             return
         if name == "gate_mode":
-            _check_choice(name, value, ("free", "open", "frozen"))
+            check_choice(name, value, ("free", "open", "frozen"))
         AutoGuide.__setattr__(self, name, value)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -399,108 +400,9 @@ class AutoProgram(AutoGuide):
         return new
 
 
-class _Initialise(Messenger):
-    """Gives each latent site its initial value and the guide its parameters."""
-
-    def __init__(self, guide: AutoProgram, init_loc_fn: InitFn) -> None:
-        super().__init__()
-        self.guide, self.init_loc_fn = guide, init_loc_fn
-        self.trace = poutine.Trace()
-        self.observed: set[str] = set()
-        self.temperature = 0.5
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"]:
-            self.observed.add(msg["name"])
-        if not _is_latent(msg):
-            return
-        kind, base = site_kind(msg["name"], msg["fn"]), base_distribution(msg["fn"])
-        if isinstance(base, RelaxedBernoulli) and "gate" not in self.guide.kinds.values():
-            self.temperature = float(torch.as_tensor(base.temperature).flatten()[0])
-        value = self.init_loc_fn(msg).detach()
-        self.guide._initialise_site(msg["name"], msg["fn"], value, msg["cond_indep_stack"])
-        msg["value"] = torch.ones_like(value) if kind == "gate" else value
-        msg["done"] = True
-        self.trace.add_node(msg["name"], type="sample", fn=msg["fn"], value=msg["value"], is_observed=False, infer={})
-
-
-class _AllAnswered(Exception):
-    """Every latent site has its value: the rest of the program need not run."""
-
-
-class _Answer(Messenger):
-    """Answers each latent site of the program by the guide's posterior.
-
-    In a plate around the guide (many draws at once) a ``partial`` run ends with the last latent site: that plate is
-    placed by what it sees of the guide, where the data's plates are out of sight, and its dimension may be one of
-    theirs.
-    """
-
-    def __init__(self, guide: AutoProgram, *, partial: bool = False) -> None:
-        super().__init__()
-        self.guide, self.partial = guide, partial
-        self.frames: dict[str, int] = {}
-        self.values: dict[str, Tensor] = {}
-        self.posteriors: dict[str, Any] = {}
-        self.probabilities: dict[str, Tensor] = {}
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if not _is_latent(msg):
-            return
-        name, prior = msg["name"], msg["fn"]
-        self.frames[name] = len(msg["cond_indep_stack"])
-        msg["infer"] = {**msg["infer"], "prior": prior}
-        msg["fn"] = self.posteriors[name] = self.guide.posterior(name, prior, msg["infer"], self.probabilities)
-        value = self.guide.reading(name, msg["fn"])
-        if value is not None:
-            msg["value"], msg["done"] = value, True
-
-    def _pyro_post_sample(self, msg: Any) -> None:
-        name = msg["name"]
-        if name not in self.posteriors:
-            return
-        self.values[name] = msg["value"]
-        in_a_plate = len(msg["cond_indep_stack"]) > self.frames[name]
-        if self.partial and in_a_plate and self.values.keys() == self.guide.kinds.keys():
-            raise _AllAnswered
-
-
-def _is_latent(msg: Any) -> bool:
-    return not (msg["is_observed"] or msg["done"] or site_is_subsample(msg))
-
-
-def _same_normal(first: Distribution, second: Distribution) -> bool:
-    """Whether two runs gave a slab the same posterior, so that it is the marginal one."""
-    one, two = base_distribution(first), base_distribution(second)
-    return all(torch.equal(getattr(one, k), getattr(two, k)) for k in ("loc", "scale") if hasattr(one, k))
-
-
-def _quantiles(posterior: Distribution, levels: Tensor) -> Tensor:
-    """Returns the quantiles of each entry of a posterior, shape ``(q, *site)``."""
-    base: Any = base_distribution(posterior)
-    levels = levels.reshape(-1, *[1] * len(posterior.batch_shape + posterior.event_shape))
-    if isinstance(base, HardGate):
-        return (levels > torch.sigmoid(-base.logits)).to(levels.dtype)
-    if isinstance(base, RelaxedBernoulli):
-        return torch.sigmoid((base.logits + torch.logit(levels)) / base.temperature)
-    normal = dist.Normal(base.loc, base.scale) if isinstance(base, GatedNormal) else base
-    value: Tensor = normal.icdf(levels)
-    return value
-
-
 def _check_name(name: str, free: bool) -> None:
     if not free:
         raise ValueError(
             f"site names must not begin with one another up to a dot, nor have a module's attribute between dots, "
             f"got {name!r}: rename it"
         )
-
-
-def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low < value < high:
-        raise ValueError(f"{name} must lie in ({low}, {high}), got {value}")

@@ -12,7 +12,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from bnn_pyro.inference.objective import elbo_terms
+from bnn_pyro.inference.svi.elbo import elbo_terms
 from bnn_pyro.priors import gate, slab, spike_slab_gaussian
 from bnn_pyro.priors.slab import Slab
 from guides import AutoProgram

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from torchvision.models.mobilenetv3 import _mobilenet_v3_conf
 
 from bnn_pyro import prune
-from bnn_pyro.cutting import cut, kept_positions
 from bnn_pyro.evaluation.cost import measure_cost
 from bnn_pyro.evaluation.predicted_cost import predict_cost
+from bnn_pyro.export import architecture_of, build
 from bnn_pyro.likelihoods import Categorical
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import lenet, mlp, residual_mlp, resnet
 from bnn_pyro.nodes import Nodes, find_nodes
-from bnn_pyro.posterior import Posterior
+from bnn_pyro.posterior.guide import Posterior
 from bnn_pyro.priors import GroupHorseshoe, SpikeSlab
-from bnn_pyro.saving import architecture_of, build
+from bnn_pyro.pruning.cutting import cut, kept_positions
 from guides import AutoSpikeSlab
 from tests.nodes.nets import random_masks, settled, without_readers
 

@@ -12,9 +12,9 @@ import bnn_pyro.priors
 import guides
 from bnn_pyro.comparison import COMPARISON_FILES
 from bnn_pyro.data import DATASETS, load
-from bnn_pyro.evaluation.report import RUN_FILES
 from bnn_pyro.networks.named import NETS
 from bnn_pyro.recipes import PRIORS
+from bnn_pyro.reports.folder import RUN_FILES
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

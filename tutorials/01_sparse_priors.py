@@ -30,7 +30,7 @@ from pyro.infer import SVI, Predictive, TraceMeanField_ELBO
 from pyro.optim import ClippedAdam
 from pyro.poutine.messenger import Messenger
 
-from bnn_pyro.inference.objective import SparseELBO, elbo_terms
+from bnn_pyro.inference.svi.elbo import SparseELBO, elbo_terms
 from bnn_pyro.priors import (
     gate,
     group_horseshoe_scale,

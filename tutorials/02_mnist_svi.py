@@ -26,11 +26,11 @@ from matplotlib.figure import Figure
 
 from bnn_pyro import GroupHorseshoe, SparseNetwork, SpikeSlab, data, fit, networks, prune
 from bnn_pyro.evaluation import classification_metrics, compare_cost, measure_latency, nodes_kept, reliability_curve
-from bnn_pyro.evaluation.plots import plot_calibration, plot_first_layer, plot_inclusion, plot_training
-from bnn_pyro.inference.checkpoint import load_posterior, save_posterior
-from bnn_pyro.inference.dense import train_dense
-from bnn_pyro.inference.schedule import LearningRates
+from bnn_pyro.inference.svi.schedule import LearningRates
+from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.likelihoods import Categorical
+from bnn_pyro.posterior.files import load_posterior, save_posterior
+from bnn_pyro.reports.plots import plot_calibration, plot_first_layer, plot_inclusion, plot_training
 from guides import AutoSpikeSlab
 
 SMOKE = os.environ.get("SMOKE") == "1"

@@ -26,14 +26,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from bnn_pyro import GroupHorseshoe, SparseNetwork, SpikeSlab, data, find_nodes, fit, prune
-from bnn_pyro.cutting import cut
 from bnn_pyro.evaluation import compare_cost, measure_latency, nodes_kept
 from bnn_pyro.evaluation.memory import peak_activations
-from bnn_pyro.evaluation.plots import plot_nodes_kept, plot_training
-from bnn_pyro.inference.dense import train_dense
-from bnn_pyro.inference.schedule import LearningRates
+from bnn_pyro.export import load_net, save_net
+from bnn_pyro.inference.svi.schedule import LearningRates
+from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.likelihoods import Categorical
-from bnn_pyro.saving import load_net, save_net
+from bnn_pyro.pruning.cutting import cut
+from bnn_pyro.reports.plots import plot_nodes_kept, plot_training
 
 SMOKE = os.environ.get("SMOKE") == "1"
 HERE = Path(__file__).parent if "__file__" in globals() else Path.cwd()

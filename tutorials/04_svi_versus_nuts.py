@@ -31,15 +31,15 @@ from torch import nn
 
 from bnn_pyro import Gaussian, SparseNetwork, fit, networks
 from bnn_pyro.comparison import Comparison, compare
+from bnn_pyro.comparison.page import comparison_text
+from bnn_pyro.comparison.plots import plot_agreement, plot_inclusions
 from bnn_pyro.data import Dataset, Split
 from bnn_pyro.evaluation.agreement import mixture_total_variation
-from bnn_pyro.evaluation.comparison_page import comparison_text
-from bnn_pyro.evaluation.comparison_plots import plot_agreement, plot_inclusions
 from bnn_pyro.inference import sample
-from bnn_pyro.inference.diagnostics import r_hat
-from bnn_pyro.inference.objective import SparseELBO, elbo_terms
-from bnn_pyro.inference.schedule import LearningRates
+from bnn_pyro.inference.svi.elbo import SparseELBO, elbo_terms
+from bnn_pyro.inference.svi.schedule import LearningRates
 from bnn_pyro.likelihoods import GaussianNoise
+from bnn_pyro.posterior.diagnostics import r_hat
 from bnn_pyro.priors import gate, slab
 from bnn_pyro.recipes import Recipe
 from guides import AutoSpikeSlab

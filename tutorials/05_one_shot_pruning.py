@@ -25,12 +25,12 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from bnn_pyro import Gaussian, SparseNetwork, SpikeSlab, networks, prune
-from bnn_pyro.evaluation.plots import plot_training
-from bnn_pyro.evaluation.variables import plot_variables, reading_strength
+from bnn_pyro.data.sparse_examples import SPARSE_EXAMPLES
 from bnn_pyro.inference import GroupEM, Sampler, SpikeSlabSGHMC, fit_sghmc
-from bnn_pyro.inference.sghmc import effective_temperature
+from bnn_pyro.inference.sgmcmc.sghmc import effective_temperature
 from bnn_pyro.likelihoods import GaussianNoise
-from bnn_pyro.sparse_examples import SPARSE_EXAMPLES
+from bnn_pyro.reports.plots import plot_training
+from bnn_pyro.reports.plots.variables import plot_variables, reading_strength
 
 SMOKE = os.environ.get("SMOKE") == "1"
 HERE = Path(__file__).parent if "__file__" in globals() else Path.cwd()

@@ -92,8 +92,8 @@ def compare(
     with user_errors():
         from bnn_pyro.comparison import Comparison, check_comparison_folder, write_comparison
         from bnn_pyro.comparison import compare as run_comparison
+        from bnn_pyro.comparison.page import comparison_text
         from bnn_pyro.data import load
-        from bnn_pyro.evaluation.comparison_page import comparison_text
         from bnn_pyro.networks.named import reads_images
         from bnn_pyro.recipes import check_data, check_names
 
@@ -114,7 +114,7 @@ def compare(
         announce_data(dataset)
         widths = "-".join(map(str, settings.hidden))
         typer.echo(f"{settings.net} {widths}, prior {settings.prior}, KL weight 1, in about {minutes:g} min")
-        with _without_warnings("bnn_pyro.inference.hmc"):  # the page says how the chains went
+        with _without_warnings("bnn_pyro.inference.mcmc.sample"):  # the page says how the chains went
             found = run_comparison(dataset, plan, seed=seed, announce=typer.echo)
         write_comparison(folder, found)
     typer.echo(f"\n{comparison_text(found.metrics)}\n")

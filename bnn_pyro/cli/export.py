@@ -25,7 +25,7 @@ EPILOG = """\
                   [dim](default)[/dim]
   onnx            [dim]for runtimes that read ONNX; needs the extra "export"[/dim]
   weights         [dim]a folder with the weights and a description of their[/dim]
-                  [dim]sizes, for bnn_pyro.saving.load_net[/dim]
+                  [dim]sizes, for bnn_pyro.export.load_net[/dim]
 """
 
 

@@ -122,8 +122,8 @@ def fit(
     """Do the main job, from data to a report; `HELP` says more to the user."""
     with user_errors(), _processes(device) as place:
         from bnn_pyro.data import load
-        from bnn_pyro.evaluation.report import check_run_folder
         from bnn_pyro.recipes import check_data, check_names, default_prior, run
+        from bnn_pyro.reports.folder import check_run_folder
 
         prior = default_prior(method) if prior is None else prior
         check_data(data)
@@ -181,7 +181,7 @@ def _announce(dataset: "Dataset", settings: "Recipe") -> None:
 
 def _conclude(metrics: dict[str, Any], folder: Path) -> None:
     """Print the main figures, dense beside pruned."""
-    from bnn_pyro.evaluation.page import summary_rows, tempered_by
+    from bnn_pyro.reports.page import summary_rows, tempered_by
 
     rows = [("", "dense", "pruned", "kept"), *summary_rows(metrics)]
     first, *others = (max(len(cell) for cell in column) for column in zip(*rows, strict=True))

@@ -15,11 +15,11 @@ from bnn_pyro.evaluation.agreement import (
     wasserstein,
 )
 from bnn_pyro.evaluation.metrics import classification_metrics, regression_metrics
-from bnn_pyro.inference.diagnostics import ess_bulk, r_hat
 from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.network import gate_site
-from bnn_pyro.posterior import Posterior
-from bnn_pyro.sampled import SampledPosterior
+from bnn_pyro.posterior.diagnostics import ess_bulk, r_hat
+from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.sampled import SampledPosterior
 
 Gates = Literal["exact", "relaxed", "none"]
 """Whether gates are exactly 0 or 1, or relaxed to numbers in between, which is another model; none without a spike."""

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from bnn_pyro.comparison.page import comparison_page
+from bnn_pyro.comparison.plots import plot_agreement, plot_inclusions, plot_predictions
 from bnn_pyro.comparison.run import Compared
-from bnn_pyro.evaluation.comparison_page import comparison_page
-from bnn_pyro.evaluation.comparison_plots import plot_agreement, plot_inclusions, plot_predictions
 
 COMPARISON_FILES = ("comparison.md", "comparison.json", "predictions.png", "inclusion.png", "agreement.png")
 """The names of a comparison's files; `inclusion.png` is left out where the prior has no gates."""

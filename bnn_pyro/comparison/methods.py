@@ -12,14 +12,15 @@ from pyro.infer.autoguide import AutoNormal
 from torch import Tensor
 
 from bnn_pyro.comparison.answers import Gates
-from bnn_pyro.inference.chains import SamplingPlan, begin
-from bnn_pyro.inference.hmc import potential_of, sample
-from bnn_pyro.inference.potential import Potential
-from bnn_pyro.inference.reparam import noncentered
-from bnn_pyro.inference.schedule import LearningRates
-from bnn_pyro.inference.svi import fit
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
+from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
+from bnn_pyro.inference.mcmc.potential.potential import Potential
+from bnn_pyro.inference.mcmc.runs import begin
+from bnn_pyro.inference.mcmc.sample import potential_of, sample
+from bnn_pyro.inference.svi.fit import fit
+from bnn_pyro.inference.svi.schedule import LearningRates
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior import Posterior
+from bnn_pyro.posterior.guide import Posterior
 from bnn_pyro.recipes import Recipe
 from guides import AutoCentered, AutoSpikeSlab, initial_value
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from bnn_pyro.comparison.answers import Answer, answer, compared_rows, distances
 from bnn_pyro.comparison.methods import METHODS, Comparison, Job
 from bnn_pyro.data import Dataset
-from bnn_pyro.inference.batches import seeded
-from bnn_pyro.inference.dense import train_dense
-from bnn_pyro.likelihoods import default_likelihood
+from bnn_pyro.inference.generators import seeded
+from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.recipes import Recipe
+from bnn_pyro.recipes.definition import default_likelihood
 
 _REFERENCES: dict[str, tuple[str, ...]] = {"exact": ("exact", "nuts", "chees"), "relaxed": ("nuts", "chees")}
 

@@ -18,8 +18,8 @@ def predict_cost(net: nn.Module, positions: Mapping[str, Mapping[int, Tensor]], 
 
     Args:
         net: The dense network; it is left as it was.
-        positions: Parameter -> dimension -> positions that stay, `(kept,)`, as `bnn_pyro.cutting.kept_positions` gives
-            them; what is not named stays whole.
+        positions: Parameter -> dimension -> positions that stay, `(kept,)`, as
+            `bnn_pyro.pruning.cutting.kept_positions` gives them; what is not named stays whole.
         example_input: Input of the network, `(rows, ...)`.
 
     Raises:

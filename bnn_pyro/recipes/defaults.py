@@ -4,14 +4,14 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from bnn_pyro.augmentation import Augmentation
 from bnn_pyro.data import DATASETS
-from bnn_pyro.inference.adaptive import Sampler
-from bnn_pyro.inference.group_em import GroupEM
-from bnn_pyro.inference.one_shot import OneShot
-from bnn_pyro.inference.schedule import LearningRates
+from bnn_pyro.data.augmentation import Augmentation
+from bnn_pyro.inference.sgmcmc.fit import Sampler
+from bnn_pyro.inference.sgmcmc.group_em import GroupEM
+from bnn_pyro.inference.svi.schedule import LearningRates
 from bnn_pyro.networks.named import default_widths, reads_images
 from bnn_pyro.recipes.definition import Recipe, check_names
+from bnn_pyro.recipes.one_shot import OneShot
 
 Task = Literal["classification", "regression"]
 

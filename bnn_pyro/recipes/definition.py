@@ -9,20 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnn_pyro.augmentation import Augmentation
 from bnn_pyro.data import Split
-from bnn_pyro.inference.one_shot import OneShot
-from bnn_pyro.inference.schedule import LearningRates, Schedule
-from bnn_pyro.likelihoods import Likelihood
+from bnn_pyro.data.augmentation import Augmentation
+from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
+from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks.named import NETS, check_widths, make_net, reads_images
 from bnn_pyro.networks.normalize import normalized
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, Slab, SpikeSlab
+from bnn_pyro.recipes.one_shot import OneShot
 from guides import AutoSpikeSlab
 
 _SLABS: dict[str, Callable[..., Slab]] = {"ig": Gaussian, "gl": GroupLasso, "ghs": GroupHorseshoe}
+
+
 PRIORS: tuple[str, ...] = (*(f"ss-{name}" for name in _SLABS), *_SLABS)
 """The priors by name: spike-and-slab with a Gaussian, group-lasso or group-horseshoe slab, and each slab alone."""
+
+
 METHODS: tuple[str, ...] = ("svi", "sghmc")
 """The methods by name: stochastic variational inference, and sampling with one-shot pruning."""
 
@@ -235,3 +239,17 @@ class Recipe:
             **options: Further options of the guide, such as ``gates``.
         """
         return AutoSpikeSlab(model.prior, init_inclusion=self.init_inclusion, init_scale=self.init_scale, **options)
+
+
+def default_likelihood(task: str) -> Likelihood:
+    """Return the likelihood of a task: one of classes, or a normal one whose noise is learnt.
+
+    Args:
+        task: `"classification"` or `"regression"`.
+
+    Raises:
+        ValueError: If there is no such task.
+    """
+    if task not in ("classification", "regression"):
+        raise ValueError(f"task must be classification or regression, got {task!r}")
+    return Categorical() if task == "classification" else GaussianNoise()

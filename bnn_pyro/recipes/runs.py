@@ -12,24 +12,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnn_pyro.augmentation import Augmentation
 from bnn_pyro.data import Dataset
-from bnn_pyro.ensemble import Ensemble
-from bnn_pyro.evaluation.report import Run, check_run_folder, evaluate_run, write_report
-from bnn_pyro.inference.batches import seeded
-from bnn_pyro.inference.checkpoint import load_posterior, save_posterior
-from bnn_pyro.inference.dense import train_dense
-from bnn_pyro.inference.ensemble_file import load_ensemble, save_ensemble
-from bnn_pyro.inference.one_shot import OneShot
-from bnn_pyro.inference.processes import Processes
-from bnn_pyro.inference.schedule import LearningRates
-from bnn_pyro.inference.svi import fit
-from bnn_pyro.likelihoods import default_likelihood
+from bnn_pyro.data.augmentation import Augmentation
+from bnn_pyro.export import load_net
+from bnn_pyro.inference.generators import seeded
+from bnn_pyro.inference.svi.fit import fit
+from bnn_pyro.inference.svi.schedule import LearningRates
+from bnn_pyro.inference.training.dense import train_dense
+from bnn_pyro.inference.training.processes import Processes
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior import Posterior
-from bnn_pyro.pruning import prune
-from bnn_pyro.recipes.definition import Recipe
-from bnn_pyro.saving import load_net
+from bnn_pyro.posterior.ensemble import Ensemble
+from bnn_pyro.posterior.files import load_ensemble, load_posterior, save_ensemble, save_posterior
+from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.prune import prune
+from bnn_pyro.recipes.definition import Recipe, default_likelihood
+from bnn_pyro.recipes.one_shot import OneShot
+from bnn_pyro.reports.folder import check_run_folder, write_report
+from bnn_pyro.reports.measures import Run, evaluate_run
 
 
 def run(
@@ -51,7 +50,7 @@ def run(
         settings: The settings, such as `recipe` gives.
         seed: Seed of the whole run.
         device: Where to train, `"cpu"` or `"cuda"`.
-        out: Folder to write (see `bnn_pyro.evaluation.report.write_report`); None writes nothing.
+        out: Folder to write (see `bnn_pyro.reports.folder.write_report`); None writes nothing.
         progress: Whether to show progress bars; None shows them on a terminal.
 
     Returns:

@@ -17,7 +17,7 @@ def test_compare_a_table_of_ones_own(workplace: Path) -> None:
     (workplace / "my.csv").write_text(table)
     lengths = ["--epochs", "2", "--warmup", "4", "--draws", "4", "--hidden", "3", "--minutes", "1"]
     code, out, err = call("compare", "my.csv", "--methods", "svi,chees", *lengths, "--seed", "3")
-    assert (code, err) == (0, "") and logging.getLogger("bnn_pyro.inference.hmc").level == logging.NOTSET
+    assert (code, err) == (0, "") and logging.getLogger("bnn_pyro.inference.mcmc.sample").level == logging.NOTSET
     folder = workplace / "runs" / "compare-my-ss-ghs-3"
     assert {path.name for path in folder.iterdir()} == set(COMPARISON_FILES)
     metrics = json.loads((folder / "comparison.json").read_text())

@@ -6,9 +6,8 @@ import torch
 from typer.testing import CliRunner
 
 from bnn_pyro.cli import app
-from bnn_pyro.export import FORMS
+from bnn_pyro.export import FORMS, load_net
 from bnn_pyro.networks import mlp
-from bnn_pyro.saving import load_net
 from tests.cli.calls import call, made_table
 
 

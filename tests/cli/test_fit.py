@@ -8,9 +8,9 @@ import torch
 
 from bnn_pyro import recipes
 from bnn_pyro.data import DATASETS
-from bnn_pyro.evaluation.report import RUN_FILES
 from bnn_pyro.networks.named import NETS
 from bnn_pyro.recipes import METHODS, PRIORS
+from bnn_pyro.reports.folder import RUN_FILES
 from tests.cli.calls import call, made_table
 
 KEYS = {

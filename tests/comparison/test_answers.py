@@ -9,10 +9,10 @@ from torch import Tensor
 from bnn_pyro import GroupHorseshoe, SparseNetwork, SpikeSlab, fit, networks
 from bnn_pyro.comparison.answers import Answer, Sample, answer, compared_rows, distances
 from bnn_pyro.evaluation.metrics import regression_metrics
-from bnn_pyro.inference.batches import seeded
-from bnn_pyro.inference.hmc import sample
+from bnn_pyro.inference.generators import seeded
+from bnn_pyro.inference.mcmc.sample import sample
 from bnn_pyro.likelihoods import Categorical, Classes, GaussianNoise, Normals
-from bnn_pyro.posterior import Posterior
+from bnn_pyro.posterior.guide import Posterior
 
 
 def normals(mean: float, sd: float, *, draws: int = 400, rows: int = 3, spread: float = 0.0, chains: int = 1) -> Sample:

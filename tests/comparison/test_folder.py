@@ -10,7 +10,7 @@ from bnn_pyro.comparison.answers import Answer, Sample
 from bnn_pyro.comparison.folder import COMPARISON_FILES, check_comparison_folder, write_comparison
 from bnn_pyro.comparison.run import Compared
 from bnn_pyro.likelihoods import Normals
-from tests.evaluation.test_comparison_page import made_metrics
+from tests.comparison.test_page import made_metrics
 
 
 def made() -> Compared:

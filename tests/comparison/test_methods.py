@@ -8,8 +8,8 @@ import torch
 
 from bnn_pyro.comparison import methods
 from bnn_pyro.comparison.methods import METHODS, Comparison, Job, _transitions
-from bnn_pyro.inference.potential import Potential
-from bnn_pyro.inference.reparam import noncentered
+from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
+from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.likelihoods import GaussianNoise
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.recipes import Recipe, recipe

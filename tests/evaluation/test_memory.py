@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bnn_pyro.cutting import cut
 from bnn_pyro.evaluation.memory import peak_activations
 from bnn_pyro.networks import lenet
 from bnn_pyro.nodes import find_nodes
+from bnn_pyro.pruning.cutting import cut
 from tests.nodes.nets import Net
 
 WIDE = nn.Linear(4, 10)

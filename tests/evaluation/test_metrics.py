@@ -8,12 +8,7 @@ import torch
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 from torch import Tensor
 
-from bnn_pyro.evaluation.metrics import (
-    classification_metrics,
-    coverage_curve,
-    regression_metrics,
-    reliability_curve,
-)
+from bnn_pyro.evaluation.metrics import classification_metrics, coverage_curve, regression_metrics, reliability_curve
 
 PROBABILITIES = torch.tensor(
     [[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.45, 0.25, 0.3], [0.0, 0.0, 1.0]], dtype=torch.float64

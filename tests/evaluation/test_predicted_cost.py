@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from bnn_pyro.cutting import cut, kept_positions
 from bnn_pyro.evaluation.cost import Cost, measure_cost
 from bnn_pyro.evaluation.predicted_cost import predict_cost
 from bnn_pyro.networks import lenet
 from bnn_pyro.nodes import find_nodes
+from bnn_pyro.pruning.cutting import cut, kept_positions
 from tests.nodes.nets import CASES, nodes_of, random_masks
 
 ONE_LAYER = ("linear", "no_batch")  # nothing to remove; no rows to count by

@@ -11,7 +11,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from bnn_pyro.inference.objective import elbo_terms
+from bnn_pyro.inference.svi.elbo import elbo_terms
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso
 from bnn_pyro.priors.slab import Slab
 from guides import AutoCentered, AutoSpikeSlab

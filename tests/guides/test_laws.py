@@ -12,7 +12,7 @@ from pyro.infer import Predictive, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
 import guides
-from bnn_pyro.inference.objective import SparseELBO
+from bnn_pyro.inference.svi.elbo import SparseELBO
 from guides import AutoProgram
 from tests.cases import COMPOSED, FAN_IN, GUIDES, PRIORS, GuideCase, PriorCase, covered
 from tests.models import perturbed

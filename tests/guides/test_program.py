@@ -17,12 +17,14 @@ from pyro.nn import PyroModule, PyroSample
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
 
-from bnn_pyro.inference.objective import SparseELBO, elbo_terms
+from bnn_pyro.inference.svi.elbo import SparseELBO, elbo_terms
 from bnn_pyro.priors import gate, group_lasso_scale, half_cauchy, slab, spike_slab_gaussian
 from guides import AutoCentered, AutoProgram, AutoSpikeSlab
 from tests.models import DOUBLE, data, gradients, hints, linear, loc_and_scale, logits, perturbed, traced
 
 GUIDES = (AutoSpikeSlab, AutoCentered)
+
+
 Guide = type[AutoProgram]
 
 
@@ -57,8 +59,6 @@ def step_down(model: Callable[..., Any], guide: Any, *args: Any, steps: int = 15
 
 
 # ---- plain use -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("elbo", [SparseELBO(), TraceMeanField_ELBO(), Trace_ELBO()], ids=lambda e: type(e).__name__)
 @pytest.mark.parametrize("guide", GUIDES)
 def test_guides_train_in_pyros_svi(guide: Guide, elbo: Any) -> None:
@@ -145,61 +145,7 @@ def test_other_sites_stay_in_their_support_and_near_the_prior() -> None:
     assert medians["share"].shape == (2,)
 
 
-# ---- quantiles -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("guide", GUIDES)
-def test_quantiles_where_they_are_defined(guide: Guide) -> None:
-    """Gates, scales, entries with a support of their own, and slabs of a known posterior; against 20,000 draws."""
-
-    def model() -> None:
-        s = pyro.sample("s", dist.HalfNormal(double(1)))
-        gate("z", double(0.3), size=3)
-        pyro.sample("known", dist.Normal(double(1), double(2)).expand((3,)).to_event(1), infer=hints(gates={"z": -1}))
-        slab("unknown", (3,), scale=s.unsqueeze(-1) * torch.ones(1, dtype=DOUBLE))
-        pyro.sample("share", dist.Beta(double(2, 3), double(2, 2)).to_event(1))
-        pyro.sample(
-            "below", dist.TransformedDistribution(dist.Exponential(double(1)), dist.transforms.AffineTransform(1, -1))
-        )
-        pyro.sample("simplex", dist.Dirichlet(torch.ones(3, dtype=DOUBLE)))
-
-    answer = perturbed(guide(model))
-    levels = [0.1, 0.5, 0.8]
-    found = answer.quantiles(levels)
-    expected = {"s", "z", "known", "share", "below"} | ({"unknown"} if guide is AutoCentered else set())
-    assert set(found) == expected
-    draws = Predictive(model, guide=answer, num_samples=20_000, parallel=True)()
-    for name, value in found.items():
-        sample = draws[name].reshape(20_000, *value.shape[1:])
-        assert value.shape[0] == 3
-        for level, quantile in zip(levels, value, strict=True):
-            below, at_most = ((sample < quantile).double().mean(0), (sample <= quantile).double().mean(0))
-            assert ((below <= level + 0.02) & (at_most >= level - 0.02)).all(), name
-    assert answer.quantiles(torch.tensor([0.5]))["s"].shape == (1,)
-
-
-def test_quantiles_of_relaxed_gates() -> None:
-    def model() -> None:
-        gate("z", double(0.3, 0.6))
-
-    answer = AutoSpikeSlab(model, gates="relaxed", init_inclusion=None)
-    levels = double(0.2, 0.7)
-    found = answer.quantiles(levels)["z"]
-    base = dist.Logistic(double(0), double(1))
-    for gamma, quantiles in zip((0.3, 0.6), found.T, strict=True):
-        noise = 0.5 * torch.logit(quantiles) - torch.logit(double(gamma))
-        torch.testing.assert_close(base.cdf(noise), levels)
-
-
-@pytest.mark.parametrize("levels", [[-0.1, 0.5], [0.5, 1.5], [float("nan")]])
-def test_quantiles_must_be_probabilities(levels: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"quantiles must lie in \[0, 1\], got"):
-        AutoSpikeSlab(mixed, *data()).quantiles(levels, *data())
-
-
 # ---- plates ----------------------------------------------------------------------------------------------------------
-
-
 def local(x: Tensor, y: Tensor, size: int | None = 4) -> None:
     """A model with gates, slabs, scales and shares of each row of the data."""
     with pyro.plate("rows", len(x), subsample_size=size) as rows:
@@ -299,8 +245,6 @@ def test_sequential_plates() -> None:
 
 
 # ---- models of all sorts ---------------------------------------------------------------------------------------------
-
-
 def test_model_with_parameters_effects_and_modules() -> None:
     """Point parameters, deterministic sites, factors, scales and masks are the model's own business."""
     layer = nn.Linear(3, 1).double()
@@ -388,8 +332,6 @@ def test_guide_of_a_program_of_latents_alone() -> None:
 
 
 # ---- gates -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("mode", ["open", "frozen"])
 @pytest.mark.parametrize("gates", ["hard", "relaxed"])
 @pytest.mark.parametrize("gate_gradient", ["straight-through", "disarm"])
@@ -442,8 +384,6 @@ def test_temperature_is_the_first_gates_or_the_one_given() -> None:
 
 
 # ---- initial values --------------------------------------------------------------------------------------------------
-
-
 def test_initial_parameters() -> None:
     start = double(1.5, -2, 0.5)
 
@@ -480,8 +420,6 @@ def test_slabs_that_start_at_0_take_the_priors_scale() -> None:
 
 
 # ---- copying and pickling --------------------------------------------------------------------------------------------
-
-
 def draws(guide: AutoProgram, *args: Any) -> dict[str, Tensor]:
     torch.manual_seed(4)
     found: dict[str, Tensor] = guide(*args)
@@ -574,8 +512,6 @@ def test_training_a_copy_leaves_the_original() -> None:
 
 
 # ---- what bad input gets ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -11,7 +11,7 @@ from pyro import poutine
 from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 
-from bnn_pyro.inference.objective import elbo_terms
+from bnn_pyro.inference.svi.elbo import elbo_terms
 from bnn_pyro.priors import gate, slab
 from guides import AutoSpikeSlab
 from tests.cases import FAN_IN, SLABS, SlabCase

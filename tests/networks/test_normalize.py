@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from bnn_pyro.cutting import cut
 from bnn_pyro.networks import lenet, resnet
 from bnn_pyro.networks.normalize import Normalize, normalized
 from bnn_pyro.nodes import find_nodes
+from bnn_pyro.pruning.cutting import cut
 from tests.nodes.nets import random_masks
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bnn_pyro.cutting import cut
 from bnn_pyro.nodes import find_nodes
 from bnn_pyro.nodes.attention import Attention, attention_of, head_groups, make_attention_plain
+from bnn_pyro.pruning.cutting import cut
 from tests.nodes.nets import Net, group_of, random_masks, without_readers
 
 WIDTH, HEADS = 8, 4

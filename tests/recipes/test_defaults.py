@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from bnn_pyro.augmentation import Augmentation
 from bnn_pyro.data import DATASETS
+from bnn_pyro.data.augmentation import Augmentation
 from bnn_pyro.networks.named import NETS
 from bnn_pyro.priors import SpikeSlab
 from bnn_pyro.recipes import PRIORS, Recipe, check_data, recipe

@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from bnn_pyro.augmentation import Augmentation
 from bnn_pyro.data import Split
-from bnn_pyro.inference.dense import train_dense
-from bnn_pyro.likelihoods import Categorical
+from bnn_pyro.data.augmentation import Augmentation
+from bnn_pyro.inference.training.dense import train_dense
+from bnn_pyro.likelihoods import Categorical, GaussianNoise
 from bnn_pyro.networks import ResidualMLP
-from bnn_pyro.posterior import Posterior
+from bnn_pyro.posterior.guide import Posterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from bnn_pyro.recipes import Recipe, recipe
+from bnn_pyro.recipes.definition import default_likelihood
 
 
 def test_phases_keep_their_share_of_the_epochs() -> None:
@@ -107,3 +108,10 @@ def test_the_model_has_the_prior_and_the_guide_its_start() -> None:
         guide()
     start = Posterior(model, guide).inclusion()["hidden1"]
     assert torch.allclose(start, torch.full((4,), 0.75))
+
+
+def test_every_task_has_a_likelihood() -> None:
+    assert isinstance(default_likelihood("classification"), Categorical)
+    assert isinstance(default_likelihood("regression"), GaussianNoise)
+    with pytest.raises(ValueError, match="task must be classification or regression, got 'ranking'"):
+        default_likelihood("ranking")

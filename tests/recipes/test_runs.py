@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bnn_pyro.data import Dataset, Split, load
-from bnn_pyro.ensemble import Ensemble
-from bnn_pyro.pruning import prune
+from bnn_pyro.posterior.ensemble import Ensemble
+from bnn_pyro.posterior.prune import prune
 from bnn_pyro.recipes import Recipe, load_pruned, load_run, recipe, run
 
 QUICK = Recipe(

@@ -1,0 +1,129 @@
+"""The file from which a run of `sample` that was stopped goes on."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
+from bnn_pyro.inference.mcmc.potential.potential import Potential
+from bnn_pyro.inference.mcmc.runs import Run
+from bnn_pyro.storage import read_whole, write_whole
+
+FORMAT = 1
+
+
+# ---- runs on their way -----------------------------------------------------------------------------------------------
+class Checkpoint:
+    """The file that a run's state is kept in, and what tells whose state it is.
+
+    Args:
+        path: The file.
+        plan: How to sample.
+        potential: The potential energy; some of its values tell one model from another.
+        args: The model's arguments.
+        start: Starting points, or None.
+        seed: The seed, or None.
+
+    Raises:
+        ValueError: If the folder of the file does not exist.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        plan: SamplingPlan,
+        potential: Potential,
+        args: tuple[Any, ...],
+        *,
+        start: Tensor | None,
+        seed: int | None,
+    ) -> None:
+        self.path = Path(path)
+        if not self.path.parent.is_dir():
+            raise ValueError(f"checkpoint must be in a folder that exists, got {path}")
+        self.identity: dict[str, Any] = {
+            **asdict(plan),
+            "seed": seed,
+            "start": None if start is None else _digest(start),
+            "sites of the model": {name: list(latent.shape) for name, latent in potential.latents.items()},
+            "dtype": str(potential.like.dtype),
+            "data": _digest(args),
+        }
+        self.density = _density(potential, plan)
+
+    def save(self, run: Run, seconds: float) -> None:
+        """Writes a run's state, whole or not at all.
+
+        Args:
+            run: The run.
+            seconds: What it took so far.
+        """
+        content = {"identity": self.identity, "density": self.density, "state": run.state_dict(), "seconds": seconds}
+        write_whole({"chain_format": FORMAT, **content}, self.path)
+
+    def restore(self, run: Run) -> float:
+        """Takes a run to where the file's was, if there is a file.
+
+        Args:
+            run: A run at its beginning.
+
+        Returns:
+            The seconds that the file's run took; 0 without a file.
+
+        Raises:
+            ValueError: If the file is damaged, or of a run of another model, other data or options.
+        """
+        if not self.path.exists():
+            return 0.0
+        keys = {"identity", "density", "state", "seconds"}
+        content = read_whole(self.path, writer="sample", mark="chain_format", form=FORMAT, keys=keys)
+        self._check(content["identity"], content["density"])
+        try:
+            run.load_state_dict(content["state"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"checkpoint must be a file written by sample, got {self.path}: {error!r}") from error
+        return float(content["seconds"])
+
+    def _check(self, identity: Mapping[str, Any], density: Tensor) -> None:
+        different = [name for name in self.identity if identity.get(name) != self.identity[name]]
+        tolerance = 1e-9 if self.density.dtype == torch.float64 else 1e-4
+        if not different and not torch.allclose(self.density, density, tolerance, tolerance, equal_nan=True):
+            different = ["density of the model"]
+        if not different:
+            return
+        name = different[0]
+        values = f" ({identity.get(name)!r} there, {self.identity.get(name)!r} here)" if name not in _HIDDEN else ""
+        raise ValueError(
+            f"checkpoint must be a file of the same model, data and options, got {self.path}: another {name}{values}; "
+            "delete it to begin anew, or give another path"
+        )
+
+
+_HIDDEN = {"start", "data", "density of the model"}  # what a message does not print
+
+
+def _digest(values: Any) -> str:
+    """Returns what tells tensors, and plain values, in a nest from others."""
+    found = hashlib.sha256()
+    for leaf in tree_leaves(values):
+        if isinstance(leaf, Tensor):
+            found.update(f"{leaf.dtype} {tuple(leaf.shape)}".encode())
+            found.update(leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(leaf, (bool, int, float, str, bytes)):
+            found.update(repr(leaf).encode())
+    return found.hexdigest()
+
+
+def _density(potential: Potential, plan: SamplingPlan) -> Tensor:
+    """Returns the potential energy at places where hardly two models agree."""
+    generator = torch.Generator().manual_seed(0)
+    places = torch.randn(plan.chains, potential.size, generator=generator, dtype=torch.float64).to(potential.like) / 2
+    value, _ = potential.value_and_gradient(places if plan.kernel == "chees" else places[0])
+    return value.detach().cpu().reshape(-1)

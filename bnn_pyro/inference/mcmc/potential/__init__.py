@@ -1,0 +1,1 @@
+"""Potential energies of Pyro models, as programs of tensors."""

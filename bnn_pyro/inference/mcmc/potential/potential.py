@@ -1,0 +1,387 @@
+"""Potential: the potential energy of a Pyro model's latents, as a function of one flat unconstrained vector."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions.torch_distribution import MaskedDistribution
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.subsample_messenger import _Subsample
+from torch import Size, Tensor
+from torch.distributions import Transform, biject_to
+from torch.func import grad_and_value, vmap
+from torch.utils._pytree import tree_map
+
+from bnn_pyro.inference.mcmc.potential.leapfrog import State, compiled, compiled_loop, leapfrog, repeated
+from bnn_pyro.inference.mcmc.potential.noncentered import DECENTERED, LOGIT
+from bnn_pyro.tracing.batch_last import chains_last
+from bnn_pyro.tracing.trace import Traced, trace
+
+_TRIES = 100  # starting points to try for one that is finite, as Pyro does
+_ROWS = 64  # vectors to unflatten at once: where a program is made, the whole model runs on as many
+_LANES = 16  # chains that a processor's widest registers hold
+_CACHE = 2**20  # bytes near a core
+
+
+@dataclass(frozen=True)
+class Latent:
+    """A latent site.
+
+    Attributes:
+        transform: From unconstrained values to the site's.
+        shape: Shape of the unconstrained values.
+        dtype: That of the site's values.
+    """
+
+    transform: Transform
+    shape: Size
+    dtype: torch.dtype
+
+
+class Potential:
+    r"""The potential energy of all latent sites of a Pyro model, given its observations.
+
+    For the latents :math:`\theta = T(u)` and the unconstrained vector u
+
+    .. math:: U(u) = -\log p(y, T(u)) - \log |\det T'(u)|.
+
+    At the first call with vectors of a shape, Pyro's handlers run once and leave a program of tensors, the gradient in
+    it, which many vectors go through side by side (:mod:`~bnn_pyro.tracing.batch_last`); where the model cannot be
+    traced they run at every call. The model's arguments and buffers are read where they
+    stand; Pyro's parameters are constants. Pyro's parameter store and the random state stay as they were.
+
+    Args:
+        model: A Pyro model with continuous latents; its sites must be the same in every run.
+        *args: The model's arguments.
+        compiled: Whether to compile the programs, which takes seconds for each and makes them faster.
+        traced: Whether to make programs at all; if not, Pyro's handlers run at every call, as a reference.
+        **kwargs: The model's keyword arguments.
+
+    Attributes:
+        latents: The latent sites by name, in the vector's order.
+        size: Number of entries of the vector, n.
+        like: An empty tensor of the vector's dtype and device.
+
+    Raises:
+        ValueError: If the model has no latent site, a discrete one, or a plate that subsamples; or if it draws
+            anything but its sites.
+    """
+
+    def __init__(
+        self, model: Callable[..., Any], *args: Any, compiled: bool = False, traced: bool = True, **kwargs: Any
+    ) -> None:
+        self._args, self._kwargs, self._compiled, self._traced = args, kwargs, compiled and traced, traced
+        self._programs: dict[Any, Callable[..., Any]] = {}
+        self._single: dict[str, Traced] = {}
+        self._gradient = grad_and_value(self._energy)
+        with _isolated():
+            found: Any = poutine.trace(model).get_trace(*args, **kwargs)
+        sites = _sites(found)
+        parameters = {name: found.nodes[name]["value"].detach() for name in found.param_nodes}
+        self._model = _Constants(parameters)(model)
+        self.latents = _laid_out({name: site for name, site in sites.items() if not site["is_observed"]})
+        derived = [name for name, site in sites.items() if _is_deterministic(site)]
+        auxiliary = {f"{name}{end}" for name in derived for end in (DECENTERED, LOGIT)}
+        self._reported = [name for name in sites if name in derived or name in self.latents.keys() - auxiliary]
+        self.size = sum(latent.shape.numel() for latent in self.latents.values())
+        values = [sites[name]["value"] for name in self.latents]
+        dtypes = {value.dtype for value in values}
+        dtype = torch.float64 if torch.float64 in dtypes else values[0].dtype
+        self.like = torch.empty(0, dtype=dtype, device=values[0].device)
+        with _isolated():
+            self._check_draws()
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """Returns the potential energy.
+
+        Args:
+            vectors: Shape ``(n,)`` or ``(chains, n)``.
+
+        Returns:
+            Shape ``()`` or ``(chains,)``.
+        """
+        return self._program("energy", self._energy, vectors)(vectors)  # type: ignore[no-any-return]
+
+    def value_and_gradient(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the potential energy and its gradient.
+
+        Args:
+            vectors: Shape ``(n,)`` or ``(chains, n)``.
+
+        Returns:
+            Shape ``()`` or ``(chains,)``, and that of ``vectors``.
+        """
+        if self._compiled:
+            return self._at_rest(vectors)
+        gradient, value = self._program("gradient", self._gradient, vectors)(vectors)
+        return value, gradient
+
+    def leapfrog(self, position: Tensor, momentum: Tensor, gradient: Tensor, stride: Tensor, steps: int = 1) -> State:
+        r"""Makes leapfrog steps, of one chain or of many, the chains along the last dimension.
+
+        .. math::
+            p \leftarrow p - \tfrac12 s \nabla U(q), \qquad q \leftarrow q + s p, \qquad
+            p \leftarrow p - \tfrac12 s \nabla U(q).
+
+        Args:
+            position: q, shape ``(n,)`` or ``(n, chains)``, contiguous.
+            momentum: p, in coordinates of unit mass, likewise.
+            gradient: That of the potential energy at the position, likewise.
+            stride: s, the step size times the standard deviations that the mass matrix assumes, shape ``(n,)`` or
+                ``(n, 1)``.
+            steps: How many, one at least.
+
+        Returns:
+            Position and momentum, the potential energy there, shape ``()`` or ``(chains,)``, and its gradient.
+        """
+        key = ("leapfrog", position.shape)
+        if key not in self._programs:
+            self._check_shape(position.t())
+            self._programs[key] = self._made_leapfrog(position, momentum, gradient, stride)
+        found: State = self._programs[key](position, momentum, gradient, stride, steps)
+        return found
+
+    def block(self, chains: int) -> int:
+        """Returns how many chains to move at once, so that the numbers of a step stay near the core.
+
+        Args:
+            chains: How many there are; the blocks are of one size.
+        """
+        if self.like.device.type != "cpu" or "gradient" not in self._single:
+            return chains
+        nodes = self._single["gradient"].graph.graph.nodes
+        values = [node.meta["val"] for node in nodes if isinstance(node.meta.get("val"), Tensor)]
+        most = max(_LANES, _CACHE // max(value.numel() * value.element_size() for value in values))
+        sizes = [size for size in range(_LANES, min(most, chains) + 1, _LANES) if chains % size == 0]
+        return max(sizes, default=chains)
+
+    def unflatten(self, vectors: Tensor) -> dict[str, Tensor]:
+        """Returns the values of the model's sites: its latents, and what they determine.
+
+        Sites that a reparameterisation put in place of others (``w_decentered``, ``z_logit``) are left out.
+
+        Args:
+            vectors: Shape ``(*batch, n)``.
+
+        Returns:
+            Site -> values, shape ``(*batch, *shape)``.
+        """
+        rows = vectors.reshape(-1, self.size)
+        size = min(len(rows), _ROWS)
+        full = torch.cat([rows, rows[:1].expand(-len(rows) % size, -1)])  # so that one program does for all parts
+        parts = [self._program("values", self._values, part)(part) for part in full.split(size)]
+        found = {name: torch.cat([part[name] for part in parts])[: len(rows)] for name in self._reported}
+        return {name: value.reshape((*vectors.shape[:-1], *value.shape[1:])) for name, value in found.items()}
+
+    def split(self, vector: Tensor) -> dict[str, Tensor]:
+        """Returns the unconstrained values of each latent site.
+
+        Args:
+            vector: Shape ``(n,)``.
+
+        Returns:
+            Site -> unconstrained values.
+        """
+        parts = vector.split([latent.shape.numel() for latent in self.latents.values()])
+        pairs = zip(self.latents.items(), parts, strict=True)
+        return {name: part.view(latent.shape).to(latent.dtype) for (name, latent), part in pairs}
+
+    def starts(self, chains: int, *, radius: float = 2.0) -> Tensor:
+        """Draws starting points, uniform in a cube, where the energy and its gradient are finite.
+
+        Args:
+            chains: How many.
+            radius: Half the cube's width.
+
+        Returns:
+            Shape ``(chains, n)``.
+
+        Raises:
+            ValueError: If no such point is found.
+        """
+        vectors = self.like.new_full((chains, self.size), torch.nan)
+        for _ in range(_TRIES):
+            drawn = torch.empty_like(vectors).uniform_(-radius, radius)
+            vectors = torch.where(torch.isfinite(vectors), vectors, drawn)
+            value, gradient = self.value_and_gradient(vectors if chains > 1 else vectors[0])
+            finite = torch.isfinite(value.reshape(-1, 1)) & torch.isfinite(gradient).reshape(chains, -1).all(-1, True)
+            if finite.all():
+                return vectors
+            vectors = torch.where(finite, vectors, torch.full_like(vectors, torch.nan))
+        raise ValueError(f"model must have a finite density at one of {_TRIES} starting points, got none")
+
+    def _program(self, kind: str, function: Callable[[Tensor], Any], vectors: Tensor) -> Callable[[Tensor], Any]:
+        """Returns the program of a function of one vector for vectors of a shape."""
+        key = (kind, vectors.shape)
+        if key not in self._programs:
+            self._check_shape(vectors)
+            self._programs[key] = self._made(kind, function, vectors.detach())
+        return self._programs[key]
+
+    def _check_shape(self, vectors: Tensor) -> None:
+        shape = tuple(vectors.shape)
+        if len(shape) not in (1, 2) or shape[-1] != self.size:
+            raise ValueError(f"vectors must have shape (n,) or (chains, n), n = {self.size}, got {shape}")
+
+    def _at_rest(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns energy and gradient by the compiled leapfrog step of length 0, so that one program does for both."""
+        self._check_shape(vectors)
+        if vectors.dim() == 1:
+            zero = torch.zeros_like(vectors)
+            return self.leapfrog(vectors, zero, zero, zero)[2:]
+        self._program("gradient", self._gradient, vectors[0].detach())
+        parts = []
+        for part in vectors.detach().split(self.block(len(vectors))):
+            position = part.t().contiguous()
+            zero = torch.zeros_like(position)
+            parts.append([found.t() for found in self.leapfrog(position, zero, zero, zero[:, :1].contiguous())[2:]])
+        value, gradient = (torch.cat(found) for found in zip(*parts, strict=True))
+        return value, gradient
+
+    def _made(self, kind: str, function: Callable[[Tensor], Any], vectors: Tensor) -> Callable[[Tensor], Any]:
+        step_by_step = _isolated()(_one_by_one(function) if vectors.dim() == 2 else function)
+        if not self._traced:
+            return step_by_step
+        with _isolated():
+            try:
+                flow, example = self._flow(kind, function, vectors)
+                traced = trace(lambda v: flow(v), example)  # a plain one: make_fx would count a method's self
+            except RuntimeError as error:
+                reason = str(error).partition("\n")[0]
+                warnings.warn(f"the model runs step by step, slowly: it cannot be traced ({reason})", stacklevel=4)
+                return step_by_step
+        run = compiled(traced, example) if self._compiled and kind == "energy" else traced
+        return run if example is vectors else _chains_first(run)
+
+    def _flow(
+        self, kind: str, function: Callable[[Tensor], Any], vectors: Tensor
+    ) -> tuple[Callable[[Tensor], Any], Tensor]:
+        """Returns a function of tensors alone as it is to be traced, and an example to do it with."""
+        if kind == "values":
+            return (vmap(function) if vectors.dim() == 2 else function), vectors
+        if kind not in self._single:
+            self._single[kind] = trace(lambda v: function(v), vectors[0] if vectors.dim() == 2 else vectors)
+        single = self._single[kind]
+        if vectors.dim() == 1:
+            return (lambda v: single.graph(v, *single.live)), vectors
+        return chains_last(single), vectors.t().contiguous()
+
+    def _made_leapfrog(self, *inputs: Tensor) -> Callable[..., Any]:
+        """Returns the program of leapfrog steps; many chains on a CPU make all of theirs in one call."""
+        vectors = inputs[0].t()
+        self._program("gradient", self._gradient, vectors)
+        if "gradient" not in self._single:  # it could not be traced
+            return repeated(leapfrog(self._untraced))
+        flow, _ = self._flow("gradient", self._gradient, vectors)
+        examples = [part.detach().clone() for part in inputs]  # one tensor given twice would be one argument
+        traced = trace(leapfrog(flow), *examples)
+        if not self._compiled:
+            return repeated(traced)
+        if vectors.dim() == 2 and vectors.device.type == "cpu":
+            return compiled_loop(traced, *examples)
+        return repeated(compiled(traced, *examples))
+
+    def _untraced(self, position: Tensor) -> list[Tensor]:
+        """Returns gradient and value at positions with the chains last, by the model's own code."""
+        return [part.t() for part in self._program("gradient", self._gradient, position.t())(position.t())]
+
+    def _check_draws(self) -> None:
+        """Refuses a model that draws anything while all of its sites are held."""
+        before = _random_states()
+        self._trace(self._constrained(self.split(self.like.new_zeros(self.size))))
+        if not all(map(torch.equal, before, _random_states())):
+            raise ValueError(
+                "model must not draw anything but its sites, got other draws: put modules with dropout in eval mode"
+            )
+
+    def _energy(self, vector: Tensor) -> Tensor:
+        free = self.split(vector)
+        values = self._constrained(free)
+        slopes = [t.transform.log_abs_det_jacobian(free[name], values[name]).sum() for name, t in self.latents.items()]
+        density: Tensor = self._trace(values).log_prob_sum()
+        return -density - torch.stack(slopes).sum()
+
+    def _values(self, vector: Tensor) -> dict[str, Tensor]:
+        found = self._trace(self._constrained(self.split(vector)))
+        return {name: found.nodes[name]["value"] for name in self._reported}
+
+    def _constrained(self, free: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: latent.transform(free[name]) for name, latent in self.latents.items()}
+
+    def _trace(self, values: dict[str, Tensor]) -> Any:
+        conditioned = poutine.condition(self._model, values)
+        return poutine.trace(conditioned).get_trace(*self._args, **self._kwargs)
+
+
+class _Constants(Messenger):
+    """Gives a model values for its parameters, so that the store, which ``torch.func`` does not pass, is not asked."""
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.values = values
+
+    def _pyro_param(self, message: Any) -> None:
+        message["value"] = self.values[message["name"]]
+
+
+def _chains_first(run: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """Returns a program of vectors with the chains last as one with the chains first."""
+    return lambda vectors: tree_map(lambda part: part.movedim(-1, 0), run(vectors.t().contiguous()))
+
+
+def _one_by_one(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """Returns a function of a vector as one of many, called for each of them."""
+
+    def of_each(vectors: Tensor) -> Any:
+        return tree_map(lambda *parts: torch.stack(parts), *[function(vector) for vector in vectors])
+
+    return of_each
+
+
+def _random_states() -> list[Tensor]:
+    devices = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []
+    return [torch.random.get_rng_state(), *devices]
+
+
+def _sites(found: Any) -> dict[str, Any]:
+    """Returns the sample sites of a trace, without those of plates."""
+    sites = {}
+    for name, site in found.nodes.items():
+        if site["type"] != "sample":
+            continue
+        if not isinstance(site["fn"], _Subsample):
+            sites[name] = site
+        elif site["fn"].subsample_size is not None and site["fn"].subsample_size < site["fn"].size:
+            raise ValueError(f"model must see all rows at once, got plate {name!r} with a subsample")
+    return sites
+
+
+def _is_deterministic(site: Any) -> bool:
+    return site["is_observed"] and isinstance(site["fn"], MaskedDistribution) and site["fn"]._mask is False
+
+
+def _laid_out(sites: dict[str, Any]) -> dict[str, Latent]:
+    """Returns how each latent site lies in the vector."""
+    latents: dict[str, Latent] = {}
+    for name, site in sites.items():
+        if site["fn"].support.is_discrete:
+            raise ValueError(f"model must have continuous latents, got the discrete site {name!r}: sum it out")
+        transform = biject_to(site["fn"].support)
+        latents[name] = Latent(transform, Size(transform.inverse_shape(site["value"].shape)), site["value"].dtype)
+    if not latents:
+        raise ValueError("model must have a latent site, got none")
+    return latents
+
+
+@contextmanager
+def _isolated() -> Iterator[None]:
+    """Keeps the random state and Pyro's parameter store as they were; the model reads the store's values."""
+    store = pyro.get_param_store()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices), store.scope(store.get_state()), pyro.validation_enabled(False):
+        yield

@@ -1,0 +1,266 @@
+"""sample: HMC of a model, by Pyro's own kernels or by ChEES, on one flat, traced potential."""
+
+import copy
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypedDict, overload
+
+import pyro
+import torch
+from torch import Tensor
+
+from bnn_pyro.inference.checks import as_pair, check_against
+from bnn_pyro.inference.generators import seeded
+from bnn_pyro.inference.mcmc.checkpoint import Checkpoint
+from bnn_pyro.inference.mcmc.loop import drive
+from bnn_pyro.inference.mcmc.plan import Gates, Kernel, SamplingPlan
+from bnn_pyro.inference.mcmc.potential.exact_gate_potential import SpikePotential
+from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
+from bnn_pyro.inference.mcmc.potential.potential import Potential
+from bnn_pyro.inference.mcmc.pseudo_prior import Draw
+from bnn_pyro.inference.mcmc.runs import begin
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.posterior.draws import Draws
+from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.tracing.engine import ENGINES, EngineName
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+logger = logging.getLogger(__name__)
+
+COMPILE_CALLS = 50_000  # gradients after which the seconds of compiling have come back
+_LEAPFROGS = 16  # a guess at a transition's
+
+
+class Options(TypedDict, total=False):
+    """The options of :func:`sample`."""
+
+    kernel: Kernel
+    chains: int
+    warmup: int
+    draws: int
+    thinning: int
+    seed: int | None
+    progress: bool | None
+    target_accept: float | None
+    dense_mass: bool
+    max_tree_depth: int
+    trajectory_length: float | None
+    gates: Gates
+    pseudo_prior: Any
+    start: Tensor | None
+    engine: EngineName
+    checkpoint: str | os.PathLike[str] | None
+    save_every: int
+
+
+@overload
+def sample(model: SparseNetwork, data: Any, **options: "Unpack[Options]") -> SampledPosterior: ...
+
+
+@overload
+def sample(model: Callable[..., Any], data: Any, **options: "Unpack[Options]") -> Draws: ...
+
+
+def sample(
+    model: Callable[..., Any],
+    data: Any,
+    *,
+    kernel: Kernel = "nuts",
+    chains: int = 4,
+    warmup: int = 1000,
+    draws: int = 1000,
+    thinning: int = 1,
+    seed: int | None = None,
+    progress: bool | None = None,
+    target_accept: float | None = None,
+    dense_mass: bool = False,
+    max_tree_depth: int = 10,
+    trajectory_length: float | None = None,
+    gates: Gates = "relaxed",
+    pseudo_prior: Any = None,
+    start: Tensor | None = None,
+    engine: EngineName = "auto",
+    checkpoint: str | os.PathLike[str] | None = None,
+    save_every: int = 100,
+) -> SampledPosterior | Draws:
+    r"""Samples the posterior of a model's latents by Hamiltonian Monte Carlo.
+
+    Slabs are non-centred and gates relaxed, as logits
+    (:func:`~bnn_pyro.inference.mcmc.potential.noncentered.noncentered`). Step size and mass matrix adapt during
+    warm-up. The model is left as it is, Pyro's parameter store stays as it was, and so does the global random state if
+    there is a seed. Chains that have not met, and divergences, are logged as warnings.
+
+    ``"nuts"`` and ``"hmc"`` are Pyro's kernels, one chain after another; with a seed, a chain is the same however many
+    there are. ``"chees"`` (:class:`~bnn_pyro.inference.mcmc.chees.ChEES`) moves all chains as one batch, which costs
+    little more than one of them: give it dozens, and fewer draws of each.
+
+    Relaxed gates are another model than the true spike and slab. With ``gates="exact"`` they are exactly 0 or 1, drawn
+    by Gibbs between the moves of ``"chees"`` (:class:`~bnn_pyro.inference.mcmc.exact_gates.ExactSpikes`): the true
+    posterior, for small networks. Closed slabs are then 0 in the draws.
+
+    With a checkpoint, a run that was stopped goes on where it was last saved when it is called again with the same
+    arguments, and gives the draws that it would have given. Ctrl-C lets the transition end and saves it.
+
+    Args:
+        model: A :class:`~bnn_pyro.network.SparseNetwork`, or any Pyro model with continuous latents. A network's points
+            (parameters without a slab) stay at their values, and it runs in evaluation mode.
+        data: For a network (x, y), or anything with ``x`` and ``y``, or a ``TensorDataset``, all rows of it; for other
+            models the tuple of its arguments. Sampling happens on the data's device and in its dtype.
+        kernel: ``"nuts"``, ``"hmc"`` with trajectories of one length, or ``"chees"`` with trajectories of one length
+            that adapts too.
+        chains: Number of chains; two at least for ``"chees"``.
+        warmup: Transitions a chain to adapt in, which are thrown away.
+        draws: Draws a chain to keep.
+        thinning: Transitions a draw.
+        seed: Seed of this call; None goes on from the global random state.
+        progress: Whether to show a progress bar; None shows it on a terminal.
+        target_accept: Acceptance probability that the step size is adapted to; None for 0.8, and 0.9 for ``"chees"``.
+        dense_mass: Whether the mass matrix is a full one; not for ``"chees"``.
+        max_tree_depth: NUTS and ChEES make at most 2 to the power of it leapfrog steps a transition.
+        trajectory_length: Step size times leapfrog steps of a transition of ``"hmc"``; None for :math:`2\pi`.
+        gates: ``"relaxed"``, or ``"exact"`` with ``kernel="chees"``.
+        pseudo_prior: For exact gates a fitted posterior of the model, or a guide called with the model's arguments:
+            what closed slabs are drawn from at first, so that gates find good weights to open with. None begins with
+            the prior.
+        start: Starting points in unconstrained coordinates, shape ``(chains, n)``, as the ``vectors`` of a result; None
+            draws them uniformly from a cube.
+        engine: How the potential is computed: ``"compiled"``, which takes half a minute, ``"traced"``, ``"eager"``, or
+            ``"auto"``, which compiles for long runs.
+        checkpoint: A file to keep the run's state in; None keeps it nowhere.
+        save_every: Transitions between two savings.
+
+    Returns:
+        For a network its posterior, with the ``draws``; for other models the draws.
+
+    Raises:
+        ValueError: If an option is out of range, the data do not fit the model, the model has no such potential, or
+            the checkpoint is of another run.
+
+    Source: Hoffman, Gelman (2014), *The No-U-Turn sampler*; Betancourt (2017), *A conceptual introduction to
+    Hamiltonian Monte Carlo*; Hoffman, Radul, Sountsov (2021), *An adaptive-MCMC scheme for setting trajectory lengths
+    in Hamiltonian Monte Carlo*; Carlin, Chib (1995), *Bayesian model choice via Markov chain Monte Carlo methods*.
+    """
+    plan = SamplingPlan(
+        kernel, chains, warmup, draws, thinning, target_accept, dense_mass, max_tree_depth, trajectory_length, gates
+    )
+    _check_pseudo_prior(gates, pseudo_prior)
+    if save_every < 1:
+        raise ValueError(f"save_every must be at least 1, got {save_every}")
+    with _posterior(model, data) as (program, args):
+        potential = potential_of(program, args, engine, plan)
+        _check_start(start, chains, potential)
+        file = None
+        if checkpoint is not None:
+            file = Checkpoint(checkpoint, plan, potential, args, start=start, seed=seed)
+        own_seed = int(torch.randint(2**62, ())) if seed is None else seed
+        with seeded(own_seed, potential.like.device):
+            run = begin(plan, potential, start, _slab_draw(pseudo_prior, args))
+            seconds = drive(run, file, save_every=save_every, progress=progress)
+        found = _draws(run.result(), potential, plan, seconds)
+    for problem in found.problems():
+        logger.warning(problem)
+    return SampledPosterior(program, found) if isinstance(program, SparseNetwork) else found
+
+
+def potential_of(program: Callable[..., Any], args: tuple[Any, ...], engine: str, plan: SamplingPlan) -> Potential:
+    """Returns the potential that a plan samples, computed as told; where it cannot be compiled it runs traced.
+
+    Args:
+        program: The model.
+        args: Its arguments.
+        engine: As for :func:`sample`; ``"auto"`` compiles for long runs.
+        plan: The plan.
+
+    Raises:
+        ValueError: If ``engine`` is unknown, or is not for the plan's gates.
+    """
+
+    def made(compiled: bool) -> Potential:
+        if plan.gates == "exact":
+            return SpikePotential(program, *args, compiled=compiled)
+        return Potential(noncentered(program), *args, compiled=compiled, traced=engine != "eager")
+
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    if engine == "eager" and plan.gates == "exact":
+        raise ValueError("engine='eager' is for relaxed gates, got it with gates='exact': take 'traced'")
+    if not (engine == "compiled" or (engine == "auto" and _is_long(plan))):
+        return made(False)
+    potential = made(True)
+    places = potential.like.new_zeros(plan.chains, potential.size)
+    try:
+        potential.value_and_gradient(places if plan.kernel == "chees" else places[0])
+    except Exception as error:  # no compiler, or an operation that it does not know
+        logger.warning("the potential runs traced, as it cannot be compiled: %s", error)
+        return made(False)
+    return potential
+
+
+def _is_long(plan: SamplingPlan) -> bool:
+    """Whether compiling pays; a batch costs less than its chains."""
+    chains = 1 + plan.chains / 8 if plan.kernel == "chees" else plan.chains
+    return chains * plan.transitions * _LEAPFROGS > COMPILE_CALLS
+
+
+def _draws(kept: dict[str, Tensor], potential: Potential, plan: SamplingPlan, seconds: float) -> Draws:
+    return Draws(
+        values=potential.unflatten(kept["vectors"]),
+        vectors=kept["vectors"],
+        energy=kept["energy"],
+        total_energy=kept["total_energy"],
+        acceptances=kept["acceptance"],
+        diverged=kept["diverged"],
+        steps=kept["leapfrogs"],
+        step_size=kept["step_size"],
+        inverse_mass=kept["inverse_mass"],
+        kernel=plan.kernel,
+        thinning=plan.thinning,
+        seconds=seconds,
+    )
+
+
+# ---- what is sampled -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _posterior(model: Callable[..., Any], data: Any) -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
+    """Gives the model and its arguments; a network as a copy that fits its data, in evaluation mode."""
+    if not isinstance(model, SparseNetwork):
+        yield model, data if isinstance(data, tuple) else (data,)
+        return
+    x, y = as_pair("data", data)
+    network = copy.deepcopy(model).to(x)
+    if network.num_data != len(x):
+        raise ValueError(f"num_data must be the number of rows of data ({len(x)}), got {network.num_data}")
+    check_against("data", network, x, y)
+    with pyro.get_param_store().scope(), network.evaluating():
+        yield network, (x, y)
+
+
+def _check_pseudo_prior(gates: str, given: Any) -> None:
+    if given is not None and gates != "exact":
+        raise ValueError(f"pseudo_prior is for gates='exact', got it with gates={gates!r}")
+    if isinstance(given, Posterior) and given.guide is None:
+        raise ValueError("pseudo_prior must have a guide, got the posterior of a sampler: give that of fit")
+
+
+def _slab_draw(given: Any, args: tuple[Any, ...]) -> Draw | None:
+    """Returns the function that draws the slabs of a pseudo-prior."""
+    if given is None:
+        return None
+
+    def draw() -> Any:
+        with pyro.get_param_store().scope():
+            return given.guide() if isinstance(given, Posterior) else given(*args)
+
+    return draw
+
+
+def _check_start(start: Tensor | None, chains: int, potential: Potential) -> None:
+    if start is not None and start.shape != (chains, potential.size):
+        raise ValueError(f"start must have shape ({chains}, {potential.size}), got {tuple(start.shape)}")

@@ -1,0 +1,1 @@
+"""Sampling with stochastic gradients, and one-shot pruning."""

@@ -1,0 +1,124 @@
+"""The file from which a run of ``fit`` that was stopped goes on."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bnn_pyro.inference.generators import RandomState
+from bnn_pyro.storage import read_whole, write_whole
+
+FORMAT = 1
+_WRITER = "fit(checkpoint=...)"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """All that the rest of a run depends on, whatever the number of processes: tensors and plain values.
+
+    Attributes:
+        epoch: Epochs that are done.
+        since: The first epoch with the network of now.
+        is_over: Whether there are none to come.
+        kl_weight: Weight of the divergence in the latest step.
+        gate_mode: What the gates did last.
+        history: The records.
+        model: State of the whole network.
+        guide: State of its guide.
+        keep: Group -> which nodes are still trained, bool, shape ``(size,)``; empty where all are.
+        steps: State of the optimiser.
+        random: State of the generators.
+    """
+
+    epoch: int
+    since: int
+    is_over: bool
+    kl_weight: float
+    gate_mode: Any
+    history: list[dict[str, Any]]
+    model: dict[str, Any]
+    guide: dict[str, Any]
+    keep: dict[str, Tensor]
+    steps: dict[str, Any]
+    random: RandomState
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """When and where the progress of a run is kept.
+
+    Args:
+        path: The file.
+        every: Epochs from one writing to the next; the end of the run is written, too.
+        settings: What must be the same when the run is resumed, plain values by name.
+    """
+
+    path: str | os.PathLike[str]
+    every: int
+    settings: dict[str, Any]
+
+    def is_due(self, epochs: int) -> bool:
+        """Whether progress is written after so many epochs."""
+        return epochs % self.every == 0
+
+    def write(self, progress: Progress) -> None:
+        """Writes the file, whole or not at all; the one before is replaced then.
+
+        Args:
+            progress: What to keep.
+        """
+        write_whole({"run": FORMAT, "settings": self.settings, **vars(progress)}, self.path)
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Checks that a run that was kept is this one.
+
+        Args:
+            settings: Its settings.
+
+        Raises:
+            ValueError: If one of them is another now.
+        """
+        for name, value in self.settings.items():
+            if settings.get(name) != value:
+                raise ValueError(
+                    f"{name} must be {settings.get(name)!r}, as when the run in {self.path} was begun, got {value!r}: "
+                    "give another checkpoint to begin a new run"
+                )
+
+
+def check_checkpoint(path: str | os.PathLike[str] | None, every: int) -> None:
+    """Checks where and how often a run is to be kept, before it begins.
+
+    Args:
+        path: The file, or None.
+        every: Epochs from one writing to the next.
+
+    Raises:
+        ValueError: If the folder of the file does not exist, or ``every`` is below 1.
+    """
+    if every < 1:
+        raise ValueError(f"checkpoint_every must be at least 1, got {every}")
+    if path is not None and (Path(path).is_dir() or not Path(path).parent.is_dir()):
+        raise ValueError(f"checkpoint must be a file in a folder that exists, got {path}")
+
+
+def read_progress(path: str | os.PathLike[str] | None) -> tuple[dict[str, Any], Progress] | None:
+    """Reads what :meth:`Keeping.write` wrote.
+
+    Args:
+        path: The file, or None.
+
+    Returns:
+        The run's settings and its progress, on the CPU; None where there is no file yet.
+
+    Raises:
+        ValueError: If the file is damaged, or of another kind.
+    """
+    if path is None or not Path(path).exists():
+        return None
+    names = [field.name for field in fields(Progress)]
+    content = read_whole(path, writer=_WRITER, mark="run", form=FORMAT, keys={"settings", *names})
+    return content["settings"], Progress(**{name: content[name] for name in names})

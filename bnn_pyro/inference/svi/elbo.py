@@ -1,0 +1,213 @@
+"""The evidence lower bound of any model and guide as one tensor, with closed-form divergences and a KL weight."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pyro import poutine
+from pyro.distributions import Delta
+from pyro.distributions.util import scale_and_mask
+from pyro.infer import ELBO
+from pyro.poutine.util import prune_subsample_sites, site_is_subsample
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from bnn_pyro.inference.svi.local_reparameterization import LocalNormal, LocalReparameterization
+from guides import AutoProgram, HardGate
+from guides.sites import base_distribution
+
+
+@dataclass(frozen=True)
+class Terms:
+    r"""The parts of the bound: ``log_likelihood`` (scaled to all N rows), ``kl``, and a ``surrogate`` whose value is 0.
+
+    The surrogate carries gradients that neither of the other two has (DisARM's of the gates).
+    """
+
+    log_likelihood: Tensor
+    kl: Tensor
+    surrogate: Tensor
+
+    def loss(self, kl_weight: float | Tensor = 1.0) -> Tensor:
+        r"""Returns :math:`\kappa\,KL - \log p(y \mid w)`, with the gradients of the surrogate."""
+        return kl_weight * self.kl - self.log_likelihood - self.surrogate
+
+
+def elbo_terms(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    *args: Any,
+    local_reparameterization: bool | Literal["exact"] = False,
+    **kwargs: Any,
+) -> Terms:
+    r"""Returns one draw's estimate of the bound's parts.
+
+    .. math:: \log p(y \mid w) \text{ with } w \sim q, \qquad KL = \sum_i KL(q_i \| p_i)
+
+    Each divergence is in closed form where one is registered and :math:`\log q(w_i) - \log p(w_i)` at the draw
+    elsewhere.
+
+    Args:
+        model: A Pyro model.
+        guide: A guide, mean-field in the sense of Pyro's ``TraceMeanField_ELBO``.
+        *args: Arguments of both.
+        local_reparameterization: Whether linear layers and convolutions draw their outputs instead of their weights;
+            ``"exact"`` only where an example has one row, so that the estimate is one of the same bound.
+        **kwargs: Keyword arguments of both.
+
+    Returns:
+        The parts of the bound.
+    """
+    model_trace, guide_trace = _traces(model, guide, args, kwargs, local_reparameterization)
+    log_likelihood = _log_likelihood(model_trace)
+    kl = sum(_divergences(model_trace, guide_trace), log_likelihood.new_zeros(()))
+    surrogate = torch.zeros_like(log_likelihood)
+    if getattr(guide, "gate_gradient", None) == "disarm" and getattr(guide, "gate_mode", "free") == "free":
+        log_likelihood, surrogate = _disarm(model, guide_trace, log_likelihood, args, kwargs)
+    return Terms(log_likelihood, kl, surrogate)
+
+
+def _traces(
+    model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any, local: bool | Literal["exact"]
+) -> tuple[Any, Any]:
+    """Returns the model's trace and the guide's; a guide of ours runs the model itself, so both come from one pass."""
+    drawing: AbstractContextManager[Any] = nullcontext()
+    if local:
+        drawing = LocalReparameterization(exact=local == "exact")
+    if isinstance(guide, AutoProgram):
+        with drawing:
+            both = poutine.trace(guide.run).get_trace(model, *args, **kwargs)
+        return prune_subsample_sites(both), both
+    with drawing:
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+    return _replay(model, guide_trace, args, kwargs), guide_trace
+
+
+def _replay(model: Callable[..., Any], guide_trace: Any, args: Any, kwargs: Any) -> Any:
+    return prune_subsample_sites(poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs))
+
+
+def _log_likelihood(model_trace: Any) -> Tensor:
+    """Returns the sum of the observed sites' log-densities, each with its plate's scale and mask."""
+    total: Tensor | None = None
+    for site in model_trace.nodes.values():
+        if site["type"] == "sample" and site["is_observed"]:
+            term = scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"]).sum()
+            total = term if total is None else total + term
+    return torch.zeros(()) if total is None else total
+
+
+def _divergences(model_trace: Any, guide_trace: Any) -> Iterator[Tensor]:
+    """Yields each latent site's divergence, summed, and the log-density of each site that the guide alone has."""
+    for name, site in model_trace.nodes.items():
+        if site["type"] != "sample" or site["is_observed"]:
+            continue
+        if name not in guide_trace.nodes:
+            raise ValueError(f"guide must have every latent site of the model, got none for {name!r}")
+        answer, prior = guide_trace.nodes[name], site["infer"].get("prior", site["fn"])
+        yield scale_and_mask(_divergence(answer, prior), answer["scale"], answer["mask"]).sum()
+    for name, site in guide_trace.nodes.items():
+        if site["type"] == "sample" and name not in model_trace.nodes and not site_is_subsample(site):
+            yield scale_and_mask(site["fn"].log_prob(_drawn(site)), site["scale"], site["mask"]).sum()
+
+
+def _divergence(answer: Any, prior: Any) -> Tensor:
+    """Returns the divergence of a site in closed form, or the log ratio at its draw."""
+    if not isinstance(base_distribution(answer["fn"]), Delta):  # Pyro's form for it leaves out its log_density
+        with suppress(NotImplementedError):
+            divergence: Tensor = kl_divergence(answer["fn"], prior)
+            return divergence
+    value = _drawn(answer)
+    ratio: Tensor = answer["fn"].log_prob(value) - prior.log_prob(value)
+    return ratio
+
+
+def _drawn(site: Any) -> Tensor:
+    value: Tensor = site["value"]
+    return value.draw() if isinstance(value, LocalNormal) else value
+
+
+def _disarm(
+    model: Callable[..., Any], guide_trace: Any, log_likelihood: Tensor, args: Any, kwargs: Any
+) -> tuple[Tensor, Tensor]:
+    r"""Returns the mean log-likelihood of two antithetic draws of the gates, and the surrogate of DisARM's gradient.
+
+    .. math:: \hat g_k = \tfrac12 (f(b) - f(\tilde b))\,(-1)^{\tilde b_k}\,1[b_k \ne \tilde b_k]\,\sigma(|\theta_k|)
+
+    Source: Dong, Mnih, Tucker (2020), *DisARM: An antithetic gradient estimator for binary latent variables*.
+    """
+    partner_trace = guide_trace.copy()
+    gates: list[tuple[Tensor, Tensor]] = []
+    for name, site in guide_trace.nodes.items():
+        base = base_distribution(site["fn"]) if site["type"] == "sample" else None
+        if isinstance(base, HardGate):
+            partner = base.antithetic(site["value"])
+            partner_trace.nodes[name] = {**site, "value": partner}
+            sign = site["value"] - partner
+            gates.append((base.logits, sign * torch.sigmoid(base.logits.detach().abs())))
+    if not gates:
+        return log_likelihood, torch.zeros_like(log_likelihood)
+    other = _log_likelihood(_replay(model, partner_trace, args, kwargs))
+    difference = 0.5 * (log_likelihood - other).detach()
+    directional = sum(((logits - logits.detach()) * slope).sum() for logits, slope in gates)
+    return 0.5 * (log_likelihood + other), difference * directional
+
+
+class SparseELBO(ELBO):
+    r"""The bound that ``fit`` maximises, as a loss for ``pyro.infer.SVI``.
+
+    Like Pyro's ``TraceMeanField_ELBO`` (to which it is equal for ``kl_weight=1`` and straight-through gates), and
+    besides: a KL weight, DisARM's gate gradient where the guide asks for it, and local reparameterisation.
+
+    Args:
+        kl_weight: Weight :math:`\kappa` of the divergence; below 1 the posterior is a tempered (cold) one.
+        num_particles: Draws a step, averaged.
+        local_reparameterization: As for :func:`elbo_terms`.
+
+    Raises:
+        ValueError: If ``kl_weight`` is negative or ``num_particles`` below 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        kl_weight: float = 1.0,
+        num_particles: int = 1,
+        local_reparameterization: bool | Literal["exact"] = False,
+    ) -> None:
+        if kl_weight < 0:
+            raise ValueError(f"kl_weight must not be negative, got {kl_weight}")
+        if num_particles < 1:
+            raise ValueError(f"num_particles must be at least 1, got {num_particles}")
+        ELBO.__init__(self, num_particles=num_particles)
+        self.kl_weight: float | Tensor = kl_weight
+        self.local_reparameterization = local_reparameterization
+
+    def _get_trace(
+        self, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any
+    ) -> tuple[Any, Any]:
+        return _traces(model, guide, args, kwargs, self.local_reparameterization)
+
+    def differentiable_loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """Returns the negative bound of all rows, in nats, with its gradients."""
+        local = self.local_reparameterization
+        draws = [
+            elbo_terms(model, guide, *args, local_reparameterization=local, **kwargs).loss(self.kl_weight)
+            for _ in range(self.num_particles)
+        ]
+        return torch.stack(draws).mean()
+
+    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """Returns the negative bound of all rows as a number."""
+        with torch.no_grad():
+            return float(self.differentiable_loss(model, guide, *args, **kwargs))
+
+    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """Backpropagates the negative bound and returns it as a number."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        loss.backward()
+        return float(loss.detach())

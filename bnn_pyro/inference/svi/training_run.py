@@ -1,0 +1,263 @@
+"""A training run of ``fit``: its epochs and records, when it shrinks and stops, and what it is resumed from."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from bnn_pyro.inference.generators import random_state, set_random_state
+from bnn_pyro.inference.svi.checkpoint import Keeping, Progress
+from bnn_pyro.inference.svi.schedule import Schedule
+from bnn_pyro.inference.svi.shrinking import WORTH_IT, Whole, settled_open, weights_kept
+from bnn_pyro.inference.training.batches import Change, batches
+from bnn_pyro.inference.training.processes import Processes
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.pruning.shrink import Shrunk, shrink
+from bnn_pyro.storage import load_into
+from bnn_pyro.tracing.engine import Plan
+from guides import AutoProgram
+
+Record = dict[str, Any]
+Callback = Callable[[Record, Posterior], bool | None]
+
+
+class TrainingRun:
+    """A training run: epochs, records, early stopping.
+
+    Args:
+        model: The network, which belongs to the run.
+        guide: Its guide, likewise.
+        step: What makes the steps.
+        schedule: What changes when.
+        data: Training inputs and observations.
+        held_out: Those to validate on, or None.
+        batch_size: Rows a step.
+        shrink_below: Inclusion probability below which nodes are left out; None leaves out none.
+        augmentation: What changes the inputs of a batch; None leaves them.
+        channels_last: Whether batches are laid out with their channels last.
+        processes: Those that share the run.
+    """
+
+    def __init__(
+        self,
+        model: SparseNetwork,
+        guide: Any,
+        step: Any,
+        schedule: Schedule,
+        data: tuple[Tensor, Tensor],
+        held_out: tuple[Tensor, Tensor] | None,
+        *,
+        batch_size: int,
+        shrink_below: float | None = None,
+        augmentation: Change | None = None,
+        channels_last: bool = False,
+        processes: Processes = Processes(),  # noqa: B008  (frozen)
+    ) -> None:
+        self.whole = Whole(model, guide)
+        self.shrink_below = shrink_below
+        self.model, self.guide, self.step, self.schedule = model, guide, step, schedule
+        self.data, self.held_out, self.batch_size = data, held_out, batch_size
+        self.augmentation, self.processes = augmentation, processes
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.posterior = Posterior(model, guide, kl_weight=schedule.kl_weight)  # of the whole network
+        self.history = self.posterior.history
+        self.kl_weight = schedule.kl_weight  # of the latest step
+        self.first = 0  # the first epoch that this call makes
+        self.since = 0  # the first epoch with the network of now
+        self.is_over = False
+
+    def train(
+        self, patience: int | None, callback: Callback | None, progress: bool | None, keeping: Keeping | None = None
+    ) -> None:
+        """Runs the epochs that are left.
+
+        Args:
+            patience: Epochs without a better validation NLL before it stops; None does not stop.
+            callback: Called after each epoch, by the first process; True stops.
+            progress: Whether to show a bar; None shows it on a terminal.
+            keeping: When and where to keep what the run can be resumed from; None does not keep it.
+        """
+        start = time.perf_counter() - (self.history[-1]["seconds"] if self.history else 0.0)
+        disable = (None if progress is None else not progress) if self.processes.is_first else True
+        epochs = self.schedule.epochs
+        with tqdm(total=epochs, initial=self.first, unit="epoch", disable=disable) as bar:
+            for epoch in range(self.first, 0 if self.is_over else epochs):
+                loss = self._epoch(epoch)
+                record = self._record(epoch, loss, time.perf_counter() - start)
+                self.history.append(record)
+                bar.set_postfix_str(_summary(record))
+                bar.update()
+                self.is_over = self._stops(record, patience, callback) or epoch + 1 == epochs
+                if not self.is_over:
+                    self._shrink(epoch)
+                if keeping is not None and (self.is_over or keeping.is_due(epoch + 1)) and self.processes.is_first:
+                    keeping.write(self._progress(epoch + 1))
+                if self.is_over:
+                    break
+        self.posterior.model.net.eval()
+        if getattr(self.posterior.guide, "gate_mode", None) == "open":  # stopped early: from here on gates are drawn
+            self.posterior.guide.gate_mode = "free"
+
+    def _epoch(self, epoch: int) -> Tensor:
+        """Runs one epoch and returns its mean loss per datum."""
+        x, y = self.data
+        steps = -(-len(x) // self.batch_size)
+        if isinstance(self.guide, AutoProgram):
+            self.guide.gate_mode = self.schedule.gate_mode(epoch)
+        self.model.net.train()
+        total = x.new_zeros(())
+        for i, (xs, ys) in enumerate(batches(x, y, self.batch_size, self.augmentation)):
+            now = epoch + i / steps
+            self._set_temperature(self.schedule.temperature_at(now))
+            self.kl_weight = self.schedule.kl_weight_at(now)
+            xs = xs.contiguous(memory_format=self.layout)
+            loss = self.step(xs, ys, self.kl_weight, self.schedule.rate_at(now), self._plan(epoch, len(xs)))
+            total += loss.detach() * (len(xs) / len(x))
+        self.processes.settle_buffers(self.model.net)
+        return total
+
+    def _plan(self, epoch: int, rows: int) -> Plan:
+        """Returns how many steps on batches of some rows are to come with this network, at least and at most."""
+        schedule, each = self.schedule, len(self.data[0]) // self.batch_size if rows == self.batch_size else 1
+        is_switched = getattr(self.step, "is_switched", False)
+        if epoch == self.first:  # resumed or not, the same way of computing is to be chosen
+            same = (e for e in range(self.since, epoch) if schedule.gate_mode(e) == schedule.gate_mode(epoch))
+            epoch = self.since if is_switched else next(same, epoch)
+        most = schedule.epochs - epoch
+        if not is_switched:  # other operations in another mode of the gates
+            modes = [schedule.gate_mode(later) for later in range(epoch, schedule.epochs)]
+            most = next((i for i, mode in enumerate(modes) if mode != modes[0]), most)
+        least = most if self.shrink_below is None else min(most, max(schedule.hold - epoch, 0) + 1)
+        return Plan(least * each, most * each)
+
+    def _set_temperature(self, temperature: float | None) -> None:
+        if temperature is not None and isinstance(self.guide, AutoProgram):
+            self.guide.temperature.fill_(temperature)
+
+    @torch.no_grad()
+    def _record(self, epoch: int, loss: Tensor, seconds: float) -> Record:
+        """Returns what is known after an epoch; the loss is read from the device here, once an epoch."""
+        value = float(loss)
+        if not math.isfinite(value):
+            raise ValueError(
+                f"the loss must stay finite, got {value} in epoch {epoch + 1}: lower learning_rates or set clip_norm"
+            )
+        self.model.net.eval()
+        self.whole.update(self.model, self.guide)
+        self.posterior.kl_weight = self.kl_weight  # a run may end, or be stopped, before the schedule's last weight
+        keep = self.posterior.keep()
+        record: Record = {
+            "epoch": epoch + 1,
+            "loss": value,
+            "kl_weight": self.kl_weight,
+            "gates": self.schedule.gate_mode(epoch),
+            "nodes_kept": {name: int(mask.sum()) for name, mask in keep.items()},
+            "seconds": seconds,
+            "compile_seconds": getattr(getattr(self.step, "engine", None), "compile_seconds", 0.0),
+        }
+        data, prefix = (self.held_out, "validation") if self.held_out is not None else (self._some_rows(), "train")
+        try:
+            scores = Posterior(self.model, self.guide).evaluate(*data)  # of the smaller network, which gives the same
+        except ValueError as error:  # the data was checked: it is the outputs that are not finite
+            raise ValueError(
+                f"the loss must stay finite, got weights that diverged in epoch {epoch + 1}: lower learning_rates or "
+                f"set clip_norm ({error})"
+            ) from error
+        record.update({f"{prefix}_{name}": score for name, score in scores.items()})
+        return record
+
+    def _some_rows(self, rows: int = 2000) -> tuple[Tensor, Tensor]:
+        """Returns training rows to score, evenly spread, as data may be sorted."""
+        x, y = self.data
+        stride = max(1, len(x) // rows)
+        return x[::stride], y[::stride]
+
+    def _stops(self, record: Record, patience: int | None, callback: Callback | None) -> bool:
+        """Whether the run is to stop, as the first process has it; random states become its own, too."""
+        stops = self._stalled(patience)
+        if callback is not None and self.processes.is_first:
+            stops = bool(callback(record, self.posterior)) or stops
+        if self.processes.count > 1:
+            device = self.data[0].device
+            stops, state = self.processes.told((stops, random_state(device)))
+            set_random_state(state, device)
+        return stops
+
+    def _stalled(self, patience: int | None) -> bool:
+        """Whether the validation NLL has not improved for ``patience`` epochs past the hold."""
+        nll = [r["validation_nll"] for r in self.history if r["gates"] != "open"] if patience is not None else []
+        return patience is not None and len(nll) > patience and min(nll[-patience:]) >= min(nll[:-patience])
+
+    # ---- shrinking ---------------------------------------------------------------------------------------------------
+
+    def _shrink(self, epoch: int) -> None:
+        """Goes on without the nodes whose gates have settled closed, if there are enough of them to pay."""
+        if self.shrink_below is None or self.schedule.gate_mode(epoch) == "open":
+            return
+        freezing = self.schedule.gate_mode(epoch + 1) == "frozen"  # then the closed ones are closed for good
+        keep = settled_open(Posterior(self.model, self.guide).inclusion(), 0.5 if freezing else self.shrink_below)
+        if not keep or weights_kept(self.model, keep) > WORTH_IT:
+            return
+        self._move_to(shrink(self.model, self.guide, keep), since=epoch + 1)
+
+    def _move_to(self, shrunk: Shrunk, *, since: int) -> None:
+        self.whole.shrunk_by(shrunk)
+        self.step = self.step.moved_to(shrunk)
+        self.model, self.guide, self.since = shrunk.model, shrunk.guide, since
+        store = pyro.get_param_store()  # the run's own: the smaller net's points have the names of the larger one's
+        store.get_state()  # takes Pyro's weak references off the parameters, with which they could not be pickled
+        store.clear()
+
+    # ---- stopping and resuming ---------------------------------------------------------------------------------------
+
+    def _progress(self, epoch: int) -> Progress:
+        """Returns all that the rest of the run depends on."""
+        return Progress(
+            epoch=epoch,
+            since=self.since,
+            is_over=self.is_over,
+            kl_weight=self.kl_weight,
+            gate_mode=getattr(self.whole.guide, "gate_mode", "free"),
+            history=[dict(record) for record in self.history],
+            model=self.whole.model.state_dict(),
+            guide=self.whole.guide.state_dict(),
+            keep=self.whole.kept(),
+            steps=self.step.state(),
+            random=random_state(self.data[0].device),
+        )
+
+    def resume(self, progress: Progress, path: str | os.PathLike[str]) -> None:
+        """Puts the run where it was when its progress was kept.
+
+        Args:
+            progress: What was kept; the run is new, and was begun in the same way.
+            path: Where it was kept, for the message.
+
+        Raises:
+            ValueError: If it is of another model or guide.
+        """
+        load_into("model", self.whole.model, progress.model, path)
+        load_into("guide", self.whole.guide, progress.guide, path)
+        if isinstance(self.guide, AutoProgram):
+            self.guide.gate_mode = progress.gate_mode
+        if progress.keep:
+            self._move_to(shrink(self.model, self.guide, progress.keep), since=progress.since)
+        self.step.load_state(progress.steps)
+        self.history.extend(progress.history)
+        self.kl_weight = self.posterior.kl_weight = progress.kl_weight
+        self.first, self.is_over = progress.epoch, progress.is_over
+        set_random_state(progress.random, self.data[0].device)
+
+
+def _summary(record: Record) -> str:
+    """Returns the line beside the progress bar."""
+    score = next((f"{k.split('_')[-1]} {v:.4f}" for k, v in record.items() if k.endswith(("accuracy", "rmse"))), "")
+    nodes = "-".join(str(n) for n in record["nodes_kept"].values())
+    return f"ELBO/datum {-record['loss']:.4f}, {score}, nodes {nodes or 'all'}"

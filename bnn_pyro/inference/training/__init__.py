@@ -1,0 +1,1 @@
+"""Training: what variational inference, sampling with stochastic gradients and dense training share."""

@@ -1,0 +1,117 @@
+"""Training of the plain network: the dense baseline, and the warm start of a sparse one."""
+
+import copy
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from bnn_pyro.inference.checks import Data, as_pair
+from bnn_pyro.inference.generators import seeded
+from bnn_pyro.inference.training.batches import Change, batches, check_augmentation
+from bnn_pyro.inference.training.micro_batches import Gradients, Shares
+from bnn_pyro.inference.training.processes import Processes
+from bnn_pyro.likelihoods import Likelihood
+
+
+def train_dense(
+    net: nn.Module,
+    train_data: Data,
+    *,
+    likelihood: Likelihood,
+    epochs: int = 5,
+    batch_size: int = 256,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.05,
+    augmentation: Change | None = None,
+    seed: int | None = None,
+    progress: bool | None = None,
+    accumulate: int = 1,
+    data_parallel: bool | None = None,
+) -> nn.Module:
+    """Trains a copy of a plain network by AdamW on the likelihood's negative log-density.
+
+    The learning rate falls to 0 by a cosine over the run. A latent of the likelihood (a learned noise) is held at 1.
+
+    Args:
+        net: Any plain module.
+        train_data: (x, y); training happens on their device and dtype.
+        likelihood: How outputs give observations.
+        epochs: Passes over the data.
+        batch_size: Rows a step.
+        learning_rate: Of AdamW.
+        weight_decay: Of AdamW.
+        augmentation: What changes the inputs of each batch at random, on their device; None leaves them as they are.
+        seed: Seed of this call; None goes on from the global random state.
+        progress: Whether to show a progress bar; None shows it on a terminal. Only the first process shows one.
+        accumulate: Parts in which a process computes its batch, one after the other, as in `fit`.
+        data_parallel: Whether the processes of ``torch.distributed`` share every batch, as in `fit`; None says yes
+            where it is initialised.
+
+    Returns:
+        The trained copy, in eval mode.
+
+    Raises:
+        ValueError: If the data is empty, not finite or does not fit the likelihood, a number is out of range, or the
+            loss is not finite.
+    """
+    for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    check_augmentation(augmentation)
+    x, y = as_pair("train_data", train_data)
+    trained = copy.deepcopy(net).to(x)
+    processes = Processes.found(data_parallel)
+    if seed is None and processes.count > 1:
+        seed = processes.told(int(torch.randint(2**31, ())))
+    with seeded(seed, x.device):
+        _check_outputs(trained, x, y, likelihood)
+        processes.copy_first([*trained.parameters(), *trained.buffers()])
+        loss = partial(Shares(accumulate, processes).compute, partial(_loss, trained.train(), likelihood))
+        epoch = partial(batches, x, y, batch_size, augmentation)
+        steps = epochs * -(-len(x) // batch_size)
+        shown = progress if processes.is_first else False
+        _train(trained, loss, epoch, epochs, steps, learning_rate, weight_decay, shown)
+        processes.settle_buffers(trained)
+    return trained.eval()
+
+
+def _check_outputs(net: nn.Module, x: Tensor, y: Tensor, likelihood: Likelihood) -> None:
+    with torch.no_grad():
+        output = net.eval()(x[:1])
+    likelihood.check(output.expand(len(y), *output.shape[1:]), y)
+
+
+def _loss(net: nn.Module, likelihood: Likelihood, x: Tensor, y: Tensor) -> tuple[Tensor, Gradients]:
+    distribution: Any = likelihood.distribution(net(x), x.new_ones(()))
+    loss: Tensor = -distribution.log_prob(y).mean()
+    moving = {i: p for i, p in enumerate(net.parameters()) if p.requires_grad}
+    found = torch.autograd.grad(loss, list(moving.values()), allow_unused=True)
+    gradients = dict(zip(moving, found, strict=True))
+    return loss.detach(), [gradients.get(i) for i, _ in enumerate(net.parameters())]
+
+
+def _train(
+    net: nn.Module,
+    loss_of: Callable[[Tensor, Tensor], tuple[Tensor, Gradients]],
+    epoch: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+    epochs: int,
+    steps: int,
+    learning_rate: float,
+    weight_decay: float,
+    progress: bool | None,
+) -> None:
+    optimizer = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in tqdm(range(epochs), unit="epoch", desc="dense", disable=None if progress is None else not progress):
+        for xs, ys in epoch():
+            loss, gradients = loss_of(xs, ys)
+            for parameter, gradient in zip(net.parameters(), gradients, strict=True):
+                parameter.grad = gradient
+            optimizer.step()
+            schedule.step()
+    if not torch.isfinite(loss):
+        raise ValueError(f"the loss must stay finite, got {float(loss)}: lower learning_rate")

@@ -1,0 +1,65 @@
+"""Categorical: class labels."""
+
+from dataclasses import dataclass
+
+import pyro.distributions as dist
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+
+from bnn_pyro.likelihoods.base import Classes
+from bnn_pyro.likelihoods.checks import check_draws, check_finite, check_labels, check_rows
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """Class labels whose logits are the network's output: `p(y = c | x) = softmax(f(x))_c`."""
+
+    def prior(self, *, like: Tensor | None = None) -> None:
+        """Sample nothing: a categorical likelihood has no latent of its own.
+
+        Args:
+            like: Not used.
+        """
+
+    def distribution(self, output: Tensor, latent: Tensor | None = None) -> TorchDistribution:
+        """Return `Categorical(logits=output)`.
+
+        Args:
+            output: Logits, `(*batch, classes)`.
+            latent: Not used.
+        """
+        return dist.Categorical(logits=output, validate_args=False)
+
+    def check(self, output: Tensor, y: Tensor | None = None) -> None:
+        """Check logits `(rows, classes)` and labels `(rows,)`, which are int64 in 0 ... classes - 1.
+
+        Args:
+            output: Logits, `(rows, classes)`.
+            y: Labels, `(rows,)`.
+
+        Raises:
+            ValueError: If a shape, dtype or value is another.
+        """
+        if output.ndim != 2 or output.shape[1] < 2:
+            raise ValueError(
+                f"output must be logits of shape (rows, classes) with at least 2 classes, got {tuple(output.shape)}: "
+                "give the network one output for each class."
+            )
+        check_finite("output", output)
+        if y is not None:
+            check_rows(y, output.shape[0])
+            check_labels(y, output.shape[1])
+
+    def predict(self, output: Tensor, latent: Tensor | None = None) -> Classes:
+        """Return the class probabilities, averaged over the draws as probabilities (not as logits), and each draw's.
+
+        Args:
+            output: Logits, `(draws, rows, classes)`.
+            latent: Not used.
+
+        Raises:
+            ValueError: If output has another shape.
+        """
+        check_draws(output)
+        draws = output.softmax(-1)
+        return Classes(draws.mean(0), draws)

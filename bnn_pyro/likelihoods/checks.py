@@ -1,0 +1,60 @@
+"""What likelihoods ask of outputs and targets at the door."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise unless a hyper-parameter is positive and finite."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be positive and finite, got {value}: it is a standard deviation.")
+
+
+def check_finite(name: str, values: Tensor) -> None:
+    """Raise if there is a NaN or an infinite value."""
+    bad = int((~values.isfinite()).sum())
+    if bad:
+        raise ValueError(
+            f"{name} must be finite, got {bad} NaN or infinite values of {values.numel()}: "
+            "clean the data, or look for weights that diverged."
+        )
+
+
+def check_rows(y: Tensor, rows: int) -> None:
+    """Raise unless the targets are one a row, and there are any."""
+    if y.shape != (rows,) or rows == 0:
+        raise ValueError(
+            f"y must have shape ({rows},), one target for each row of the output and at least one, "
+            f"got {tuple(y.shape)}: squeeze a column with y.squeeze(-1)."
+        )
+
+
+def check_labels(y: Tensor, classes: int) -> None:
+    """Raise unless the targets are class labels."""
+    if y.dtype != torch.int64:
+        raise ValueError(f"y must hold class labels of dtype torch.int64, got {y.dtype}: convert them with y.long().")
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"y must hold labels in 0 ... {classes - 1}, got {low} ... {high}: "
+            "number the classes from 0, or give the network more outputs."
+        )
+
+
+def check_real(y: Tensor) -> None:
+    """Raise unless the targets are finite real numbers."""
+    if not y.is_floating_point():
+        raise ValueError(f"y must hold real targets, got {y.dtype}: convert them with y.to(output.dtype).")
+    check_finite("y", y)
+
+
+def check_draws(output: Tensor, columns: int | None = None) -> None:
+    """Raise unless the output is `(draws, rows, columns)` with at least one draw."""
+    if output.ndim != 3 or output.shape[0] == 0 or columns not in (None, output.shape[2]):
+        wanted = "outputs" if columns is None else columns
+        raise ValueError(
+            f"output must have shape (draws, rows, {wanted}) with at least one draw, got {tuple(output.shape)}: "
+            "stack the draws, or add their dimension with output.unsqueeze(0)."
+        )

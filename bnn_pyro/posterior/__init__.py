@@ -1,0 +1,1 @@
+"""Posteriors: what a guide, Markov chains or snapshots say of a network."""

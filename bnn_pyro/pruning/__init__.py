@@ -1,0 +1,1 @@
+"""Pruning: which positions stay, and the smaller networks that are left."""

@@ -1,0 +1,62 @@
+"""Running statistics of BatchNorms that fit a settled network.
+
+While gates and weights are drawn anew in each step, running statistics are an average over many networks. The one that
+is evaluated, pruned and shipped needs its own.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def recompute_batch_norm(net: nn.Module, x: Tensor, *, batch_size: int = 1024) -> nn.Module:
+    """Return a copy of a network whose BatchNorms have the statistics of some inputs.
+
+    Each running mean and variance becomes the average over batches of that of a batch, each batch normalised by its
+    own on the way to the next layer, as in training; all else runs as in evaluation. A network without running
+    statistics is only copied.
+
+    Args:
+        net: Any network, such as a pruned one.
+        x: Inputs, shape ``(rows, ...)``; they should be the training rows, or many of them, in a random order.
+        batch_size: Largest number of rows at a time; batches are of equal size.
+
+    Returns:
+        The copy, every module in the mode of the original.
+
+    Raises:
+        ValueError: If there is no row, or ``batch_size`` is below 1.
+    """
+    if len(x) < 1 or batch_size < 1:
+        raise ValueError(f"x must have a row and batch_size be at least 1, got {len(x)} rows and {batch_size}")
+    fresh = copy.deepcopy(net)
+    norms = [m for m in fresh.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    if norms:
+        with torch.no_grad(), _averaging(fresh, norms):
+            for rows in x.tensor_split(math.ceil(len(x) / batch_size)):
+                fresh(rows)
+    return fresh
+
+
+@contextmanager
+def _averaging(net: nn.Module, norms: list[_BatchNorm]) -> Iterator[None]:
+    """Let BatchNorms average the statistics of all batches from here on, and put modes and momenta back afterwards."""
+    modes = [(module, module.training) for module in net.modules()]
+    momenta = [(norm, norm.momentum) for norm in norms]
+    for module, _ in modes:
+        module.training = False
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.training, norm.momentum = True, None  # None: the plain average of all batches
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for norm, momentum in momenta:
+            norm.momentum = momentum

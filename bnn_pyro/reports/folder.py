@@ -1,0 +1,173 @@
+"""The folder that a run leaves behind: what was measured, a page to read, pictures, and the networks themselves."""
+
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import nn
+
+from bnn_pyro.export import export_net, save_net
+from bnn_pyro.reports.measures import Evaluation, Run, kept_on_cpu
+from bnn_pyro.reports.page import page
+from bnn_pyro.reports.plots import plot_calibration, plot_first_layer, plot_inclusion, plot_training
+
+RUN_FILES = (
+    "config.json",
+    "metrics.json",
+    "checkpoint.pt",
+    "pruned.pt2",
+    "weights.safetensors",
+    "architecture.json",
+    "report.md",
+    "training.png",
+    "inclusion.png",
+    "calibration.png",
+    "first_layer.png",
+)
+"""The names of a run's files; a folder that has one of them holds a run."""
+
+
+# ---- the folder ------------------------------------------------------------------------------------------------------
+def check_run_folder(out: str | Path) -> Path:
+    """Check that a run may be written into a folder: it need not exist, and must not hold a run.
+
+    Args:
+        out: The folder.
+
+    Returns:
+        Its absolute path.
+
+    Raises:
+        ValueError: If the folder holds a file of a run, is no folder, or cannot be written to.
+    """
+    folder = Path(out).resolve()
+    if folder.is_dir():
+        found = [name for name in RUN_FILES if (folder / name).exists()]
+        if found:
+            raise ValueError(
+                f"out must not hold a run already, got '{out}' with {found[0]}; name another folder or remove it"
+            )
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ValueError(f"out must be a folder that can be written to, got '{out}': '{above}' is not such a folder")
+    return folder
+
+
+@contextmanager
+def run_folder(out: str | Path) -> Iterator[Path]:
+    """Give a temporary folder beside the wanted one, and rename it when all is written; if not, remove it.
+
+    A folder that exists (and holds no run) is kept: the files are moved into it.
+
+    Args:
+        out: The folder to end up with.
+
+    Yields:
+        The folder to write into.
+
+    Raises:
+        ValueError: If the wanted folder holds a run, is no folder, or cannot be written to.
+    """
+    folder = check_run_folder(out)
+    beside = folder if folder.is_dir() else folder.parent
+    temporary = beside / f".{folder.name}-{uuid.uuid4().hex[:8]}"
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        check_run_folder(out)  # another run may have ended there meanwhile
+        if folder.is_dir():
+            for path in temporary.iterdir():
+                path.rename(folder / path.name)
+        else:
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_report(
+    out: str | Path,
+    run: Run,
+    evaluation: Evaluation,
+    *,
+    config: Mapping[str, Any],
+    save_checkpoint: Callable[[Path], object] | None = None,
+) -> Path:
+    """Write a run's folder: `RUN_FILES`, or what of them applies.
+
+    All of it is written beside the folder first and then moved, so that a failure leaves nothing half done.
+
+    Args:
+        out: The folder; it need not exist, and must not hold a run.
+        run: The finished run.
+        evaluation: What `evaluate_run` measured of it.
+        config: The settings of the run, JSON values by name; `data`, `net`, `prior` and `seed` stand in the title.
+        save_checkpoint: Writes the posterior to the path it is given; None leaves the checkpoint out.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If the folder holds a run, is no folder, or cannot be written to.
+    """
+    with run_folder(out) as folder:
+        figures = _figures(run, evaluation)
+        (folder / "config.json").write_text(_json(config), encoding="utf-8")
+        (folder / "metrics.json").write_text(_json(evaluation.metrics), encoding="utf-8")
+        if save_checkpoint is not None:
+            save_checkpoint(folder / "checkpoint.pt")
+        export_net(run.pruned, run.test[0], folder / "pruned.pt2")
+        save_net(run.pruned, folder)
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}.png", dpi=150)
+        text = page(
+            evaluation.metrics,
+            config,
+            pictures=list(figures),
+            input_shape=run.test[0].shape[1:],
+            num_samples=run.num_samples,
+            has_checkpoint=save_checkpoint is not None,
+        )
+        (folder / "report.md").write_text(text, encoding="utf-8")
+    return Path(out)
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    """Return JSON with one line a key, however long its value."""
+    lines = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in values.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _figures(run: Run, evaluation: Evaluation) -> dict[str, Figure]:
+    """Return the figures that apply to the run, by their file's stem."""
+    figures: dict[str, Figure] = {}
+    inclusion = run.posterior.inclusion()
+    if run.posterior.history:
+        totals = {name: len(gamma) for name, gamma in inclusion.items()}
+        figures["training"] = plot_training(run.posterior.history, totals)
+    if inclusion:
+        figures["inclusion"] = plot_inclusion(inclusion)
+    figures["calibration"] = plot_calibration(evaluation.curves)
+    first_layer = _first_layer(run)
+    if first_layer is not None:
+        figures["first_layer"] = first_layer
+    return figures
+
+
+def _first_layer(run: Run) -> Figure | None:
+    """Return the picture of the layer that reads the inputs, or None if there is none, or nothing left of it."""
+    shape = run.input_shape or tuple(run.test[0].shape[1:])
+    size = math.prod(shape)
+    layers = (module for module in run.posterior.median_model().modules() if isinstance(module, nn.Linear))
+    weight = next((layer.weight for layer in layers if layer.in_features == size), None)
+    masks = (mask for name, mask in kept_on_cpu(run.posterior).items() if not run.posterior.model.groups[name].writers)
+    keep_inputs = next(masks, None)
+    if weight is None or not weight.any() or (keep_inputs is not None and keep_inputs.shape != (size,)):
+        return None
+    return plot_first_layer(weight, shape, keep_inputs, weight.any(1))

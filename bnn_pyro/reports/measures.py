@@ -1,0 +1,186 @@
+"""What is measured of a run: quality, calibration, sparsity and cost."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bnn_pyro.evaluation.cost import Latency, compare_cost, measure_latency, nodes_kept, one_sided_parameters
+from bnn_pyro.evaluation.metrics import classification_metrics, coverage_curve, regression_metrics, reliability_curve
+from bnn_pyro.likelihoods import NOISE_SITE, Classes, Likelihood, Normals
+from bnn_pyro.posterior.ensemble import Ensemble
+from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.reports.plots import Curve
+
+LATENCY_BATCHES = (1, 256)
+
+
+_LATENCY_REPEATS = 101
+
+
+Prediction = Classes | Normals
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run, ready to be measured and written down.
+
+    Args:
+        posterior: The fitted posterior.
+        pruned: The network pruned from it.
+        dense: The dense network, which the run may have started from, to compare cost and quality with.
+        test: (x, y): the rows to measure on, on the networks' device.
+        input_shape: Shape of one datum before it was flattened, for the picture of the first layer; None for that of x.
+        y_std: Factor by which the targets were divided; errors are told on their original scale.
+        dense_noise: Standard deviation of the dense network's errors, shape `()`; needed where the noise is learned.
+        num_samples: Draws that the posterior's predictions are averaged over.
+    """
+
+    posterior: Posterior
+    pruned: nn.Module
+    dense: nn.Module
+    test: tuple[Tensor, Tensor]
+    input_shape: tuple[int, ...] | None = None
+    y_std: float = 1.0
+    dense_noise: Tensor | None = None
+    num_samples: int = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What was measured of a run.
+
+    Args:
+        metrics: The numbers of `metrics.json`.
+        curves: Calibration of the dense network, the median model and the posterior's draws, by name.
+    """
+
+    metrics: dict[str, Any]
+    curves: dict[str, Curve]
+
+
+# ---- measuring -------------------------------------------------------------------------------------------------------
+def evaluate_run(run: Run) -> Evaluation:
+    """Measure quality, sparsity and cost of a run.
+
+    `test_*` are the scores of the median-probability model, `posterior_test_*` those of the mean over draws,
+    `dense_test_*` and `pruned_test_*` those of the dense and of the pruned network. `params_kept` and `flops_kept` are
+    fractions of the dense network, counted two-sided (a weight counts if both its nodes live);
+    `params_kept_one_sided` counts a weight if the node that it writes lives. `latency_ratio` is the pruned network's
+    time over the dense one's for a batch of 256, both measured in turns.
+
+    Args:
+        run: The finished run.
+
+    Returns:
+        The metrics, and the calibration curves that belong to them.
+    """
+    x, y = run.test
+    predictions = _predictions(run)
+    metrics: dict[str, Any] = _prefixed("test", run.posterior.evaluate(x, y, y_std=run.y_std))
+    for prefix, prediction in predictions.items():
+        metrics |= _prefixed(f"{prefix}_test", _scores(prediction, y, run.y_std))
+    metrics |= _sparsity(run) | _cost(run)
+    metrics |= {"kl_weight": run.posterior.kl_weight, "tempered": run.posterior.tempered}
+    if isinstance(run.posterior, Ensemble):
+        metrics["temperature"] = run.posterior.temperature
+    metrics["pruned_max_abs_diff"] = float(
+        (_output(run.pruned, x) - _output(run.posterior.median_model(), x)).abs().max()
+    )
+    shown = {"dense": "dense net", "pruned": "median model", "posterior": f"{run.num_samples} draws"}
+    return Evaluation(metrics, {name: _curve(predictions[key], y) for key, name in shown.items()})
+
+
+def _predictions(run: Run) -> dict[str, Prediction]:
+    """Return what the dense network, the pruned network and the posterior predict."""
+    x, _ = run.test
+    likelihood = run.posterior.model.likelihood
+    noise = run.posterior.median_values().get(NOISE_SITE)
+    drawn = run.posterior.predict(x, num_samples=run.num_samples, return_draws=True)
+    return {
+        "posterior": drawn if isinstance(drawn, Normals) else Classes(*drawn),
+        "pruned": _predict(run.pruned, likelihood, x, noise),
+        "dense": _predict(run.dense, likelihood, x, run.dense_noise),
+    }
+
+
+def _predict(net: nn.Module, likelihood: Likelihood, x: Tensor, noise: Tensor | None) -> Prediction:
+    return likelihood.predict(_output(net, x).unsqueeze(0), None if noise is None else noise.reshape(1))
+
+
+@torch.no_grad()
+def _output(net: nn.Module, x: Tensor, batch_size: int = 1024) -> Tensor:
+    return torch.cat([net(rows) for rows in x.split(batch_size)])
+
+
+def _scores(prediction: Prediction, y: Tensor, y_std: float) -> dict[str, float]:
+    if isinstance(prediction, Classes):
+        return classification_metrics(prediction.probabilities, y)
+    return regression_metrics(prediction.mean, prediction.sd, y, y_std=y_std)
+
+
+def _curve(prediction: Prediction, y: Tensor) -> Curve:
+    if isinstance(prediction, Classes):
+        return reliability_curve(prediction.probabilities, y)
+    return coverage_curve(prediction.mean, prediction.sd, y)
+
+
+def _prefixed(prefix: str, scores: Mapping[str, float]) -> dict[str, float]:
+    return {f"{prefix}_{name}": value for name, value in scores.items()}
+
+
+def _sparsity(run: Run) -> dict[str, Any]:
+    inclusion = {name: gamma.cpu() for name, gamma in run.posterior.inclusion().items()}
+    return {
+        "nodes_kept": nodes_kept(kept_on_cpu(run.posterior)),
+        "inclusion": {name: [round(float(value), 6) for value in gamma] for name, gamma in inclusion.items()},
+    }
+
+
+def kept_on_cpu(posterior: Posterior) -> dict[str, Tensor]:
+    return {name: mask.cpu() for name, mask in posterior.keep().items()}
+
+
+def _cost(run: Run) -> dict[str, Any]:
+    """Count and time the pruned network beside the dense one."""
+    x, _ = run.test
+    cost = compare_cost(run.dense, run.pruned, x[:1])
+    one_sided = one_sided_parameters(copy.deepcopy(run.dense).cpu(), _alive_rows(run.posterior))
+    times = {size: measure_latency(_nets(run), _batch(x, size), repeats=_LATENCY_REPEATS) for size in LATENCY_BATCHES}
+    return {
+        "params_kept": cost.params_kept,
+        "params_kept_one_sided": one_sided / cost.dense.parameters,
+        "flops_kept": cost.flops_kept,
+        "params": [cost.pruned.parameters, cost.dense.parameters],
+        "flops": [cost.pruned.flops, cost.dense.flops],
+        "latency_ratio": _ratio(times[256]),
+        "latency_ratio_batch_1": _ratio(times[1]),
+        "latency_ms": {str(size): [1e3 * t["pruned"].median, 1e3 * t["dense"].median] for size, t in times.items()},
+    }
+
+
+def _nets(run: Run) -> dict[str, nn.Module]:
+    return {"dense": run.dense, "pruned": run.pruned}
+
+
+def _batch(x: Tensor, size: int) -> Tensor:
+    """Return a batch of rows of x, which are repeated if there are too few."""
+    return x[torch.arange(size, device=x.device) % len(x)]
+
+
+def _ratio(times: Mapping[str, Latency]) -> float:
+    return times["pruned"].median / times["dense"].median
+
+
+def _alive_rows(posterior: Posterior) -> dict[str, Tensor]:
+    """Return which rows of each parameter belong to kept nodes, for the one-sided count."""
+    rows: dict[str, Tensor] = {}
+    for name, mask in kept_on_cpu(posterior).items():
+        for axis in posterior.model.groups[name].writers:
+            if axis.dim == 0:
+                alive = axis.spread(mask.to(axis.index.device)).cpu()
+                rows[axis.parameter] = rows.get(axis.parameter, torch.ones_like(alive)) & alive
+    return rows

@@ -1,0 +1,72 @@
+"""Files that are written whole or not at all, and what reads them again."""
+
+import os
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def write_whole(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Writes tensors and plain values to a file, whole or not at all.
+
+    Args:
+        content: What to write.
+        path: The file; an existing one is replaced once the new one is complete.
+
+    Raises:
+        ValueError: If the folder of the file does not exist.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise ValueError(f"path must be in a folder that exists, got {target}")
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        torch.save(content, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_whole(path: str | os.PathLike[str], *, writer: str, mark: str, form: int, keys: Set[str]) -> dict[str, Any]:
+    """Reads what :func:`write_whole` wrote.
+
+    Args:
+        path: The file.
+        writer: Name of the function that writes such files, for the message.
+        mark: Key of the format's number.
+        form: The format's number.
+        keys: What the file must have besides.
+
+    Raises:
+        ValueError: If there is no such file, it is damaged, or it is of another kind or format.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"path must be a file written by {writer}, got {path}: no such file")
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # whatever a damaged file makes torch raise
+        raise ValueError(f"path must be a file written by {writer}, got {path}: damaged ({error})") from error
+    if not isinstance(content, dict) or content.get(mark) != form or not content.keys() >= keys:
+        raise ValueError(f"path must be a file written by {writer} in format {form}, got {path}")
+    return content
+
+
+def load_into(name: str, module: nn.Module, state: dict[str, Any], path: object) -> None:
+    """Loads a saved state into a module made alike.
+
+    Args:
+        name: The argument's name, for the message.
+        module: The module, which is changed.
+        state: The state.
+        path: The file that it was read from, for the message.
+
+    Raises:
+        ValueError: If the state does not fit.
+    """
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{name} must be made as when {path} was saved: {error}") from error

@@ -1,0 +1,1 @@
+"""A compiler for functions of tensors, which knows neither Bayes nor networks."""

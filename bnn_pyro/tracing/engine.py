@@ -1,0 +1,217 @@
+"""A function of tensors at the price of its operations: traced, compiled where that pays, eager where neither works."""
+
+import logging
+import time
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx
+
+from bnn_pyro.tracing.trace import Traced, trace
+
+logger = logging.getLogger(__name__)
+
+EngineName = Literal["auto", "compiled", "traced", "eager"]
+ENGINES: tuple[EngineName, ...] = ("auto", "compiled", "traced", "eager")
+
+TRACE_CALLS = 200  # calls after which the seconds of tracing have come back
+COMPILE_SECONDS = 20.0  # what compiling a step of 784-400-400-10 costs with an empty cache
+USUAL_NODES = 1000  # of its graph, about; a ResNet-20 has 8,500, whose cost is taken to be in proportion
+OPERATION_SECONDS, NUMBER_SECONDS = 2e-6, 5e-10  # what an operation costs uncompiled: by itself, and for each number
+TRIALS = 4
+
+# The instruction set that the machine names is taken at its word: to try it out costs as much as compiling the step. A
+# compiler that does not know it fails, and the step runs traced.
+COMPILER: dict[str, Any] = {"cpp.vec_isa_ok": True}
+
+Tail = Callable[[Any, Sequence[Any], Sequence[Tensor]], Any]
+
+
+@dataclass
+class Plan:
+    """How many calls of a kind are to be expected."""
+
+    at_least: float
+    at_most: float
+
+
+MANY = Plan(1e9, 1e9)
+UNKNOWN = Plan(0, 1e9)  # compiled only once the calls so far would have paid for it
+
+
+@dataclass
+class _Way:
+    """What is known of one kind of call."""
+
+    traced: Traced | None = None
+    compiled: Callable[..., Any] | None = None
+    choice: EngineName | None = None
+    gain: float = 0.0  # seconds a call that compiling is expected to save
+    cost: float = 0.0  # seconds that compiling is expected to take
+    calls: int = 0
+    trials: dict[EngineName, list[float]] = field(default_factory=dict)
+
+
+class Engine:
+    """Runs a function of tensors, for each kind of call in the way that is fastest.
+
+    ``"eager"`` calls it, ``"traced"`` runs its tensor program, ``"compiled"`` that program made into kernels by
+    ``torch.compile``. ``"auto"`` traces what will be called often, compiles what that will pay for (a rule of the
+    program's size and the calls to come, so that it is the same in every run), and then takes the faster of both by
+    timing some calls. What cannot be traced or compiled is run in the next simpler way; a log line says so once.
+
+    Args:
+        function: From tensors to a nest of tensors and None; see :func:`~bnn_pyro.tracing.trace.trace`.
+        bases: One-dimensional tensors that parameters are views of.
+        tail: What to do with the function's result, the state and the inputs, compiled into one program with it; None
+            for nothing.
+        engine: Which way; ``"auto"`` chooses.
+
+    Raises:
+        ValueError: If ``engine`` is unknown.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        bases: Sequence[Tensor] = (),
+        tail: Tail | None = None,
+        engine: EngineName = "auto",
+    ) -> None:
+        if engine not in ENGINES:
+            raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+        self.function, self.bases, self.tail, self.engine = function, bases, tail, engine
+        self.compile_seconds = 0.0
+        self._most = 0.0
+        self._ways: dict[Any, _Way] = {}
+
+    def __call__(
+        self, kind: Any, inputs: Sequence[Tensor], state: Sequence[Any] = (), plan: Plan = MANY
+    ) -> tuple[Any, bool]:
+        """Runs the function.
+
+        Args:
+            kind: What the operations depend on besides shapes and dtypes, hashable.
+            inputs: The function's arguments.
+            state: Tensors for the tail.
+            plan: How many calls like this one are to be expected.
+
+        Returns:
+            The function's result and False; or the tail's and True where it has been run too.
+        """
+        self._most = max(self._most, plan.at_most)
+        key = (kind, tuple((t.shape, t.stride(), t.dtype, t.device) for t in inputs))
+        way = self._ways.setdefault(key, _Way())
+        if way.choice is None or (way.choice == "traced" and way.compiled is None and self.engine == "auto"):
+            self._choose(way, inputs, state, plan)
+        way.calls += 1
+        if way.choice != "auto":
+            return self._run(way.choice, way, inputs, state)
+        return self._try(way, inputs, state)
+
+    def _run(
+        self, choice: EngineName | None, way: _Way, inputs: Sequence[Tensor], state: Sequence[Any]
+    ) -> tuple[Any, bool]:
+        if choice == "compiled" and way.compiled is not None and way.traced is not None:
+            with torch.no_grad():
+                result = way.compiled(inputs, way.traced.live, way.traced.noise.draw(), state)
+            return result, self.tail is not None
+        if choice == "traced" and way.traced is not None:
+            return way.traced(*inputs), False
+        return self.function(*inputs), False
+
+    def _choose(self, way: _Way, inputs: Sequence[Tensor], state: Sequence[Any], plan: Plan) -> None:
+        """Traces and compiles as far as that pays, and says what to run."""
+        if way.traced is None:
+            is_worth = self.engine != "auto" or plan.at_most >= TRACE_CALLS
+            way.choice = "eager"
+            if self.engine == "eager" or not is_worth or not self._trace(way, inputs):
+                return
+            way.choice = "traced"
+        lost = way.calls * way.gain
+        pays = plan.at_least * way.gain > way.cost
+        pays = pays or (lost > way.cost / 2 and plan.at_most * way.gain > way.cost)
+        is_main = plan.at_most > self._most / 2  # and not, say, the last and smaller batch of every epoch
+        if (self.engine == "compiled" and is_main) or (self.engine == "auto" and pays):
+            way.choice = self._compile(way, inputs, state)
+
+    def _trace(self, way: _Way, inputs: Sequence[Tensor]) -> bool:
+        start = time.perf_counter()
+        try:
+            way.traced = trace(self.function, *inputs, bases=self.bases)
+        except Exception as error:  # whatever a program of the user's does that torch cannot trace
+            logger.info("the step runs eagerly, as it cannot be traced: %s", error)
+            return False
+        way.gain = _gain(way.traced.graph)
+        way.cost = COMPILE_SECONDS * max(1.0, len(way.traced.graph.graph.nodes) / USUAL_NODES)
+        logger.info("traced the step in %.1f s", time.perf_counter() - start)
+        return True
+
+    def _compile(self, way: _Way, inputs: Sequence[Tensor], state: Sequence[Any]) -> EngineName:
+        """Compiles the traced program and the tail; the call that compiles it changes nothing."""
+        traced, tail = way.traced, self.tail
+        if traced is None:
+            return "eager"
+
+        def whole(inputs: Any, live: Any, noise: Any, state: Any) -> Any:
+            result = traced.graph(*inputs, *live, *noise)
+            return result if tail is None else tail(result, state, inputs)
+
+        start = time.perf_counter()
+        # a code object of its own: torch.compile counts recompilations, and gives up, by code object
+        own = types.FunctionType(whole.__code__.replace(), whole.__globals__, whole.__name__, None, whole.__closure__)
+        written = [*_tensors(state), *traced.live]
+        try:
+            way.compiled = torch.compile(own, dynamic=False, fullgraph=True, options=COMPILER)
+            with torch.no_grad(), torch.random.fork_rng(sorted({t.device for t in inputs if t.is_cuda}, key=str)):
+                before = [tensor.clone() for tensor in written]
+                way.compiled(inputs, traced.live, traced.noise.fill(), state)
+                for tensor, value in zip(written, before, strict=True):
+                    if not torch.equal(tensor, value):  # one that is expanded could not be written to
+                        tensor.copy_(value)
+        except Exception as error:  # no compiler, or an operation that it does not know
+            logger.warning("the step runs traced, as it cannot be compiled: %s", error)
+            way.compiled = traced.graph  # so that it is not tried again
+            return "traced"
+        seconds = time.perf_counter() - start
+        self.compile_seconds += seconds
+        logger.info("compiled the step in %.1f s", seconds)
+        return "compiled" if self.engine == "compiled" else "auto"
+
+    def _try(self, way: _Way, inputs: Sequence[Tensor], state: Sequence[Any]) -> tuple[Any, bool]:
+        """Makes a call while timing it, and settles on a way after enough of them."""
+        choice: EngineName = "compiled" if way.calls % 2 else "traced"
+        _wait(inputs)
+        start = time.perf_counter()
+        result = self._run(choice, way, inputs, state)
+        _wait(inputs)
+        way.trials.setdefault(choice, []).append(time.perf_counter() - start)
+        if min(len(way.trials.get(name, ())) for name in ("compiled", "traced")) >= TRIALS:
+            compiled, traced = min(way.trials["compiled"]), min(way.trials["traced"])
+            way.choice = "compiled" if compiled < 1.1 * traced else "traced"  # nearly alike: always the same one
+            logger.info("compiled %.2f ms, traced %.2f ms a call: %s", 1e3 * compiled, 1e3 * traced, way.choice)
+        return result
+
+
+def _gain(module: fx.GraphModule) -> float:
+    """Returns the seconds a call that compiling is expected to save: the price of operations that can be fused."""
+    seconds = 0.0
+    for node in module.graph.nodes:
+        value = node.meta.get("val")
+        if node.op == "call_function" and isinstance(value, Tensor):
+            is_pointwise = torch.Tag.pointwise in getattr(node.target, "tags", ())
+            seconds += OPERATION_SECONDS + (value.numel() * NUMBER_SECONDS if is_pointwise else 0.0)
+    return seconds
+
+
+def _tensors(state: Sequence[Any]) -> list[Tensor]:
+    return [t for part in state for t in (_tensors(part) if isinstance(part, (list, tuple)) else [part])]
+
+
+def _wait(inputs: Sequence[Tensor]) -> None:
+    if inputs and inputs[0].is_cuda:
+        torch.cuda.synchronize(inputs[0].device)

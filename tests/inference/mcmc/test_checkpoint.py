@@ -1,0 +1,148 @@
+"""Draws that are saved, and runs that were killed and go on."""
+
+import signal
+import subprocess
+import sys
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bnn_pyro.inference.mcmc.plan import KERNELS
+from bnn_pyro.inference.mcmc.sample import sample
+from bnn_pyro.posterior.draws import Draws
+from tests.inference.mcmc.test_sample import regression
+from tests.models import data
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+RUN: Any = {"chains": 2, "warmup": 24, "draws": 4, "max_tree_depth": 3, "seed": 3, "progress": False}
+
+
+def options(kernel: str) -> Any:
+    return {**RUN, "kernel": kernel, "trajectory_length": 0.2 if kernel == "hmc" else None, "engine": "traced"}
+
+
+def rows_of_data() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    return data()
+
+
+@cache
+def finished(kernel: str) -> Draws:
+    """The draws of a run that was not stopped."""
+    return sample(regression, rows_of_data(), **options(kernel))
+
+
+def assert_same(one: Draws, other: Draws) -> None:
+    for each in fields(Draws):
+        left, right = getattr(one, each.name), getattr(other, each.name)
+        assert not isinstance(left, Tensor) or torch.equal(left, right), each.name
+    assert one.values.keys() == other.values.keys()
+    assert all(torch.equal(value, other.values[name]) for name, value in one.values.items())
+
+
+# ---- runs on their way -----------------------------------------------------------------------------------------------
+KILLED = """
+import os, signal, sys
+import torch
+torch.set_num_threads(1)
+from bnn_pyro.inference.mcmc import runs as chains
+from bnn_pyro.inference.mcmc.sample import sample
+from tests.inference.mcmc.test_checkpoint import options, regression, rows_of_data
+
+def dying(advance):
+    def advanced(self):
+        advance(self)
+        if self.done == 27:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return advanced
+
+for way in (chains.InTurn, chains.Together):
+    way.advance = dying(way.advance)
+for kernel in chains.KERNELS:
+    child = os.fork()
+    if not child:
+        sample(regression, rows_of_data(), checkpoint=f"{sys.argv[1]}/{kernel}.pt", save_every=10, **options(kernel))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the checkpoints of runs that were killed after 27 transitions, 20 of them saved."""
+    folder = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, "-c", KILLED, str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == [str(-signal.SIGKILL)] * 3, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_killed_run_goes_on(kernel: str, killed: Path) -> None:
+    path = killed / f"{kernel}.pt"
+    assert torch.load(path, weights_only=True)["state"]["done"] == 20
+    again = sample(regression, rows_of_data(), checkpoint=path, **options(kernel))
+    assert_same(again, finished(kernel))
+    assert not list(killed.glob("*.partial"))
+
+
+def test_without_a_seed_the_checkpoint_has_it(tmp_path: Path) -> None:
+    given = {**options("chees"), "seed": None, "checkpoint": tmp_path / "run.pt"}
+    one, two = (sample(regression, rows_of_data(), **given) for _ in range(2))
+    assert_same(one, two)
+
+
+def other_regression(x: Tensor, y: Tensor) -> None:
+    """The same sites, another noise."""
+    regression(x / 2, y)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"warmup": 25}, r"another warmup \(24 there, 25 here\)"),
+        ({"kernel": "hmc"}, "another kernel"),
+        ({"seed": 4}, r"another seed \(3 there, 4 here\)"),
+        ({"start": torch.zeros(2, 3)}, "another start;"),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_other_options_is_refused(change: dict[str, Any], message: str, killed: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        sample(regression, rows_of_data(), **{**options("nuts"), **change}, checkpoint=killed / "nuts.pt")
+
+
+def test_a_checkpoint_of_another_model_or_data_is_refused(killed: Path) -> None:
+    x, y = rows_of_data()
+    given = {**options("nuts"), "checkpoint": killed / "nuts.pt"}
+    with pytest.raises(ValueError, match="checkpoint must be a file of the same model, data and .* another data;"):
+        sample(regression, (x, y + 1e-6), **given)
+    with pytest.raises(ValueError, match="another density of the model"):
+        sample(other_regression, (x, y), **given)
+    with pytest.raises(ValueError, match="another sites of the model"):
+        sample(regression, (x[:, :2], y), **given)
+
+
+def test_checkpoints_that_are_none(tmp_path: Path) -> None:
+    given = options("nuts")
+    with pytest.raises(ValueError, match="checkpoint must be in a folder that exists"):
+        sample(regression, rows_of_data(), **given, checkpoint=tmp_path / "nowhere" / "run.pt")
+    (tmp_path / "damaged.pt").write_bytes(b"not a file of torch")
+    with pytest.raises(ValueError, match="written by sample, got .*damaged"):
+        sample(regression, rows_of_data(), **given, checkpoint=tmp_path / "damaged.pt")
+    with pytest.raises(ValueError, match="save_every must be at least 1, got 0"):
+        sample(regression, rows_of_data(), **given, save_every=0)
+
+
+def test_a_checkpoint_whose_state_is_incomplete_is_refused(tmp_path: Path, killed: Path) -> None:
+    content = torch.load(killed / "nuts.pt", weights_only=True)
+    del content["state"]["track"]
+    torch.save(content, tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="checkpoint must be a file written by sample, .*track"):
+        sample(regression, rows_of_data(), **options("nuts"), checkpoint=tmp_path / "run.pt")

@@ -1,0 +1,50 @@
+"""A run on its way to its end: the progress bar, and Ctrl-C."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bnn_pyro.inference.mcmc import runs as chains
+from bnn_pyro.inference.mcmc.sample import sample
+from tests.inference.mcmc.test_checkpoint import assert_same, finished, options, rows_of_data
+from tests.inference.mcmc.test_sample import regression
+
+
+def interrupting(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Makes Ctrl-C come in the middle of the fifth transition."""
+    advance = chains.InTurn.advance
+
+    def advanced(run: chains.InTurn) -> None:
+        for _ in range(times if run.done == 5 else 0):
+            signal.raise_signal(signal.SIGINT)
+        advance(run)
+
+    monkeypatch.setattr(chains.InTurn, "advance", advanced)
+
+
+def test_ctrl_c_lets_the_transition_end_and_saves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match="stopped after 6 of 56 transitions"):
+        interrupting(patched, 1)
+        sample(regression, rows_of_data(), checkpoint=tmp_path / "run.pt", **options("nuts"))
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert torch.load(tmp_path / "run.pt", weights_only=True)["state"]["done"] == 6
+    assert_same(sample(regression, rows_of_data(), checkpoint=tmp_path / "run.pt", **options("nuts")), finished("nuts"))
+
+
+def test_a_second_ctrl_c_is_obeyed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupting(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        sample(regression, rows_of_data(), checkpoint=tmp_path / "run.pt", **options("nuts"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_progress_bar(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """It begins where the run goes on."""
+    given: Any = {**options("nuts"), "progress": True, "checkpoint": tmp_path / "run.pt"}
+    for _ in range(2):
+        sample(regression, rows_of_data(), **given)
+        assert "56/56" in capsys.readouterr().err

@@ -1,0 +1,44 @@
+"""Plans that no sampler can follow are refused."""
+
+from typing import Any
+
+import pytest
+
+from bnn_pyro.inference.mcmc.plan import KERNELS, SamplingPlan
+
+PLAN: Any = {
+    "kernel": "nuts",
+    "chains": 4,
+    "warmup": 30,
+    "draws": 10,
+    "thinning": 2,
+    "target_accept": None,
+    "dense_mass": False,
+    "max_tree_depth": 5,
+    "trajectory_length": None,
+}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_transitions_are_those_of_the_warm_up_and_of_all_draws(kernel: str) -> None:
+    assert SamplingPlan(**{**PLAN, "kernel": kernel}).transitions == 50
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({name: 0}, f"{name} must be at least 1, got 0") for name in ("chains", "warmup", "draws", "thinning")),
+        ({"max_tree_depth": 0}, "max_tree_depth must be at least 1, got 0"),
+        ({"kernel": "gibbs"}, "kernel must be one of nuts, hmc, chees, got 'gibbs'"),
+        ({"target_accept": 1.0}, r"target_accept must lie in \(0, 1\), got 1.0"),
+        ({"trajectory_length": 1.0}, "trajectory_length must be positive, and is of kernel='hmc', got 1.0"),
+        ({"kernel": "hmc", "trajectory_length": 0.0}, "trajectory_length must be positive"),
+        ({"gates": "exact"}, "gates must be 'relaxed', or 'exact' with kernel='chees', got gates='exact'"),
+        ({"kernel": "chees", "gates": "soft"}, "gates must be 'relaxed', or 'exact'"),
+        ({"kernel": "chees", "chains": 1}, "kernel='chees' needs at least 2 chains .* got chains=1"),
+        ({"kernel": "chees", "dense_mass": True}, "kernel='chees' .* has no dense_mass, .* dense_mass=True"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SamplingPlan(**{**PLAN, **options})

@@ -1,0 +1,122 @@
+"""Runs that stop after any transition and go on as if they had not."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bnn_pyro.inference.generators import seeded
+from bnn_pyro.inference.mcmc.plan import KERNELS, SamplingPlan
+from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
+from bnn_pyro.inference.mcmc.potential.potential import Potential
+from bnn_pyro.inference.mcmc.pyro_chain import Transition
+from bnn_pyro.inference.mcmc.runs import Run, Track, begin
+from tests.inference.mcmc.test_sample import regression
+from tests.models import data
+
+PLAN: Any = {
+    "kernel": "nuts",
+    "chains": 2,
+    "warmup": 24,
+    "draws": 4,
+    "thinning": 2,
+    "target_accept": None,
+    "dense_mass": False,
+    "max_tree_depth": 3,
+    "trajectory_length": None,
+}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def potential() -> Potential:
+    torch.manual_seed(0)
+    return Potential(noncentered(regression), *data())
+
+
+def gone(run: Run, transitions: int) -> Run:
+    """The run after so many more transitions."""
+    for _ in range(transitions):
+        run.advance()
+    return run
+
+
+def whole(plan: SamplingPlan, potential: Potential) -> dict[str, Tensor]:
+    with seeded(3, CPU):
+        run = begin(plan, potential, None)
+        return gone(run, run.total).result()
+
+
+STOPS = {"in the warm-up": 7, "at the end of a window": 21, "between two draws": 27, "after": 32, "in the next": 50}
+
+
+def plan_of(kernel: str, **options: Any) -> SamplingPlan:
+    """A plan of short trajectories."""
+    length = 0.2 if kernel == "hmc" else None
+    return SamplingPlan(**{**PLAN, "kernel": kernel, "trajectory_length": length, **options})
+
+
+@pytest.mark.parametrize(
+    "options", [*({"kernel": k} for k in KERNELS), {"kernel": "nuts", "dense_mass": True}], ids=str
+)
+def test_goes_on_as_if_it_had_not_stopped(options: dict[str, Any], potential: Potential) -> None:
+    plan = plan_of(**options)
+    expected = whole(plan, potential)
+    with seeded(3, CPU):
+        first = begin(plan, potential, None)
+        states = []
+        for transitions in range(1, first.total + 1):
+            first.advance()
+            if transitions in STOPS.values():
+                states.append(first.state_dict())
+    for state in states:
+        with seeded(99, CPU):
+            again = begin(plan, potential, None)
+            again.load_state_dict(state)
+            found = gone(again, again.total - again.done).result()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_a_state_does_not_change_with_its_run(potential: Potential) -> None:
+    """What is adapted in place is copied."""
+    for kernel in KERNELS:
+        with seeded(3, CPU):
+            run = gone(begin(plan_of(kernel), potential, None), 12)
+            state = run.state_dict()
+            before = repr(state)
+            gone(run, 8)
+        assert repr(state) == before
+
+
+def test_shapes(potential: Potential) -> None:
+    shapes = {"vectors": (2, 4, 3), "step_size": (2,), "inverse_mass": (2, 3)}
+    for kernel in KERNELS:
+        found = whole(plan_of(kernel), potential)
+        assert {name: tuple(value.shape) for name, value in found.items()} == {
+            **dict.fromkeys(("energy", "total_energy", "acceptance", "diverged", "leapfrogs"), (2, 4)),
+            **shapes,
+        }
+        assert (found["total_energy"] > found["energy"].min()).all()
+        torch.testing.assert_close(potential(found["vectors"].flatten(0, 1)), found["energy"].flatten())
+
+
+def test_notes_for_the_progress_bar(potential: Potential) -> None:
+    with seeded(3, CPU):
+        run = gone(begin(SamplingPlan(**PLAN), potential, None), 33)
+        assert run.note()["chain"] == "2/2" and {"step size", "accept"} < run.note().keys()
+        run = gone(begin(plan_of("chees"), potential, None), 3)
+    assert run.note().keys() == {"step size", "accept"}
+
+
+def test_a_track_keeps_every_so_manyth() -> None:
+    track = Track(2)
+    for number in range(1, 6):
+        value = torch.tensor(float(number))
+        track.add(value.repeat(3), value, Transition(value / 10, value > 3, value.long(), value))
+    found = track.stacked()
+    assert found["vectors"][:, 0].tolist() == found["energy"].tolist() == found["total_energy"].tolist() == [2, 4]
+    assert found["acceptance"].tolist() == pytest.approx([0.15, 0.35])
+    assert found["diverged"].tolist() == [0, 1] and found["leapfrogs"].tolist() == [3, 7]
+    assert len(track.pending) == 1

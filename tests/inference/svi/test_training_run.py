@@ -1,0 +1,113 @@
+"""A run that was stopped and resumed is the run that was not; its records say what happened."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pyro.infer.autoguide import AutoNormal
+from torch import Tensor
+
+from bnn_pyro import fit
+from bnn_pyro.inference.svi import training_run as run_module
+from bnn_pyro.inference.svi.checkpoint import read_progress
+from bnn_pyro.networks import mlp
+from bnn_pyro.posterior.guide import Posterior
+from tests.inference.svi.test_fit import FAST, X, Y, is_same, state
+from tests.inference.training.two_processes import Stop, stopped, train
+from tests.test_network import network
+
+CASES: dict[str, dict[str, Any]] = {
+    "adam": {},
+    "traced": {"engine": "traced", "epochs": 4, "net": mlp(6, (3,), 3).double()},
+    "of torch": {"optimizer": lambda groups: torch.optim.SGD(groups, momentum=0.9), "clip_norm": 1.0},
+    "phases": {"hold": 1, "freeze": 2, "temperature": (0.7, 0.2), "kl_warmup": 2.0, "frozen_kl_weight": 0.3},
+    "held out": {"validation": 0.25, "net": "residual convolutions", "num_data": 9},
+}
+
+
+def run(path: Path | None = None, *, batches: int | None = None, **options: Any) -> Posterior:
+    """A run that the power fails, or not."""
+    given = {"epochs": 5, "batch_size": 6, "learning_rates": FAST, "seed": 0, **options}
+    model = network(given.pop("net", "mlp"), num_data=given.pop("num_data", 12))
+    left = batches
+
+    def jitter(x: Tensor) -> Tensor:
+        nonlocal left
+        left = None if left is None else left - 1
+        if left == -1:
+            raise Stop
+        return x + 0.1 * torch.randn_like(x)
+
+    return fit(model, (X, Y), augmentation=jitter, checkpoint=path, **given)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_resumed_run_is_one_that_was_not_stopped(tmp_path: Path, name: str) -> None:
+    whole, path = run(**CASES[name]), tmp_path / "run.pt"
+    for batches in (3, 4) if name == "adam" else (6,):  # in the second epoch, and in the third of those then left
+        with pytest.raises(Stop):
+            run(path, batches=batches, **CASES[name])
+    saved = read_progress(path)
+    assert saved is not None and saved[1].epoch == 3 and not saved[1].is_over
+    resumed = run(path, **CASES[name])
+    assert is_same(state(resumed), state(whole))
+    for one, other in zip(resumed.history, whole.history, strict=True):
+        clock = ("seconds", "compile_seconds")
+        assert {k: v for k, v in one.items() if k not in clock} == {k: v for k, v in other.items() if k not in clock}
+    assert [record["seconds"] for record in resumed.history] == sorted(r["seconds"] for r in resumed.history)
+
+
+def test_a_shrunk_run_is_resumed_as_it_was(tmp_path: Path) -> None:
+    stopped(tmp_path / "run.pt", "shrinking", after=3)
+    saved = read_progress(tmp_path / "run.pt")
+    assert saved is not None and saved[1].epoch == 3 and not all(mask.all() for mask in saved[1].keep.values())
+    assert is_same(state(train("shrinking", checkpoint=tmp_path / "run.pt")), state(train("shrinking")))
+
+
+def test_a_run_shrunk_twice_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "WORTH_IT", 1.0)
+    options: dict[str, Any] = {"shrink_below": 0.45, "epochs": 6, "kl_weight": 3.0}
+    whole = run(**options)
+    with pytest.raises(Stop):
+        run(tmp_path / "run.pt", batches=9, **options)
+    assert is_same(state(run(tmp_path / "run.pt", **options)), state(whole))
+
+
+def test_a_run_that_is_over_stays_so(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def callback(record: Any, posterior: Posterior) -> bool:
+        calls.append(record["epoch"])
+        return len(calls) == 2
+
+    first = run(tmp_path / "run.pt", callback=callback, seed=None)
+    again = run(tmp_path / "run.pt", callback=callback, seed=None)  # the seed is in the file
+    assert calls == [1, 2] and len(again.history) == 2 and is_same(state(first), state(again))
+
+
+def test_it_is_written_every_so_often(tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        run(tmp_path / "run.pt", batches=7, checkpoint_every=2)
+    saved = read_progress(tmp_path / "run.pt")
+    assert saved is not None and saved[1].epoch == 2
+    assert len(run(tmp_path / "run.pt", checkpoint_every=4).history) == 5
+    saved = read_progress(tmp_path / "run.pt")
+    assert saved is not None and saved[1].epoch == 5 and saved[1].is_over
+
+
+def test_a_guide_of_pyro_is_resumed(tmp_path: Path) -> None:
+    model = network()
+    options: dict[str, Any] = {"epochs": 3, "batch_size": 6, "seed": 0, "engine": "eager"}
+
+    def fitted(**more: Any) -> Posterior:
+        return fit(model, (X, Y), guide=AutoNormal(model.prior), **options, **more)
+
+    with pytest.raises(Stop):
+        fitted(checkpoint=tmp_path / "run.pt", callback=_stop_in_the_second)
+    assert is_same(state(fitted(checkpoint=tmp_path / "run.pt")), state(fitted()))
+
+
+def _stop_in_the_second(record: Any, posterior: Posterior) -> None:
+    if record["epoch"] == 2:
+        raise Stop

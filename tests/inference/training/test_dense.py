@@ -1,0 +1,112 @@
+"""Dense training: it learns, on a copy, and says what is wrong with its input."""
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bnn_pyro.inference.training.dense import train_dense
+from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise, Likelihood
+from bnn_pyro.networks import mlp
+from tests.test_network import inputs, labels
+
+OPTIONS: dict[str, Any] = {"epochs": 40, "batch_size": 30, "learning_rate": 0.05, "seed": 0}
+
+
+def test_it_learns_to_classify() -> None:
+    x, y = inputs(90), labels(90)
+    net = mlp(6, (8,), 3).double()
+    trained = train_dense(net, (x, y), likelihood=Categorical(), **OPTIONS)
+    assert float((trained(x).argmax(1) == y).double().mean()) > 0.9
+    assert not any(module.training for module in trained.modules())
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "outputs"), [(GaussianNoise(), 1), (GaussianNoise(0.1), 1), (HeteroscedasticNoise(), 2)]
+)
+def test_it_learns_a_regression(likelihood: Likelihood, outputs: int) -> None:
+    x = inputs(90)
+    y = x[:, 0] - 0.5 * x[:, 1]
+    trained = train_dense(nn.Linear(6, outputs).double(), (x, y), likelihood=likelihood, **OPTIONS)
+    assert float((trained(x)[:, 0].detach() - y).square().mean()) < 0.1 * float(y.var())
+
+
+def test_the_seed_decides_and_nothing_else_is_changed() -> None:
+    x, y = inputs(), labels()
+    net = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 3)).double().train()
+    before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
+    options: dict[str, Any] = {"likelihood": Categorical(), "epochs": 2, "batch_size": 6}
+    one, same, other = (train_dense(net, (x, y), seed=seed, **options) for seed in (0, 0, 1))
+    assert all(torch.equal(value, one.state_dict()[name]) for name, value in same.state_dict().items())
+    assert not torch.equal(one.get_parameter("0.weight"), other.get_parameter("0.weight"))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items()) and net.training
+    train_dense(net, (x, y), **options)
+    assert not torch.equal(torch.get_rng_state(), state)
+
+
+def test_dtype_follows_the_data_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    data = (inputs().float(), labels())
+    trained = train_dense(mlp(6, (4,), 3).double(), data, likelihood=Categorical(), epochs=1)
+    assert trained(inputs().float()).dtype == torch.float32
+    assert capsys.readouterr() == ("", "")
+    train_dense(mlp(6, (4,), 3), data, likelihood=Categorical(), epochs=1, progress=True)
+    assert "dense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"train_data": (inputs(), labels()[:3])}, "train_data must have as many rows"),
+        ({"train_data": (inputs() / 0, labels())}, "train_data must be finite"),
+        ({"train_data": (inputs(), labels() + 1)}, "y must hold labels in 0 ... 2"),
+        ({"likelihood": GaussianNoise()}, r"output must have shape \(rows, 1\)"),
+        ({"learning_rate": 1e300, "epochs": 3}, "the loss must stay finite, got nan: lower learning_rate"),
+    ],
+)
+def test_bad_input(options: dict[str, Any], message: str) -> None:
+    given = {"train_data": (inputs(), labels()), "likelihood": Categorical(), "epochs": 1, **options}
+    with pytest.raises(ValueError, match=message):
+        train_dense(mlp(6, (4,), 3).double(), **given)
+
+
+def test_inputs_are_changed_while_it_learns() -> None:
+    x, y = inputs(90), labels(90)
+    net = mlp(6, (8,), 3).double()
+    options: dict[str, Any] = {**OPTIONS, "epochs": 2}
+    seen: list[int] = []
+
+    def change(rows: Tensor) -> Tensor:
+        seen.append(len(rows))
+        return torch.zeros_like(rows)
+
+    trained = train_dense(net, (x, y), likelihood=Categorical(), augmentation=change, **options)
+    assert seen == [30] * 6
+    before, after = (part.get_parameter("hidden1.weight") for part in (net, trained))
+    torch.testing.assert_close(after, before * decayed(options))
+    with pytest.raises(ValueError, match="augmentation must be a function"):
+        train_dense(net, (x, y), likelihood=Categorical(), augmentation="flip", **options)  # type: ignore[arg-type]
+
+
+def decayed(options: Any) -> float:
+    """What weight decay leaves of a weight that has no gradient."""
+    steps = 3 * options["epochs"]
+    rates = [options["learning_rate"] * 0.5 * (1 + math.cos(math.pi * i / steps)) for i in range(steps)]
+    return float(math.prod(1 - 0.05 * rate for rate in rates))
+
+
+def test_parts_of_a_batch_give_its_step() -> None:
+    x, y = inputs(90), labels(90)
+    net = mlp(6, (8,), 3).double()
+    whole, parts = (
+        train_dense(net, (x, y), likelihood=Categorical(), accumulate=k, **{**OPTIONS, "epochs": 3}) for k in (1, 4)
+    )
+    for one, other in zip(parts.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    with pytest.raises(ValueError, match="accumulate must be at least 1, got 0"):
+        train_dense(net, (x, y), likelihood=Categorical(), accumulate=0)

@@ -1,0 +1,112 @@
+"""What each process of a run that is shared does; the test of the same concept starts it by ``torchrun``."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, distributed
+
+from bnn_pyro import fit, recipes
+from bnn_pyro.data import Split, load
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.priors import Gaussian, GroupHorseshoe, SpikeSlab
+from bnn_pyro.recipes import runs
+from guides import AutoSpikeSlab
+from tests.inference.svi.test_fit import FAST, STILL, spy, state
+from tests.test_network import inputs, labels, net_of, network
+
+DATA = (inputs(), labels())
+OPTIONS: dict[str, Any] = {"batch_size": 8, "learning_rates": FAST, "local_reparameterization": False, "seed": 3}
+CASES: dict[str, dict[str, Any]] = {
+    "traced": {"engine": "traced", "batch_size": 6},
+    "eager": {"engine": "eager", "clip_norm": 1.0},
+    "jittered": {"augmentation": lambda x: x + 0.1 * torch.randn_like(x), "num_particles": 2},
+    "images": {"batch_size": 6},  # with a BatchNorm
+    "shrinking": {"shrink_below": 0.3, "validation": DATA, "frozen_kl_weight": 0.5, "freeze": 1},
+}
+
+
+class Stop(Exception):
+    """The power fails."""
+
+
+def start(name: str, seed: int = 0) -> Posterior:
+    """A net that depends on a seed, with some nodes nearly closed."""
+    slab = Gaussian() if name == "traced" else GroupHorseshoe()  # the less to trace
+    net = net_of("convolutions" if name == "images" else "mlp", seed)
+    model: SparseNetwork = network(net, prior=SpikeSlab(slab, inclusion=0.3))
+    guide = AutoSpikeSlab(model.prior, init_inclusion=0.6)
+    with torch.no_grad():
+        for site, parameter in guide.named_parameters():
+            if site.startswith("logits"):
+                parameter[: len(parameter) // 2] = -3.0
+    return Posterior(model, guide)
+
+
+def train(name: str, seed: int = 0, **options: Any) -> Posterior:
+    """Fits it."""
+    posterior = start(name, seed)
+    given = {"epochs": 5, **OPTIONS, **CASES.get(name, {}), **options}
+    return fit(posterior.model, DATA, guide=posterior.guide, **given)
+
+
+def stopped(path: Path, name: str, *, after: int) -> None:
+    """Fits it until the power fails."""
+    calls = 0
+
+    def fail(x: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > 2 * after:  # batches an epoch
+            raise Stop
+        return x
+
+    try:
+        train(name, checkpoint=path, augmentation=fail)
+    except Stop:
+        return
+    raise RuntimeError("the run came to its end")
+
+
+def gradients(**options: Any) -> list[Tensor]:
+    """The loss and the gradients of one step on the whole data."""
+    seen, factory = spy()
+    posterior = train("eager", epochs=1, clip_norm=None, optimizer=factory, **{**options, "learning_rates": STILL})
+    loss = torch.tensor(posterior.history[0]["loss"])
+    return [loss, *(g for g in seen[0]["gradients"] if g is not None)]
+
+
+def job(out: Path) -> dict[str, Any]:
+    """The whole job on some digits."""
+    digits = load("digits")
+    train, test = (Split(split.x[:64], split.y[:64]) for split in (digits.train, digits.test))
+    settings = recipes.Recipe(hidden=(6,), pretrain_epochs=2, epochs=2, hold=0, freeze=0, batch_size=32)
+    with mock.patch.object(runs, "write_report", lambda folder, *rest, **options: Path(folder).touch()):  # for time
+        return recipes.run(dataclasses.replace(digits, train=train, test=test), settings, out=out)
+
+
+def main(folder: Path) -> None:
+    """Runs everything; the first process writes what came out."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo")
+    rank = distributed.get_rank()
+    found: dict[str, Any] = {name: state(train(name, seed=rank)) for name in CASES}  # the first one's net is taken
+    found["gradients"] = gradients(batch_size=12)
+    found["noisy"] = gradients(batch_size=12, local_reparameterization=True)
+    found["resumed"] = state(train("shrinking", checkpoint=folder / "by_one.pt"))
+    stopped(folder / "by_two.pt", "shrinking", after=3)
+    found["job"] = {k: v for k, v in job(folder / f"written_by_{rank}").items() if k.startswith("test_")}
+    found["alone"] = state(train("jittered", seed=rank, data_parallel=False))
+    everybody: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(everybody, found)
+    if rank == 0:
+        torch.save(everybody, folder / "found.pt")
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

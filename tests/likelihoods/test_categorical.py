@@ -1,0 +1,40 @@
+"""Categorical: its density, its mean over draws, its labels."""
+
+import pytest
+import torch
+
+from bnn_pyro.likelihoods import Categorical, Classes
+from tests.likelihoods.targets import ROWS, output_of, targets_of
+
+
+# densities
+def test_categorical_density_is_log_softmax_at_the_label() -> None:
+    output, y = output_of(4), targets_of(4)
+    expected = output[range(ROWS), y] - output.exp().sum(1).log()
+    torch.testing.assert_close(Categorical().distribution(output).log_prob(y), expected)
+
+
+# predictions
+def test_classes_average_probabilities_and_not_logits() -> None:
+    draws = torch.stack([output_of(4), -3 * output_of(4)])
+    prediction = Categorical().predict(draws)
+    assert isinstance(prediction, Classes)
+    expected = draws.exp() / draws.exp().sum(2, keepdim=True)
+    torch.testing.assert_close(prediction.draws, expected)
+    torch.testing.assert_close(prediction.probabilities, (expected[0] + expected[1]) / 2)
+
+
+@pytest.mark.parametrize(("label", "message"), [(-1, r"got -1 \.\.\. 3"), (4, r"got 0 \.\.\. 4")])
+def test_labels_must_be_in_range(label: int, message: str) -> None:
+    y = targets_of(4)
+    y[-1] = label
+    y[3] = 3
+    y[0] = min(label, 0)
+    with pytest.raises(ValueError, match=r"y must hold labels in 0 \.\.\. 3, " + message):
+        Categorical().check(output_of(4), y)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float32, torch.bool])
+def test_labels_must_be_int64(dtype: torch.dtype) -> None:
+    with pytest.raises(ValueError, match="torch.int64"):
+        Categorical().check(output_of(4), torch.zeros(ROWS, dtype=dtype))

@@ -1,0 +1,214 @@
+"""Draws of chains behind the face of a posterior."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bnn_pyro import prune
+from bnn_pyro.evaluation.metrics import classification_metrics, regression_metrics
+from bnn_pyro.likelihoods import Categorical, Classes, GaussianNoise, Normals
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.networks import mlp
+from bnn_pyro.posterior.draws import Draws
+from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.priors import Gaussian, SpikeSlab
+from bnn_pyro.reports.plots.variables import reading_strength
+from tests.models import DOUBLE
+
+CHAINS, DRAWS = 2, 5
+
+
+def draws_of(values: dict[str, Tensor]) -> Draws:
+    """Draws with these values; how the chains went is made up."""
+    each = torch.rand(CHAINS, DRAWS, dtype=DOUBLE)
+    return Draws(
+        values=values,
+        vectors=torch.cat(
+            [value.flatten(2) if value.dim() > 2 else value.unsqueeze(-1) for value in values.values()], -1
+        ),
+        energy=each,
+        total_energy=each,
+        acceptances=each,
+        diverged=torch.zeros(CHAINS, DRAWS, dtype=torch.int64),
+        steps=torch.ones(CHAINS, DRAWS, dtype=torch.int64),
+        step_size=each[:, 0],
+        inverse_mass=torch.ones(CHAINS, 3, dtype=DOUBLE),
+        kernel="nuts",
+        thinning=1,
+        seconds=1.0,
+    )
+
+
+def network(outputs: int = 3, **options: Any) -> SparseNetwork:
+    given = {"prior": SpikeSlab(Gaussian(), inclusion=0.5), "likelihood": Categorical(), "num_data": 8, **options}
+    return SparseNetwork(mlp(4, (5, 3), outputs).double(), torch.randn(2, 4, dtype=DOUBLE), select_inputs=True, **given)
+
+
+def drawn(model: SparseNetwork, *, exact: bool = False) -> dict[str, Tensor]:
+    """Values of all sites at random, most gates open, those of node 0 never; exact gates are 0 or 1."""
+    values = {p.name: torch.randn(CHAINS, DRAWS, *p.shape, dtype=DOUBLE) for p in model.bayesian}
+    for name, group in model.groups.items():
+        gate = torch.rand(CHAINS, DRAWS, group.size, dtype=DOUBLE).sqrt()
+        gate[..., 0] = 0.2
+        values[f"{name}.gate"] = gate.round() if exact else gate
+    return values
+
+
+def sampled(outputs: int = 3, *, exact: bool = False, **options: Any) -> SampledPosterior:
+    model = network(outputs, **options)
+    values = drawn(model, exact=exact)
+    if isinstance(model.likelihood, GaussianNoise):
+        values["noise_scale"] = torch.rand(CHAINS, DRAWS, dtype=DOUBLE) + 0.1
+    return SampledPosterior(model, draws_of(values))
+
+
+def rows(size: int = 8) -> Tensor:
+    return torch.randn(size, 4, dtype=DOUBLE)
+
+
+def by_hand(posterior: SampledPosterior, x: Tensor) -> Tensor:
+    """The net's outputs for each draw, chain after chain."""
+    model, stacked = posterior.model, posterior.draws.stacked()
+    outputs = []
+    for number in range(CHAINS * DRAWS):
+        values = {name: value[number] for name, value in stacked.items()}
+        gates = {name: values[f"{name}.gate"] for name in model.groups}
+        outputs.append(model.call_net(model.assemble(values, gates), x))
+    return torch.stack(outputs)
+
+
+# ---- prediction ------------------------------------------------------------------------------------------------------
+
+
+def test_predicts_the_mean_over_all_draws() -> None:
+    posterior, x = sampled(), rows()
+    probabilities = by_hand(posterior, x).softmax(-1)
+    torch.testing.assert_close(posterior.predict(x), probabilities.mean(0))
+    torch.testing.assert_close(posterior.predict(x, num_samples=99, batch_size=3), probabilities.mean(0))
+    found = posterior.predict(x, return_draws=True)
+    assert isinstance(found, Classes) and posterior.num_draws == CHAINS * DRAWS
+    torch.testing.assert_close(found.draws, probabilities)
+
+
+def test_fewer_draws_are_spread_over_the_chains() -> None:
+    posterior, x = sampled(), rows()
+    found = posterior.predict(x, num_samples=2, return_draws=True)
+    assert isinstance(found, Classes)
+    torch.testing.assert_close(found.draws, by_hand(posterior, x).softmax(-1)[[0, -1]])
+
+
+def test_regression_has_the_noise_of_each_draw() -> None:
+    posterior, x, y = sampled(1, likelihood=GaussianNoise()), rows(), torch.randn(8, dtype=DOUBLE)
+    found = posterior.predict(x, return_draws=True)
+    assert isinstance(found, Normals) and not posterior.is_classification
+    torch.testing.assert_close(found.mean, by_hand(posterior, x).squeeze(-1))
+    torch.testing.assert_close(found.sd[:, 0], posterior.draws.stacked()["noise_scale"])
+    assert posterior.evaluate(x, y, num_samples=99) == regression_metrics(found.mean, found.sd, y)
+
+
+def test_evaluates_the_median_model_or_draws() -> None:
+    posterior, x, y = sampled(), rows(), torch.randint(3, (8,))
+    assert posterior.evaluate(x, y) == pytest.approx(classification_metrics(prune(posterior)(x).softmax(-1), y))
+    mean = by_hand(posterior, x).softmax(-1).mean(0)
+    assert posterior.evaluate(x, y, num_samples=99) == pytest.approx(classification_metrics(mean, y))
+
+
+# ---- the median-probability model ------------------------------------------------------------------------------------
+
+
+def test_inclusion_is_the_share_of_open_draws() -> None:
+    posterior = sampled()
+    inclusion, keep, last = posterior.inclusion(), posterior.keep(), posterior.inclusion(num_samples=CHAINS * 2)
+    for name, group in posterior.model.groups.items():
+        gate = posterior.draws.values[f"{name}.gate"]
+        is_open = [(gate[c, d] > 0.5).double() for c in range(CHAINS) for d in range(DRAWS)]
+        share = torch.stack(is_open).mean(0)
+        assert torch.equal(inclusion[name], share) and inclusion[name].shape == (group.size,)
+        assert torch.equal(keep[name], share > 0.5) and not keep[name][0]
+        assert torch.equal(last[name], (gate[:, -2:] > 0.5).double().mean((0, 1)))
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["relaxed", "exact"])
+def test_slabs_are_their_means_given_open(exact: bool) -> None:
+    """For one entry by hand: the slab from input 1 to node 2, times the gate of the input."""
+    posterior = sampled(exact=exact)
+    values = posterior.draws.stacked()
+    name = posterior.model.bayesian[0].name
+    reader, writer = values["inputs.gate"][:, 1], values["hidden1.gate"][:, 2]
+    is_open = (reader > 0.5) & (writer > 0.5)
+    expected = (values[name][:, 2, 1] * reader)[is_open].mean()
+    torch.testing.assert_close(posterior.median_values()[name][2, 1], expected)
+    assert int(is_open.sum()) not in (0, CHAINS * DRAWS)
+
+
+def test_scales_are_at_their_medians() -> None:
+    posterior = sampled(1, likelihood=GaussianNoise())
+    noise = posterior.draws.stacked()["noise_scale"]
+    assert torch.equal(posterior.median_values()["noise_scale"], noise.median())
+
+
+def test_prune_is_the_median_model() -> None:
+    posterior, x = sampled(), rows()
+    small, keep = prune(posterior), posterior.keep()
+    torch.testing.assert_close(small(x), posterior.median_model()(x))
+    sizes = [int(keep[name].sum()) for name in ("inputs", "hidden1", "hidden2")]
+    shapes = [tuple(p.shape) for p in small.parameters() if p.dim() == 2]
+    assert shapes == [(sizes[1], sizes[0]), (sizes[2], sizes[1]), (3, sizes[2])] and sizes[0] < 4
+
+
+def test_a_node_that_never_was_open_can_be_kept() -> None:
+    posterior, x = sampled(), rows()
+    keep = {"hidden1": torch.ones(5, dtype=torch.bool)}
+    whole = posterior.median_model(keep=keep)
+    assert torch.isfinite(whole(x)).all()
+    torch.testing.assert_close(prune(posterior, keep=keep)(x), whole(x))
+
+
+# ---- the rest --------------------------------------------------------------------------------------------------------
+
+
+def test_one_chain_alone() -> None:
+    posterior, x = sampled(), rows()
+    second = posterior.chain(1)
+    torch.testing.assert_close(second.predict(x), by_hand(posterior, x).softmax(-1)[DRAWS:].mean(0))
+    with pytest.raises(ValueError, match="number must be that of one of 2 chains, from 0, got 2"):
+        posterior.chain(2)
+
+
+def test_without_gates_all_is_kept() -> None:
+    model = network(prior=Gaussian())
+    posterior, x = SampledPosterior(model, draws_of(drawn(model))), rows()
+    assert posterior.inclusion() == {} == posterior.keep()
+    means = {p.name: posterior.draws.stacked()[p.name].mean(0) for p in model.bayesian}
+    torch.testing.assert_close(posterior.median_model()(x), model.call_net(means, x))
+
+
+def test_the_network_stays_as_it_is() -> None:
+    model = network().float().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    posterior = SampledPosterior(model, draws_of(drawn(model)))
+    posterior.median_model()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.net.training and next(posterior.model.parameters()).dtype == DOUBLE
+
+
+def test_draws_of_another_network_are_refused() -> None:
+    model = network()
+    values = drawn(model)
+    with pytest.raises(ValueError, match="draws must have the site 'hidden1.gate' of shape .5,., got none"):
+        SampledPosterior(model, draws_of({name: v for name, v in values.items() if name != "hidden1.gate"}))
+    with pytest.raises(ValueError, match="of shape .3, 3., got .6, 3."):
+        SampledPosterior(model, draws_of(drawn(network(6))))
+
+
+def test_shrinking_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no guide"):
+        sampled().shrink()
+
+
+def test_what_is_made_for_a_posterior_takes_it() -> None:
+    posterior = sampled()
+    strength = reading_strength(posterior)
+    assert strength.shape == (4,) and strength[0] == 0 and strength.max() > 0

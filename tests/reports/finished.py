@@ -1,0 +1,52 @@
+"""Finished runs, small ones."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.networks import mlp
+from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.prune import prune
+from bnn_pyro.priors import Gaussian, SpikeSlab
+from bnn_pyro.reports.measures import Run
+from guides import AutoSpikeSlab
+
+CONFIG = {"data": "made", "net": "mlp", "prior": "ss-ig", "seed": 3, "hidden": [6]}
+
+
+HISTORY = [
+    {"epoch": n, "loss": 3.0 / n, "kl_weight": 0.1, "gates": "free", "nodes_kept": {"hidden1": 6}} for n in (1, 2, 3)
+]
+
+
+def posterior(
+    net: nn.Module, likelihood: Likelihood, keep: Tensor | None, *, kl_weight: float = 0.1, select_inputs: bool = False
+) -> Posterior:
+    """Return a posterior that keeps the given nodes of every group of that size; None for a prior without gates."""
+    prior = Gaussian() if keep is None else SpikeSlab(Gaussian(), inclusion=0.1)
+    x = torch.zeros(2, 4)
+    model = SparseNetwork(net, x, prior=prior, likelihood=likelihood, num_data=100, select_inputs=select_inputs)
+    guide = AutoSpikeSlab(model.prior)
+    with torch.no_grad():
+        for role, site, parameter in guide.named_site_parameters():
+            if role == "logits" and keep is not None and site == "hidden1.gate":
+                parameter.copy_(torch.where(keep, 3.0, -3.0))
+            elif role == "logits":
+                parameter.copy_(torch.tensor([3.0, -3.0, 3.0, 3.0]))
+    return Posterior(model, guide, history=HISTORY, kl_weight=kl_weight)
+
+
+def classification(keep: Tensor | None = torch.arange(6) < 2, **options: Any) -> Run:  # noqa: B008  (never changed)
+    net = mlp(4, (6,), 3)
+    fitted = posterior(net, Categorical(), keep, **options)
+    return Run(fitted, prune(fitted), net.eval(), (torch.randn(40, 4), torch.randint(3, (40,))), num_samples=4)
+
+
+def regression() -> Run:
+    net = mlp(4, (6,), 1)
+    fitted = posterior(net, GaussianNoise(), torch.arange(6) < 2)
+    test = torch.randn(40, 4), torch.randn(40)
+    return Run(fitted, prune(fitted), net.eval(), test, y_std=7.0, dense_noise=torch.tensor(0.3), num_samples=4)

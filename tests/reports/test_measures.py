@@ -1,0 +1,96 @@
+"""What is measured of a run: numbers by hand."""
+
+import math
+
+import pytest
+import torch
+
+from bnn_pyro.evaluation.metrics import classification_metrics, regression_metrics
+from bnn_pyro.reports.measures import evaluate_run
+from tests.reports.finished import classification, regression
+
+KEYS = {
+    *("test_accuracy", "test_nll", "test_ece", "nodes_kept", "params_kept", "flops_kept", "inclusion", "kl_weight"),
+    *("pruned_test_accuracy", "pruned_max_abs_diff", "latency_ratio", "tempered", "posterior_test_accuracy"),
+    *("dense_test_accuracy", "params_kept_one_sided", "latency_ratio_batch_1"),
+}
+
+
+# measuring
+def test_metrics_have_the_promised_keys() -> None:
+    assert set(evaluate_run(classification()).metrics) >= KEYS
+    names = {key.replace("accuracy", "rmse") for key in KEYS}
+    assert set(evaluate_run(regression()).metrics) >= names
+
+
+def test_scores_are_those_of_the_median_model_and_of_the_dense_net() -> None:
+    run = classification()
+    x, y = run.test
+    metrics = evaluate_run(run).metrics
+    dense = classification_metrics(run.dense(x).softmax(1), y)
+    median = classification_metrics(run.posterior.median_model()(x).softmax(1), y)
+    for name in ("accuracy", "nll", "ece", "brier"):
+        assert metrics[f"dense_test_{name}"] == pytest.approx(dense[name], rel=1e-5)
+        assert metrics[f"test_{name}"] == pytest.approx(median[name], rel=1e-5)
+        assert metrics[f"pruned_test_{name}"] == pytest.approx(median[name], rel=1e-5)
+    assert metrics["posterior_test_nll"] != pytest.approx(median["nll"], rel=1e-3)
+
+
+def test_regression_is_told_on_the_original_scale_with_the_noise_of_the_dense_net() -> None:
+    run = regression()
+    x, y = run.test
+    metrics = evaluate_run(run).metrics
+    mean = run.dense(x).detach().T
+    dense = regression_metrics(mean, torch.full_like(mean, 0.3), y, y_std=7.0)
+    for name in ("rmse", "nll", "ece", "coverage95"):
+        assert metrics[f"dense_test_{name}"] == pytest.approx(dense[name], rel=1e-5)
+        assert metrics[f"pruned_test_{name}"] == pytest.approx(metrics[f"test_{name}"], rel=1e-5)
+    assert metrics["test_rmse"] == pytest.approx(7 * float((run.pruned(x).squeeze(1) - y).square().mean().sqrt()))
+
+
+def test_counts_by_hand() -> None:
+    """4-6-3 with 2 hidden nodes left: 19 of 51 parameters two-sided, 31 one-sided, 14 of 42 multiply-accumulates."""
+    metrics = evaluate_run(classification()).metrics
+    assert metrics["nodes_kept"] == {"hidden1": [2, 6]}
+    assert metrics["params"] == [19, 51]
+    assert metrics["params_kept"] == 19 / 51
+    assert metrics["params_kept_one_sided"] == 31 / 51
+    assert metrics["flops"] == [28, 84]
+    assert metrics["flops_kept"] == pytest.approx(1 / 3)
+    assert metrics["inclusion"] == {"hidden1": pytest.approx([0.952574] * 2 + [0.047426] * 4)}
+
+
+def test_removed_inputs_count_two_sided_alone() -> None:
+    metrics = evaluate_run(classification(select_inputs=True)).metrics
+    assert metrics["nodes_kept"] == {"inputs": [3, 4], "hidden1": [2, 6]}
+    assert metrics["params"] == [3 * 2 + 2 + 2 * 3 + 3, 51]
+    assert metrics["params_kept_one_sided"] == 31 / 51
+
+
+def test_the_difference_of_the_pruned_net_is_measured() -> None:
+    run = classification()
+    assert evaluate_run(run).metrics["pruned_max_abs_diff"] < 1e-5
+    with torch.no_grad():
+        list(run.pruned.parameters())[-1].add_(torch.tensor([0.0, 0.5, 0.0]))
+    assert evaluate_run(run).metrics["pruned_max_abs_diff"] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_latency_is_that_of_both_nets_at_batch_1_and_256() -> None:
+    metrics = evaluate_run(classification()).metrics
+    for size, key in (("1", "latency_ratio_batch_1"), ("256", "latency_ratio")):
+        pruned, dense = metrics["latency_ms"][size]
+        assert metrics[key] == pytest.approx(pruned / dense)
+        assert 0 < pruned and math.isfinite(dense)
+
+
+def test_a_prior_without_gates_keeps_everything() -> None:
+    metrics = evaluate_run(classification(None)).metrics
+    assert metrics["nodes_kept"] == metrics["inclusion"] == {}
+    assert metrics["params_kept"] == metrics["params_kept_one_sided"] == metrics["flops_kept"] == 1
+
+
+@pytest.mark.parametrize(("kl_weight", "tempered"), [(0.1, True), (1.0, False)])
+def test_a_tempered_posterior_is_called_so(kl_weight: float, tempered: bool) -> None:
+    metrics = evaluate_run(classification(kl_weight=kl_weight)).metrics
+    assert metrics["kl_weight"] == kl_weight
+    assert metrics["tempered"] is tempered

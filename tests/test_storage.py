@@ -1,0 +1,56 @@
+"""A file is written whole or not at all, and a ValueError says what is wrong with another."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bnn_pyro.storage import load_into, read_whole, write_whole
+
+FORM: Any = {"writer": "the test", "mark": "form", "form": 1, "keys": {"value"}}
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    write_whole({"form": 1, "value": torch.arange(3.0)}, tmp_path / "file.pt")
+    assert torch.equal(read_whole(tmp_path / "file.pt", **FORM)["value"], torch.arange(3.0))
+    assert [file.name for file in tmp_path.iterdir()] == ["file.pt"]
+
+
+def test_an_interrupted_write_leaves_the_file_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_whole({"form": 1, "value": 1}, tmp_path / "file.pt")
+
+    def fail(content: Any, file: Path) -> None:
+        file.write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(torch, "save", fail)
+        write_whole({"form": 1, "value": 2}, tmp_path / "file.pt")
+    assert read_whole(tmp_path / "file.pt", **FORM)["value"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["file.pt"]
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="path must be in a folder that exists"):
+        write_whole({}, tmp_path / "none" / "file.pt")
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="path must be a file written by the test, got .*: no such file"):
+        read_whole(tmp_path / "none.pt", **FORM)
+    (tmp_path / "damaged.pt").write_bytes(b"not a file of torch")
+    with pytest.raises(ValueError, match="damaged"):
+        read_whole(tmp_path / "damaged.pt", **FORM)
+    for content in ({"form": 2, "value": 1}, {"form": 1}, [1], torch.zeros(3)):
+        torch.save(content, tmp_path / "other.pt")
+        with pytest.raises(ValueError, match="written by the test in format 1"):
+            read_whole(tmp_path / "other.pt", **FORM)
+
+
+def test_a_state_that_does_not_fit_is_refused() -> None:
+    target = nn.Linear(3, 2)
+    load_into("model", target, nn.Linear(3, 2).state_dict(), "file.pt")
+    with pytest.raises(ValueError, match="model must be made as when file.pt was saved"):
+        load_into("model", target, nn.Linear(4, 2).state_dict(), "file.pt")

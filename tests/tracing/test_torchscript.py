@@ -1,0 +1,63 @@
+"""The interpreter runs a graph as it stands, writes nothing while it is made, and gives way where it cannot."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from bnn_pyro.tracing.torchscript import interpreter
+
+
+def graph_of(function: Any, *arguments: Tensor) -> fx.GraphModule:
+    """The operations of a function."""
+    graph: fx.GraphModule = make_fx(function)(*arguments)
+    return graph
+
+
+def nested(x: Tensor, y: Tensor) -> Any:
+    """A result with a None in it."""
+    return {"sum": x + y, "parts": [None, (x * y).sin(), None]}
+
+
+def counted(x: Tensor, total: Tensor) -> Tensor:
+    """A function that writes to its argument."""
+    total.add_(x.sum())
+    return total * 2
+
+
+def test_same_result_in_the_same_nest() -> None:
+    x, y = torch.randn(2, 5, dtype=torch.float64)
+    graph = graph_of(nested, x, y)
+    run = interpreter(graph, (x, y))
+    assert run is not graph
+    found, expected = run(2 * x, y), graph(2 * x, y)
+    torch.testing.assert_close(found["sum"], expected["sum"], rtol=0, atol=0)
+    torch.testing.assert_close(found["parts"][1], expected["parts"][1], rtol=0, atol=0)
+    assert found["parts"][0] is found["parts"][2] is None
+
+
+def test_writes_happen_when_it_is_called_and_not_before() -> None:
+    x, total = torch.ones(3), torch.zeros(())
+    run = interpreter(graph_of(counted, x, total.clone()), (x, total))
+    assert total == 0
+    assert run(x, total) == 6
+    assert total == 3
+
+
+def test_constants_are_read_where_they_stand() -> None:
+    x, offset = torch.ones(3), torch.zeros(3)
+    run = interpreter(graph_of(lambda x: x + offset, x), (x,))
+    offset += 1
+    torch.testing.assert_close(run(x), torch.full((3,), 2.0))
+
+
+def test_the_graph_itself_is_run_where_there_is_no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("no longer there")
+
+    monkeypatch.setattr(torch.jit, "trace", gone)
+    x, y = torch.randn(2, 5)
+    graph = graph_of(nested, x, y)
+    assert interpreter(graph, (x, y)) is graph
