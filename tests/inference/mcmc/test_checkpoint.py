@@ -54,7 +54,7 @@ import torch
 torch.set_num_threads(1)
 from bnn_pyro.inference.mcmc import runs as chains
 from bnn_pyro.inference.mcmc.sample import sample
-from tests.inference.mcmc.test_checkpoint import options, regression, rows_of_data
+from tests.inference.mcmc.test_checkpoint import KERNELS, options, regression, rows_of_data
 
 def dying(advance):
     def advanced(self):
@@ -65,7 +65,7 @@ def dying(advance):
 
 for way in (chains.InTurn, chains.Together):
     way.advance = dying(way.advance)
-for kernel in chains.KERNELS:
+for kernel in KERNELS:
     child = os.fork()
     if not child:
         sample(regression, rows_of_data(), checkpoint=f"{sys.argv[1]}/{kernel}.pt", save_every=10, **options(kernel))
