@@ -21,7 +21,7 @@ from pyro.infer import Predictive
 from torch import Tensor
 
 from bnn_pyro import prune
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
 
 CASE = Case("mlp400")
 SHOWN = {"rows": 1024, "draws": 16}
@@ -57,7 +57,7 @@ def _options() -> Namespace:
     return options
 
 
-def posterior_of(case: Case, kept: float, device: torch.device) -> Posterior:
+def posterior_of(case: Case, kept: float, device: torch.device) -> GuidePosterior:
     """Return an untrained posterior of which some nodes are surely open and the others surely closed.
 
     Args:
@@ -70,14 +70,14 @@ def posterior_of(case: Case, kept: float, device: torch.device) -> Posterior:
         for logits in guide.parameter_groups()["gates"]:
             opened = torch.arange(len(logits), device=device) < max(1, round(kept * len(logits)))
             logits.copy_(torch.where(opened, 10.0, -10.0))
-    return Posterior(model, guide)
+    return GuidePosterior(model, guide)
 
 
 def _inputs(rows: int, device: torch.device) -> Tensor:
     return torch.rand(rows, CASE.inputs, generator=torch.Generator().manual_seed(1)).to(device)
 
 
-def timed_case(posterior: Posterior, x: Tensor, draws: int, options: Namespace) -> list[timing.Row]:
+def timed_case(posterior: GuidePosterior, x: Tensor, draws: int, options: Namespace) -> list[timing.Row]:
     """Time all contestants on one batch of inputs.
 
     Args:
@@ -95,7 +95,7 @@ def timed_case(posterior: Posterior, x: Tensor, draws: int, options: Namespace) 
     return [{**row, "rows": len(x), "draws": draws} for row in timing.timed_rows(case, seconds)]
 
 
-def _calls(posterior: Posterior, x: Tensor, draws: int) -> Iterator[tuple[str, Callable[[], object]]]:
+def _calls(posterior: GuidePosterior, x: Tensor, draws: int) -> Iterator[tuple[str, Callable[[], object]]]:
     small, shrunk = prune(posterior), posterior.shrink()
     dense = CASE.net().to(x.device).eval()
     predictive = Predictive(posterior.model, guide=posterior.guide, num_samples=draws, return_sites=("obs",))

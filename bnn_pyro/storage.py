@@ -43,14 +43,28 @@ def read_whole(path: str | os.PathLike[str], *, writer: str, mark: str, form: in
     Raises:
         ValueError: If there is no such file, it is damaged, or it is of another kind or format.
     """
+    content = read_file(path, writer=writer)
+    if not isinstance(content, dict) or content.get(mark) != form or not content.keys() >= keys:
+        raise ValueError(f"path must be a file written by {writer} in format {form}, got {path}")
+    return content
+
+
+def read_file(path: str | os.PathLike[str], *, writer: str) -> object:
+    """Read what is in a file of tensors and plain values, of whatever kind.
+
+    Args:
+        path: The file.
+        writer: Name of the function that writes such files, for the message.
+
+    Raises:
+        ValueError: If there is no such file, or it is damaged.
+    """
     if not Path(path).is_file():
         raise ValueError(f"path must be a file written by {writer}, got {path}: no such file")
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
+        content: object = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # whatever a damaged file makes torch raise
         raise ValueError(f"path must be a file written by {writer}, got {path}: damaged ({error})") from error
-    if not isinstance(content, dict) or content.get(mark) != form or not content.keys() >= keys:
-        raise ValueError(f"path must be a file written by {writer} in format {form}, got {path}")
     return content
 
 

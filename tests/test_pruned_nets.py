@@ -20,7 +20,7 @@ from bnn_pyro.likelihoods import Categorical
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import lenet, mlp, residual_mlp, resnet
 from bnn_pyro.nodes import Nodes, find_nodes
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.priors import GroupHorseshoe, SpikeSlab
 from bnn_pyro.pruning.cutting import cut, kept_positions
 from guides import AutoSpikeSlab
@@ -246,7 +246,7 @@ def test_the_whole_way_from_a_prior_to_a_pruned_net(name: str) -> None:
     x = x.double()
     prior, options = SpikeSlab(GroupHorseshoe(), inclusion=0.3), {"likelihood": Categorical(), "num_data": 100}
     model = SparseNetwork(copy.deepcopy(net).double(), x, prior=prior, **options)  # type: ignore[arg-type]
-    posterior = Posterior(model, AutoSpikeSlab(model.prior))
+    posterior = GuidePosterior(model, AutoSpikeSlab(model.prior))
     keep = {group: mask | (torch.arange(len(mask)) == 0) for group, mask in random_masks(nodes.groups, 0).items()}
     small = prune(posterior, keep=keep)
     assert distance(small, posterior.median_model(keep=keep), x) <= TOLERANCE[torch.float64]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from bnn_pyro.storage import load_into, read_whole, write_whole
+from bnn_pyro.storage import load_into, read_file, read_whole, write_whole
 
 FORM: Any = {"writer": "the test", "mark": "form", "form": 1, "keys": {"value"}}
 
@@ -47,6 +47,13 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         torch.save(content, tmp_path / "other.pt")
         with pytest.raises(ValueError, match="written by the test in format 1"):
             read_whole(tmp_path / "other.pt", **FORM)
+
+
+def test_a_file_of_any_kind(tmp_path: Path) -> None:
+    torch.save([1, 2], tmp_path / "other.pt")
+    assert read_file(tmp_path / "other.pt", writer="the test") == [1, 2]
+    with pytest.raises(ValueError, match="path must be a file written by the test, got .*: no such file"):
+        read_file(tmp_path / "none.pt", writer="the test")
 
 
 def test_a_state_that_does_not_fit_is_refused() -> None:

@@ -24,12 +24,21 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bnn_pyro import GroupHorseshoe, SparseNetwork, SpikeSlab, data, fit, networks, prune
+from bnn_pyro import (
+    GroupHorseshoe,
+    SparseNetwork,
+    SpikeSlab,
+    data,
+    fit,
+    load_posterior,
+    networks,
+    prune,
+    save_posterior,
+)
 from bnn_pyro.evaluation import classification_metrics, compare_cost, measure_latency, nodes_kept, reliability_curve
 from bnn_pyro.inference.svi.schedule import LearningRates
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.likelihoods import Categorical
-from bnn_pyro.posterior.files import load_posterior, save_posterior
 from bnn_pyro.reports.plots import plot_calibration, plot_first_layer, plot_inclusion, plot_training
 from guides import AutoSpikeSlab
 

@@ -14,18 +14,15 @@ from bnn_pyro.evaluation.agreement import (
     total_variation,
     wasserstein,
 )
-from bnn_pyro.evaluation.metrics import classification_metrics, regression_metrics
 from bnn_pyro.likelihoods import Classes, Normals
-from bnn_pyro.network import gate_site
+from bnn_pyro.posterior.base import Posterior, scores
 from bnn_pyro.posterior.diagnostics import ess_bulk, r_hat
-from bnn_pyro.posterior.guide import Posterior
-from bnn_pyro.posterior.sampled import SampledPosterior
 
 Gates = Literal["exact", "relaxed", "none"]
 """Whether gates are exactly 0 or 1, or relaxed to numbers in between, which is another model; none without a spike."""
 
-COMPARED_ROWS, COMPARED_DRAWS, SCORED_DRAWS = 50, 500, 1000
-GUIDE_DRAWS, GATE_DRAWS = 250, 4000  # of a guide, whose draws are made one by one; of its gates, which are independent
+COMPARED_ROWS, COMPARED_DRAWS = 50, 500
+HELD_DRAWS, FRESH_DRAWS = 1000, 250  # to score: of those that a posterior holds, or that it makes one by one
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +129,7 @@ def answer(
     seconds: float = 0.0,
     details: Mapping[str, Any] | None = None,
 ) -> Answer:
-    """Ask a posterior, drawing from the global random state where it is a guide.
+    """Ask a posterior, which draws from the global random state where it holds no draws.
 
     Args:
         posterior: The posterior.
@@ -147,16 +144,14 @@ def answer(
     """
     x, y = test
     chosen = compared_rows(len(y)).to(y.device)
-    if isinstance(posterior, SampledPosterior):
-        chains, scored, compared = len(posterior.draws.energy), SCORED_DRAWS, posterior.num_draws
-    else:
-        chains, scored, compared = 1, GUIDE_DRAWS, GUIDE_DRAWS
-    found: Any = posterior.predict(x, num_samples=scored, return_draws=True)
-    is_open = _open_gates(posterior)
+    holds_draws = posterior.num_draws is not None
+    found = posterior.predict(x, num_samples=HELD_DRAWS if holds_draws else FRESH_DRAWS, return_draws=True)
+    is_open = posterior.gate_draws()
+    compared = posterior.predict(x[chosen], return_draws=True) if holds_draws else _of_rows(found, chosen)
     return Answer(
         gates,
-        _scores(found, y, y_std),
-        Sample(*_read(_of_rows(posterior, x, found, chosen, compared), y[chosen]), chains),
+        scores(found, y, y_std=y_std),
+        Sample(compared, _values(compared, y[chosen]), posterior.chains),
         {name: gate.double().mean(0) for name, gate in is_open.items()},
         {name: at_least(gate) for name, gate in is_open.items()},
         seconds,
@@ -195,32 +190,15 @@ def distances(a: Sample, b: Sample, *, y_std: float = 1.0) -> dict[str, float]:
     }
 
 
-def _read(predicted: Any, y: Tensor) -> tuple[Classes | Normals, Tensor]:
-    """Return the predictions, and the function's values at the rows."""
+def _values(predicted: Classes | Normals, y: Tensor) -> Tensor:
+    """Return the function's values at the rows, shape `(draws, rows)`."""
     if isinstance(predicted, Normals):
-        return predicted, predicted.mean
-    classes = Classes(*predicted)
-    return classes, classes.draws[:, torch.arange(len(y), device=y.device), y]
+        return predicted.mean
+    return predicted.draws[:, torch.arange(len(y), device=y.device), y]
 
 
-def _scores(predicted: Any, y: Tensor, y_std: float) -> dict[str, float]:
+def _of_rows(predicted: Classes | Normals, rows: Tensor) -> Classes | Normals:
+    """Return what is predicted for some of the rows."""
     if isinstance(predicted, Normals):
-        return regression_metrics(predicted.mean, predicted.sd, y, y_std=y_std)
-    return classification_metrics(predicted.probabilities, y)
-
-
-def _of_rows(posterior: Posterior, x: Tensor, found: Any, rows: Tensor, size: int) -> Any:
-    """Return what so many draws predict for some rows: of those that there are already, where these are enough."""
-    if isinstance(posterior, SampledPosterior):
-        return posterior.predict(x[rows], num_samples=size, return_draws=True)
-    if isinstance(found, Normals):
-        return Normals(found.mean[:, rows], found.sd[:, rows])
-    return Classes(found.probabilities[rows], found.draws[:, rows])
-
-
-def _open_gates(posterior: Posterior) -> dict[str, Tensor]:
-    """Return whether each gate is open, bool, `(draws, size)`; a guide's gates are independent of each other."""
-    if isinstance(posterior, SampledPosterior):
-        return {name: posterior.draws.values[gate_site(name)].flatten(0, 1) > 0.5 for name in posterior.model.groups}
-    drawn = posterior.inclusion(num_samples=GUIDE_DRAWS).items()
-    return {name: torch.rand(GATE_DRAWS, len(gamma), device=gamma.device) < gamma for name, gamma in drawn}
+        return Normals(predicted.mean[:, rows], predicted.sd[:, rows])
+    return Classes(predicted.probabilities[rows], predicted.draws[:, rows])

@@ -20,7 +20,7 @@ from bnn_pyro.inference.mcmc.sample import potential_of, sample
 from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.svi.schedule import LearningRates
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.recipes import Recipe
 from guides import AutoCentered, AutoSpikeSlab, initial_value
 

@@ -12,42 +12,36 @@ from bnn_pyro.inference.svi.elbo import SparseELBO, elbo_terms
 from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
 from bnn_pyro.inference.training.dense import train_dense
+from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.draws import Draws
-from bnn_pyro.posterior.files import (
-    load_draws,
-    load_ensemble,
-    load_posterior,
-    load_sampled,
-    save_draws,
-    save_ensemble,
-    save_posterior,
-    save_sampled,
-)
+from bnn_pyro.posterior.ensemble import Ensemble, Snapshot
+from bnn_pyro.posterior.files import load_posterior, save_posterior
+from bnn_pyro.posterior.guide import GuidePosterior
+from bnn_pyro.posterior.sampled import SampledPosterior
 
 __all__ = [
     "CompiledELBO",
     "CyclicalCosine",
     "Draws",
+    "Ensemble",
     "GroupEM",
+    "GuidePosterior",
     "LearningRates",
+    "Posterior",
     "Potential",
+    "SampledPosterior",
     "Sampler",
     "Schedule",
+    "Snapshot",
     "SparseELBO",
     "SpikeSlabSGHMC",
     "elbo_terms",
     "fit",
     "fit_sghmc",
-    "load_draws",
-    "load_ensemble",
     "load_posterior",
-    "load_sampled",
     "noncentered",
     "sample",
-    "save_draws",
-    "save_ensemble",
     "save_posterior",
-    "save_sampled",
     "to_arviz",
     "train_dense",
 ]

@@ -1,16 +1,17 @@
-"""Ensemble: snapshots of a sampler as a posterior, each network as small as it was when it was taken."""
+"""Ensemble: the posterior that snapshots of a sampler hold, each network as small as it was when it was taken."""
 
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from bnn_pyro.likelihoods import NOISE_SITE, Classes, Normals
+from bnn_pyro.likelihoods import NOISE_SITE
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.tempering import Temperature
 from bnn_pyro.pruning.cutting import kept_positions
 from bnn_pyro.pruning.positions import put_back
 
@@ -31,7 +32,7 @@ class Snapshot:
 
 
 class Ensemble(Posterior):
-    """Snapshots of a sampler that removes nodes for good, with the face of a posterior.
+    """The posterior that snapshots of a sampler hold, which removes nodes for good.
 
     Predictions are averaged over the snapshots. Its median model, which is pruned and shipped, is the last snapshot:
     the smallest network, and taken where the step size has fallen to 0.
@@ -39,7 +40,7 @@ class Ensemble(Posterior):
     Args:
         model: The whole network; it is copied, and the copy gets the weights of the last snapshot, and zeros elsewhere.
         snapshots: The draws, in the order they were taken; one at least.
-        history: One record an epoch.
+        history: One record per epoch.
         temperature: Temperature of the draws relative to the posterior's, or ``"cooled"``.
 
     Raises:
@@ -52,39 +53,49 @@ class Ensemble(Posterior):
         snapshots: Sequence[Snapshot],
         *,
         history: Sequence[Mapping[str, Any]] = (),
-        temperature: float | Literal["cooled"] = "cooled",
+        temperature: Temperature = "cooled",
     ) -> None:
         if not snapshots:
             raise ValueError("snapshots must hold at least one, got none")
-        super().__init__(_with_weights(model, snapshots[-1]), None, history=history)
+        super().__init__(_with_weights(model, snapshots[-1]), history=history)
         self.snapshots, self.temperature = list(snapshots), temperature
 
     @property
-    def tempered(self) -> bool:
-        """Whether the draws vary less than the posterior: taken by a cooled sampler or at a temperature below 1."""
-        return self.temperature == "cooled" or self.temperature < 1
+    def num_draws(self) -> int:
+        """How many snapshots there are."""
+        return len(self.snapshots)
 
-    def predict(
-        self, x: Tensor, *, num_samples: int | None = None, batch_size: int = 1024, return_draws: bool = False
-    ) -> Tensor | Classes | Normals:
-        """Predicts by averaging over the snapshots.
+    def inclusion(self, *, num_samples: int | None = None) -> dict[str, Tensor]:
+        """Return the share of the snapshots that have each node: group -> shape ``(size,)``.
 
         Args:
-            x: Inputs, shape ``(rows, *input_shape)``.
-            num_samples: How many of the snapshots, the last ones; None, or more than there are, for all.
-            batch_size: Rows at a time.
-            return_draws: Whether to return what each snapshot predicts too.
+            num_samples: How many of the snapshots, the last ones; None for all.
 
         Returns:
-            Class probabilities averaged over snapshots, shape ``(rows, classes)``, or the predictive mean, shape
-            ``(rows,)``; with ``return_draws`` a :class:`~bnn_pyro.likelihoods.Classes` or
-            :class:`~bnn_pyro.likelihoods.Normals`.
-
-        Raises:
-            ValueError: If x has the wrong shape or is not finite, or a number is below 1.
+            Group -> shares; 0 or 1 unless nodes were removed between two snapshots.
         """
-        wanted = len(self.snapshots) if num_samples is None else num_samples
-        return super().predict(x, num_samples=wanted, batch_size=batch_size, return_draws=return_draws)
+        drawn = self.gate_draws(num_samples=num_samples)
+        return {name: is_open.to(self._like).mean(0) for name, is_open in drawn.items()}
+
+    def keep(self) -> dict[str, Tensor]:
+        """Return which nodes the last snapshot has.
+
+        Returns:
+            Group -> bool, shape ``(size,)``.
+        """
+        return {name: mask.clone() for name, mask in self.snapshots[-1].keep.items()}
+
+    def gate_draws(self, *, num_samples: int | None = None) -> dict[str, Tensor]:
+        """Return which nodes each of some snapshots has.
+
+        Args:
+            num_samples: How many of the snapshots, the last ones; None, or more than there are, for all.
+
+        Returns:
+            Group -> bool, shape ``(draws, size)``.
+        """
+        chosen = self.snapshots[-(num_samples or 0) :]
+        return {name: torch.stack([snapshot.keep[name] for snapshot in chosen]) for name in self.model.groups}
 
     @torch.no_grad()
     def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
@@ -93,47 +104,10 @@ class Ensemble(Posterior):
         latents = [snapshot.latent for snapshot in chosen if snapshot.latent is not None]
         return outputs, torch.stack(latents) if latents else None
 
-    def inclusion(self, *, num_samples: int | None = None) -> dict[str, Tensor]:
-        """Returns the share of the snapshots that have each node: group -> shape ``(size,)``.
-
-        Args:
-            num_samples: How many of the snapshots, the last ones; None for all.
-
-        Returns:
-            Group -> shares; 0 or 1 unless nodes were removed between two snapshots.
-        """
-        chosen = self.snapshots[-(num_samples or 0) :]
-        return {
-            name: torch.stack([snapshot.keep[name].to(self._like) for snapshot in chosen]).mean(0)
-            for name in self.model.groups
-        }
-
-    def keep(self) -> dict[str, Tensor]:
-        """Returns which nodes the last snapshot has.
-
-        Returns:
-            Group -> bool, shape ``(size,)``.
-        """
-        return {name: mask.clone() for name, mask in self.snapshots[-1].keep.items()}
-
     def _medians(self) -> dict[str, Tensor]:
         latent = self.snapshots[-1].latent
         values: dict[str, Tensor] = {p.name: self.model.net.get_parameter(p.name) for p in self.model.bayesian}
         return values if latent is None else {**values, NOISE_SITE: latent}
-
-    def shrink(self, *, keep: Mapping[str, Tensor] | None = None) -> NoReturn:
-        """Refuses: an ensemble has no guide to train on.
-
-        Args:
-            keep: Not used.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError(
-            "an Ensemble cannot be shrunk, its snapshots are small already: prune(posterior) gives the last one as a "
-            "plain module, posterior.snapshots all of them"
-        )
 
 
 @torch.no_grad()
@@ -144,7 +118,7 @@ def _output(snapshot: Snapshot, x: Tensor, batch_size: int) -> Tensor:
 
 @torch.no_grad()
 def _with_weights(model: SparseNetwork, snapshot: Snapshot) -> SparseNetwork:
-    """Returns a copy of the whole network with a snapshot's weights, and zeros where nodes were removed."""
+    """Return a copy of the whole network with a snapshot's weights, and zeros where nodes were removed."""
     whole = copy.deepcopy(model)
     positions = kept_positions(whole.net, whole.nodes.groups, snapshot.keep)
     small = dict(snapshot.model.net.named_parameters())

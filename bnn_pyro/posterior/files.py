@@ -1,45 +1,144 @@
-"""Posteriors as files: saved, and loaded into a network of the same make."""
+"""Posteriors as files: `save_posterior` writes any kind, and `load_posterior` reads it into a network made alike."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar, overload
 
 import pyro
 import torch
+from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from bnn_pyro.network import SparseNetwork
+from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.draws import Draws
 from bnn_pyro.posterior.ensemble import Ensemble, Snapshot
-from bnn_pyro.posterior.guide import Posterior, copies
+from bnn_pyro.posterior.guide import GuidePosterior, copies
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.pruning.cutting import kept_positions
 from bnn_pyro.pruning.shrink import smaller_model
-from bnn_pyro.storage import load_into, read_whole, write_whole
+from bnn_pyro.storage import load_into, read_file, write_whole
 from guides import AutoProgram, AutoSpikeSlab
 
 FORMAT = 1
+_WRITER = "save_posterior"
+
+Path = str | os.PathLike[str]
+Content = Mapping[str, Any]  # tensors and plain values by name
+T = TypeVar("T")
 
 
-KEYS = {"guide_class", "guide", "gate_mode", "model", "kl_weight", "history"}
+@dataclass(frozen=True)
+class Source:
+    """Where a posterior is read from, and what it is read into.
+
+    Args:
+        path: The file.
+        model: A network made as it was when the file was written; None where none is needed.
+        guide: A guide of it; None for the usual one.
+    """
+
+    path: Path
+    model: SparseNetwork | None
+    guide: AutoGuide | None
+
+    def network(self) -> SparseNetwork:
+        """Return the network.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if self.model is None:
+            raise ValueError(f"model must be a network made as when {self.path} was saved, got None")
+        return self.model
 
 
-def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
-    """Writes a posterior to a file, whole or not at all.
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """A kind of posterior as it is written to files.
+
+    Args:
+        type: Its class.
+        mark: Key of the format's number, which no other kind has.
+        keys: What a file has besides.
+        content: Gives what is written of a posterior.
+        read: Gives the posterior back.
+        takes: The arguments of `load_posterior` that it is read into, besides the file.
+    """
+
+    type: type[T]
+    mark: str
+    keys: frozenset[str]
+    content: Callable[[T], dict[str, object]]
+    read: Callable[[Content, Source], T]
+    takes: tuple[str, ...] = ("model",)
+
+
+def save_posterior(posterior: Posterior | Draws, path: Path) -> None:
+    """Write a posterior of any kind, or the draws of any model, to a file, whole or not at all.
 
     Tensors and plain values only, so that it can be read with ``weights_only=True``.
 
     Args:
-        posterior: The posterior.
+        posterior: What `fit`, `sample` or `fit_sghmc` has returned.
         path: The file; an existing one is replaced once the new one is complete.
 
     Raises:
-        ValueError: If the folder of the file does not exist.
+        ValueError: If it is no posterior, or the folder of the file does not exist.
     """
-    content = {
-        "format": FORMAT,
+    kind = next((kind for kind in KINDS if isinstance(posterior, kind.type)), None)
+    if kind is None:
+        names = ", ".join(known.type.__name__ for known in KINDS)
+        raise ValueError(f"posterior must be one of {names}, got {type(posterior).__name__}")
+    write_whole({kind.mark: FORMAT, **kind.content(posterior)}, path)
+
+
+@overload
+def load_posterior(path: Path, model: None = None, *, guide: None = None) -> Draws: ...
+
+
+@overload
+def load_posterior(path: Path, model: SparseNetwork, *, guide: AutoGuide | None = None) -> Posterior: ...
+
+
+def load_posterior(
+    path: Path, model: SparseNetwork | None = None, *, guide: AutoGuide | None = None
+) -> Posterior | Draws:
+    """Read a posterior into copies of a model and guide made as they were when it was saved.
+
+    Args:
+        path: The file.
+        model: A network with the same net, prior and options; it is not changed. Draws of another model take none.
+        guide: For the posterior of a guide one for the model, of the saved class; None for
+            :class:`~guides.AutoSpikeSlab`.
+
+    Returns:
+        The posterior, of the kind that was saved and on the model's device, or the draws, on the CPU.
+
+    Raises:
+        ValueError: If there is no such file, it is damaged, it was saved from another model or guide, or model and
+            guide are not what such a file takes.
+    """
+    content = read_file(path, writer=_WRITER)
+    kinds = (kind for kind in KINDS if isinstance(content, dict) and content.get(kind.mark) == FORMAT)
+    kind = next(kinds, None)
+    if not isinstance(content, dict) or kind is None or not content.keys() >= kind.keys:
+        raise ValueError(f"path must be a file written by {_WRITER} in format {FORMAT}, got {path}")
+    for name, given in {"model": model, "guide": guide}.items():
+        if given is not None and name not in kind.takes:
+            what = f"a {type(given).__name__} for {path}"
+            raise ValueError(f"{name} must be left out for a file of {kind.type.__name__}, got {what}")
+    found: Posterior | Draws = kind.read(content, Source(path, model, guide))
+    return found
+
+
+# ---- the posterior of a guide ----------------------------------------------------------------------------------------
+
+
+def _guide_content(posterior: GuidePosterior) -> dict[str, object]:
+    return {
         "guide_class": type(posterior.guide).__name__,
         "guide": posterior.guide.state_dict(),
         "gate_mode": getattr(posterior.guide, "gate_mode", "free"),
@@ -47,167 +146,99 @@ def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
         "kl_weight": posterior.kl_weight,
         "history": posterior.history,
     }
-    write_whole(content, path)
 
 
-def load_posterior(path: str | os.PathLike[str], model: SparseNetwork, *, guide: Any = None) -> Posterior:
-    """Reads a posterior into copies of a model and guide made as they were when it was saved.
-
-    Args:
-        path: The file.
-        model: A network with the same net, prior and options.
-        guide: A guide for the model of the saved class; default :class:`~guides.AutoSpikeSlab`.
-
-    Returns:
-        The posterior.
-
-    Raises:
-        ValueError: If there is no such file, it is damaged, or it was saved from another model or guide.
-    """
-    content = read_whole(path, writer="save_posterior", mark="format", form=FORMAT, keys=KEYS)
+def _read_guide(content: Content, source: Source) -> GuidePosterior:
+    model = source.network()
     like = next(model.parameters())
     with torch.random.fork_rng([like.device] if like.is_cuda else []), pyro.get_param_store().scope():
-        model, guide = copies(model, AutoSpikeSlab(model.prior) if guide is None else guide)
+        model, guide = copies(model, AutoSpikeSlab(model.prior) if source.guide is None else source.guide)
         if not list(guide.parameters()):
             guide()  # Pyro's own guides make their parameters at the first call
     if type(guide).__name__ != content["guide_class"]:
-        raise ValueError(f"guide must be a {content['guide_class']}, as in {path}, got {type(guide).__name__}")
-    load_into("model", model, content["model"], path)
-    load_into("guide", guide, content["guide"], path)
+        raise ValueError(f"guide must be a {content['guide_class']}, as in {source.path}, got {type(guide).__name__}")
+    load_into("model", model, content["model"], source.path)
+    load_into("guide", guide, content["guide"], source.path)
     if isinstance(guide, AutoProgram):
         guide.gate_mode = content["gate_mode"]
     model.net.eval()
-    return Posterior(model, guide, history=content["history"], kl_weight=content["kl_weight"])
+    return GuidePosterior(model, guide, history=content["history"], kl_weight=content["kl_weight"])
 
 
-# ---- draws -----------------------------------------------------------------------------------------------------------
-def save_draws(draws: Draws, path: str | os.PathLike[str]) -> None:
-    """Writes draws to a file, whole or not at all; tensors and plain values, to be read with ``weights_only=True``.
-
-    Args:
-        draws: The draws.
-        path: The file; an existing one is replaced once the new one is complete.
-
-    Raises:
-        ValueError: If the folder of the file does not exist.
-    """
-    write_whole({"draws_format": FORMAT, "draws": _content(draws)}, path)
+# ---- draws of Markov chains, of a network or of another model --------------------------------------------------------
 
 
-def load_draws(path: str | os.PathLike[str]) -> Draws:
-    """Reads draws from a file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The draws, on the CPU.
-
-    Raises:
-        ValueError: If there is no such file, it is damaged or another one.
-    """
-    return _draws(read_whole(path, writer="save_draws", mark="draws_format", form=FORMAT, keys={"draws"}), path)
-
-
-def save_sampled(sampled: SampledPosterior, path: str | os.PathLike[str]) -> None:
-    """Writes a network's draws to a file, whole or not at all, with the values of what is not Bayesian in it.
-
-    Args:
-        sampled: The posterior.
-        path: The file; an existing one is replaced once the new one is complete.
-
-    Raises:
-        ValueError: If the folder of the file does not exist.
-    """
-    content = {"sampled_format": FORMAT, "draws": _content(sampled.draws), "model": sampled.model.state_dict()}
-    write_whole(content, path)
-
-
-def load_sampled(path: str | os.PathLike[str], model: SparseNetwork) -> SampledPosterior:
-    """Reads a network's draws.
-
-    Args:
-        path: The file.
-        model: A network with the same net, prior and options; it is not changed.
-
-    Returns:
-        The posterior, on the model's device.
-
-    Raises:
-        ValueError: If there is no such file, it is damaged, or it was saved from another network.
-    """
-    keys = {"draws", "model"}
-    content = read_whole(path, writer="save_sampled", mark="sampled_format", form=FORMAT, keys=keys)
-    device = next(model.parameters()).device
-    draws = _draws(tree_map_only(Tensor, lambda tensor: tensor.to(device), content), path)
-    sampled = SampledPosterior(model, draws)
-    load_into("model", sampled.model, content["model"], path)
-    return sampled
-
-
-def _content(draws: Draws) -> dict[str, Any]:
+def _draws_content(draws: Draws) -> dict[str, object]:
     content = {each.name: getattr(draws, each.name) for each in fields(draws)}
-    return {**content, "values": dict(draws.values)}
+    return {"draws": {**content, "values": dict(draws.values)}}
 
 
-def _draws(content: Mapping[str, Any], path: object) -> Draws:
+def _read_draws(content: Content, source: Source) -> Draws:
     try:
         return Draws(**content["draws"])
     except TypeError as error:
-        raise ValueError(f"path must be a file of draws, got {path}: {error}") from error
+        raise ValueError(f"path must be a file of draws, got {source.path}: {error}") from error
 
 
-ENSEMBLE_KEYS = {"snapshots", "history", "temperature"}
+def _sampled_content(posterior: SampledPosterior) -> dict[str, object]:
+    return {**_draws_content(posterior.draws), "model": posterior.model.state_dict()}
 
 
-def save_ensemble(ensemble: Ensemble, path: str | os.PathLike[str]) -> None:
-    """Writes an ensemble to a file, whole or not at all.
-
-    Tensors and plain values only, so that it can be read with ``weights_only=True``; each snapshot as small as it is.
-
-    Args:
-        ensemble: The ensemble.
-        path: The file; an existing one is replaced once the new one is complete.
-
-    Raises:
-        ValueError: If the folder of the file does not exist.
-    """
-    content = {
-        "ensemble_format": FORMAT,
-        "snapshots": [
-            {"net": dict(s.model.net.state_dict()), "keep": dict(s.keep), "latent": s.latent}
-            for s in ensemble.snapshots
-        ],
-        "history": ensemble.history,
-        "temperature": ensemble.temperature,
-    }
-    write_whole(content, path)
+def _read_sampled(content: Content, source: Source) -> SampledPosterior:
+    model = source.network()
+    device = next(model.parameters()).device
+    draws = _read_draws(tree_map_only(Tensor, lambda tensor: tensor.to(device), content), source)
+    sampled = SampledPosterior(model, draws)
+    load_into("model", sampled.model, content["model"], source.path)
+    return sampled
 
 
-def load_ensemble(path: str | os.PathLike[str], model: SparseNetwork) -> Ensemble:
-    """Reads an ensemble of a network made as it was when the ensemble was saved.
+# ---- snapshots, each as small as it is -------------------------------------------------------------------------------
 
-    Args:
-        path: The file.
-        model: A network with the same net, prior and options; it is not changed.
 
-    Returns:
-        The ensemble.
+def _ensemble_content(ensemble: Ensemble) -> dict[str, object]:
+    snapshots = [
+        {"net": dict(s.model.net.state_dict()), "keep": dict(s.keep), "latent": s.latent} for s in ensemble.snapshots
+    ]
+    return {"snapshots": snapshots, "history": ensemble.history, "temperature": ensemble.temperature}
 
-    Raises:
-        ValueError: If there is no such file, it is damaged, or it was saved from another network.
-    """
-    content = read_whole(path, writer="save_ensemble", mark="ensemble_format", form=FORMAT, keys=ENSEMBLE_KEYS)
+
+def _read_ensemble(content: Content, source: Source) -> Ensemble:
+    model = source.network()
     try:
-        snapshots = [_snapshot(model, saved) for saved in content["snapshots"]]
+        snapshots = [_read_snapshot(saved, model) for saved in content["snapshots"]]
     except (KeyError, RuntimeError, ValueError) as error:
-        raise ValueError(f"model must be made as when {path} was saved: {error}") from error
+        raise ValueError(f"model must be made as when {source.path} was saved: {error}") from error
     return Ensemble(model, snapshots, history=content["history"], temperature=content["temperature"])
 
 
-def _snapshot(model: SparseNetwork, saved: dict[str, Any]) -> Snapshot:
+def _read_snapshot(saved: Content, model: SparseNetwork) -> Snapshot:
     keep = saved["keep"]
     small = smaller_model(model, keep, kept_positions(model.net, model.nodes.groups, keep))
     small.net.load_state_dict(saved["net"])
     small.net.eval()
     return Snapshot(small, keep, saved["latent"])
+
+
+# ---- all kinds -------------------------------------------------------------------------------------------------------
+
+KINDS: tuple[Kind[Any], ...] = (
+    Kind(
+        GuidePosterior,
+        "format",
+        frozenset({"guide_class", "guide", "gate_mode", "model", "kl_weight", "history"}),
+        _guide_content,
+        _read_guide,
+        takes=("model", "guide"),
+    ),
+    Kind(SampledPosterior, "sampled_format", frozenset({"draws", "model"}), _sampled_content, _read_sampled),
+    Kind(
+        Ensemble,
+        "ensemble_format",
+        frozenset({"snapshots", "history", "temperature"}),
+        _ensemble_content,
+        _read_ensemble,
+    ),
+    Kind(Draws, "draws_format", frozenset({"draws"}), _draws_content, _read_draws, takes=()),
+)
+"""The kinds of posteriors that files hold."""

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from bnn_pyro.posterior.guide import Posterior
-from bnn_pyro.pruning.cutting import chained, cut_net, split_selection, with_selection
+from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.pruning.cutting import cut_net, with_selection
 
 
 def prune(posterior: Posterior, *, keep: Mapping[str, Tensor] | None = None, multiple: int = 1) -> nn.Module:
-    r"""Returns the median-probability model as a plain, physically smaller module.
+    r"""Return the median-probability model as a plain, physically smaller module.
 
     Args:
         posterior: A fitted posterior.
@@ -24,8 +24,6 @@ def prune(posterior: Posterior, *, keep: Mapping[str, Tensor] | None = None, mul
     Raises:
         ValueError: If ``keep`` has an unknown group or a mask of another shape or dtype, or ``multiple`` is below 1.
     """
-    model, masks = posterior.model, {**posterior.keep(), **(keep or {})}
-    whole = posterior.median_model(keep=masks)
-    net = whole if model.selection is None else split_selection(whole)[0]
-    small, chosen = cut_net(net, model.nodes.groups, masks, multiple)
-    return with_selection(small, chained(model.selection, chosen))
+    model, masks = posterior.model, posterior.masks(keep)
+    net = posterior.median_net(keep=masks)
+    return with_selection(*cut_net(net, model.nodes.groups, masks, multiple=multiple, selection=model.selection))

@@ -1,20 +1,19 @@
-"""SampledPosterior: draws of Markov chains behind the face of a posterior."""
+"""SampledPosterior: the posterior that draws of Markov chains hold."""
 
 import copy
 from collections.abc import Mapping
-from typing import NoReturn
 
 import torch
 from torch import Tensor
 
-from bnn_pyro.likelihoods import NOISE_SITE, Classes, Normals
+from bnn_pyro.likelihoods import NOISE_SITE
 from bnn_pyro.network import SparseNetwork, gate_site
+from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.draws import Draws
-from bnn_pyro.posterior.guide import Posterior
 
 
 class SampledPosterior(Posterior):
-    r"""Draws of a network's latents by Markov chains, with the face of a posterior.
+    r"""The posterior of a network whose latents Markov chains have drawn.
 
     Predictions are averaged over the draws. A node is open in a draw if its gate is above 1/2, and its inclusion
     probability is the share of the draws in which it is. In the median-probability model a gate is open at a share
@@ -37,7 +36,7 @@ class SampledPosterior(Posterior):
     """
 
     def __init__(self, model: SparseNetwork, draws: Draws) -> None:
-        super().__init__(copy.deepcopy(model).to(draws.vectors), None)
+        super().__init__(copy.deepcopy(model).to(draws.vectors))
         self.model.net.eval()
         self.draws = draws
         shapes = {p.name: p.shape for p in model.bayesian}
@@ -52,8 +51,13 @@ class SampledPosterior(Posterior):
         """How many draws there are, of all chains."""
         return self.draws.energy.numel()
 
+    @property
+    def chains(self) -> int:
+        """How many Markov chains the draws are of."""
+        return len(self.draws.energy)
+
     def chain(self, number: int) -> "SampledPosterior":
-        """Returns the posterior of one chain's draws.
+        """Return the posterior of one chain's draws.
 
         Args:
             number: The chain's, from 0.
@@ -63,37 +67,9 @@ class SampledPosterior(Posterior):
         """
         return SampledPosterior(self.model, self.draws.chain(number))
 
-    def predict(
-        self, x: Tensor, *, num_samples: int | None = None, batch_size: int = 1024, return_draws: bool = False
-    ) -> Tensor | Classes | Normals:
-        """Predicts by averaging over the draws.
-
-        Args:
-            x: Inputs, shape ``(rows, *input_shape)``.
-            num_samples: How many of the draws, evenly spaced over all chains; None, or more than there are, for all.
-            batch_size: Rows at a time.
-            return_draws: Whether to return what each draw predicts too.
-
-        Returns:
-            Class probabilities averaged over draws, shape ``(rows, classes)``, or the predictive mean, shape
-            ``(rows,)``; with ``return_draws`` a :class:`~bnn_pyro.likelihoods.Classes` or
-            :class:`~bnn_pyro.likelihoods.Normals`, chain after chain.
-
-        Raises:
-            ValueError: If x has the wrong shape or is not finite, or a number is below 1.
-        """
-        wanted = self.num_draws if num_samples is None else num_samples
-        return super().predict(x, num_samples=wanted, batch_size=batch_size, return_draws=return_draws)
-
-    def _drawn(self, num_samples: int) -> tuple[dict[str, Tensor], Tensor | None]:
-        total = self.num_draws
-        chosen = torch.linspace(0, total - 1, min(num_samples, total)).round().long()
-        values = {name: value[chosen.to(value.device)] for name, value in self.draws.stacked().items()}
-        return torch.vmap(self.model.assemble)(*self._split(values)), values.get(NOISE_SITE)
-
     @torch.no_grad()
     def log_likelihood(self, x: Tensor, y: Tensor, *, batch_size: int = 1024) -> Tensor:
-        """Returns the log-likelihood of each observation in each draw, from which models are compared.
+        """Return the log-likelihood of each observation in each draw, from which models are compared.
 
         Args:
             x: Inputs, shape ``(rows, *input_shape)``.
@@ -115,7 +91,7 @@ class SampledPosterior(Posterior):
         return found.reshape(*self.draws.energy.shape, len(y))
 
     def inclusion(self, *, num_samples: int | None = None) -> dict[str, Tensor]:
-        """Returns the share of the draws in which each node is open: group -> shape ``(size,)``.
+        """Return the share of the draws in which each node is open: group -> shape ``(size,)``.
 
         Args:
             num_samples: How many of the draws, the last ones of all chains together; None for all.
@@ -123,17 +99,43 @@ class SampledPosterior(Posterior):
         Returns:
             Group -> inclusion probabilities.
         """
-        each = None if num_samples is None else -(-num_samples // len(self.draws.energy))
+        each = None if num_samples is None else -(-num_samples // self.chains)
         gates = {name: self.draws.values[gate_site(name)] for name in self.model.groups}
         return {name: _open(gate[:, -(each or 0) :]).mean((0, 1)) for name, gate in gates.items()}
 
     def keep(self) -> dict[str, Tensor]:
-        r"""Returns which nodes the median-probability model keeps, :math:`\gamma > 1/2`.
+        r"""Return which nodes the median-probability model keeps, :math:`\gamma > 1/2`.
 
         Returns:
             Group -> bool, shape ``(size,)``.
         """
         return {name: gamma > 0.5 for name, gamma in self.inclusion().items()}
+
+    def gate_draws(self, *, num_samples: int | None = None) -> dict[str, Tensor]:
+        """Return whether each gate is open, above 1/2, in each of some draws.
+
+        Args:
+            num_samples: How many of the draws, evenly spaced over all chains; None, or more than there are, for all.
+
+        Returns:
+            Group -> bool, shape ``(draws, size)``, chain after chain.
+        """
+        chosen = self._chosen(self.num_draws if num_samples is None else num_samples)
+        gates = {name: self.draws.values[gate_site(name)].flatten(0, 1) for name in self.model.groups}
+        return {name: gate[chosen] > 0.5 for name, gate in gates.items()}
+
+    def _chosen(self, num_samples: int) -> Tensor:
+        """Return the numbers of so many draws, or of all if there are fewer, evenly spaced over all chains."""
+        total = self.num_draws
+        spaced = torch.linspace(0, total - 1, min(num_samples, total)).round().long()
+        return spaced.to(self.draws.vectors.device)
+
+    @torch.no_grad()
+    def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
+        chosen = self._chosen(num_samples)
+        values = {name: value[chosen] for name, value in self.draws.stacked().items()}
+        parameters = torch.vmap(self.model.assemble)(*self._split(values))
+        return self._called(parameters, x, batch_size), values.get(NOISE_SITE)
 
     @torch.no_grad()
     def _medians(self) -> dict[str, Tensor]:
@@ -141,7 +143,7 @@ class SampledPosterior(Posterior):
         return {**{name: value.median(0).values for name, value in values.items()}, **self._slabs(values)}
 
     def _slabs(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns the mean of each slab, with the gates that multiply it, over the draws in which it is open."""
+        """Return the mean of each slab, with the gates that multiply it, over the draws in which it is open."""
         weights, gates = self._split(values)
         ones = {name: torch.ones_like(value) for name, value in weights.items()}
         is_open = {name: _open(gate) for name, gate in gates.items()}
@@ -149,23 +151,12 @@ class SampledPosterior(Posterior):
         counts = torch.vmap(lambda w, z: self.model.assemble(w, z, absent=True))(ones, is_open)
         return {name: _mean(used[name], counts[name], weights[name]) for name in weights}
 
-    def shrink(self, *, keep: Mapping[str, Tensor] | None = None) -> NoReturn:
-        """Refuses: draws have no guide to train on.
-
-        Args:
-            keep: Not used.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError("a SampledPosterior cannot be shrunk, it has no guide: prune(posterior) gives a plain module")
-
 
 def _open(gate: Tensor) -> Tensor:
     return (gate > 0.5).to(gate)
 
 
 def _mean(used: Tensor, is_open: Tensor, weight: Tensor) -> Tensor:
-    """Returns the mean over the draws that count; over all where none does."""
+    """Return the mean over the draws that count; over all where none does."""
     count = is_open.sum(0)
     return torch.where(count > 0, (used * is_open).sum(0) / count.clamp(min=1), weight.mean(0))

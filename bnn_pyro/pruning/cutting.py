@@ -56,13 +56,43 @@ def cut(net: nn.Module, groups: Sequence[NodeGroup], keep: Mapping[str, Tensor],
         ValueError: If ``keep`` names an unknown group or has a mask of another shape or dtype, the groups do not fit
             ``net``, or ``multiple`` is below 1.
     """
+    return with_selection(*cut_net(net, groups, keep, multiple=multiple))
+
+
+def cut_net(
+    net: nn.Module,
+    groups: Sequence[NodeGroup],
+    keep: Mapping[str, Tensor],
+    *,
+    multiple: int = 1,
+    selection: Tensor | None = None,
+) -> tuple[nn.Module, Tensor | None]:
+    """Return the smaller network of `cut`, and beside it which inputs it reads.
+
+    Args:
+        net: The network that the groups were found in.
+        groups: Its node groups.
+        keep: Name of a group -> which of its nodes stay, bool, shape ``(size,)``. Groups without a mask keep all nodes.
+        multiple: What the number of channels of each group is made a multiple of.
+        selection: Numbers of the features that ``net`` itself is given, shape ``(inputs,)``; None where it is given
+            all.
+
+    Returns:
+        The smaller network, and the numbers of the features that it is to be given, shape ``(kept,)``; None for all.
+
+    Raises:
+        ValueError: As `cut` does.
+    """
     positions = kept_positions(net, groups, keep, multiple=multiple)
     small = copy.deepcopy(net)
     small.zero_grad(set_to_none=True)
     _close_what_stands(small, groups, keep, multiple)
     named = dict((*small.named_parameters(), *small.named_buffers()))
     replace_tensors(small, {name: _selected(named[name], dims) for name, dims in positions.items()})
-    return _with_selected_inputs(small, groups, keep)
+    kept = _kept_inputs(groups, keep)
+    if kept is None or selection is None:
+        return small, selection if kept is None else kept
+    return small, selection[kept]
 
 
 def kept_positions(
@@ -87,12 +117,21 @@ def kept_positions(
     """
     if multiple < 1:
         raise ValueError(f"cut: multiple must be at least 1, got {multiple}")
-    _check_keep(groups, keep)
+    check_masks(groups, keep)
     _check_groups(net, groups)
     return positions_kept(groups, keep, multiple=multiple)
 
 
-def _check_keep(groups: Sequence[NodeGroup], keep: Mapping[str, Tensor]) -> None:
+def check_masks(groups: Sequence[NodeGroup], keep: Mapping[str, Tensor]) -> None:
+    """Check masks of nodes.
+
+    Args:
+        groups: The node groups.
+        keep: Name of a group -> which of its nodes stay, bool, shape ``(size,)``.
+
+    Raises:
+        ValueError: If ``keep`` names an unknown group or has a mask of another shape or dtype.
+    """
     sizes = {group.name: group.size for group in groups}
     for name, mask in keep.items():
         if name not in sizes:
@@ -158,14 +197,13 @@ def replace_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     make_attention_plain(net, only_cut=True)
 
 
-def _with_selected_inputs(small: nn.Module, groups: Sequence[NodeGroup], keep: Mapping[str, Tensor]) -> nn.Module:
-    """Put a selection before the net if some of its inputs, the group without writers, are removed."""
+def _kept_inputs(groups: Sequence[NodeGroup], keep: Mapping[str, Tensor]) -> Tensor | None:
+    """Return the numbers of the inputs, the group without writers, that stay; None where all do."""
     masks = [(group, keep[group.name]) for group in groups if not group.writers and group.name in keep]
     for group, mask in masks:
         if not mask.all():
-            device = group.readers[0].index.device if group.readers else mask.device
-            return with_selection(small, mask.nonzero().flatten().to(device))
-    return small
+            return mask.nonzero().flatten().to(group.readers[0].index.device if group.readers else mask.device)
+    return None
 
 
 def with_selection(net: nn.Module, index: Tensor | None) -> nn.Module:
@@ -199,22 +237,3 @@ def split_selection(net: nn.Module) -> tuple[nn.Module, Tensor | None]:
     if isinstance(net, nn.Sequential) and isinstance(select := getattr(net, "select", None), InputSelection):
         return net.get_submodule("network"), select.index
     return net, None
-
-
-def cut_net(
-    net: nn.Module, groups: Sequence[NodeGroup], keep: Mapping[str, Tensor], multiple: int = 1
-) -> tuple[nn.Module, Tensor | None]:
-    """Returns the cut net, and the numbers of the inputs that it reads where some are cut.
-
-    A net may have a selection of its own, as a pruned one has; that one stays.
-    """
-    small = cut(net, groups, keep, multiple=multiple)
-    loses_inputs = any(not g.writers and g.name in keep and not keep[g.name].all() for g in groups)
-    return split_selection(small) if loses_inputs else (small, None)
-
-
-def chained(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-    """Returns one selection of inputs that does what two do, one after the other."""
-    if first is None or second is None:
-        return second if first is None else first
-    return first[second]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.nodes import Axis, NodeGroup, Nodes
-from bnn_pyro.pruning.cutting import chained, cut_net, kept_positions
+from bnn_pyro.pruning.cutting import cut_net, kept_positions
 from bnn_pyro.pruning.positions import Positions, select
 from guides import AutoProgram
 
@@ -67,16 +67,16 @@ def shrink(model: SparseNetwork, guide: AutoProgram, keep: Mapping[str, Tensor])
 
 
 def smaller_model(model: SparseNetwork, keep: Mapping[str, Tensor], positions: Positions) -> SparseNetwork:
-    """Returns the smaller network without the nodes that are not kept; it still takes all inputs.
+    """Return the smaller network without the nodes that are not kept; it still takes all inputs.
 
     Args:
         model: A network.
         keep: Group -> which nodes stay, bool, shape ``(size,)``; groups without a mask keep all.
         positions: What `kept_positions` returns for them.
     """
-    net, chosen = cut_net(model.net, model.nodes.groups, keep)
+    net, selection = cut_net(model.net, model.nodes.groups, keep, selection=model.selection)
     groups = tuple(_smaller_group(group, keep, positions) for group in model.nodes.groups)
-    return model.replaced(net, Nodes(groups, model.nodes.dense), chained(model.selection, chosen))
+    return model.replaced(net, Nodes(groups, model.nodes.dense), selection)
 
 
 def _smaller_group(group: NodeGroup, keep: Mapping[str, Tensor], positions: Positions) -> NodeGroup:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,8 @@ from bnn_pyro.inference.svi.schedule import LearningRates
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.inference.training.processes import Processes
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.ensemble import Ensemble
-from bnn_pyro.posterior.files import load_ensemble, load_posterior, save_ensemble, save_posterior
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.files import load_posterior, save_posterior
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.recipes.definition import Recipe, default_likelihood
 from bnn_pyro.recipes.one_shot import OneShot
@@ -76,10 +75,7 @@ def run(
     processes.told(evaluation.metrics)
     if out is not None:
         config = _config(dataset, settings, seed, device)
-        posterior = finished.posterior
-        save: Callable[[Path], None] = partial(save_posterior, posterior)
-        if isinstance(posterior, Ensemble):
-            save = partial(save_ensemble, posterior)
+        save = partial(save_posterior, finished.posterior)
         write_report(out, finished, evaluation, config=config, save_checkpoint=save)
     return evaluation.metrics
 
@@ -192,10 +188,8 @@ def load_run(folder: str | Path) -> Posterior:
         net = settings.make_net(input_shape, config["outputs"])
         example = torch.zeros(2, *(input_shape if settings.reads_images else [math.prod(input_shape)]))
         model = settings.make_model(net, example, default_likelihood(config["task"]), config["num_data"])
-        path = Path(folder) / "checkpoint.pt"
-        if settings.one_shot is not None:
-            return load_ensemble(path, model)
-        return load_posterior(path, model, guide=settings.make_guide(model))
+        guide = settings.make_guide(model) if settings.one_shot is None else None
+        return load_posterior(Path(folder) / "checkpoint.pt", model, guide=guide)
 
 
 def load_pruned(folder: str | Path) -> nn.Module:

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from bnn_pyro.evaluation.cost import Latency, compare_cost, measure_latency, nodes_kept, one_sided_parameters
-from bnn_pyro.evaluation.metrics import classification_metrics, coverage_curve, regression_metrics, reliability_curve
+from bnn_pyro.evaluation.metrics import coverage_curve, reliability_curve
 from bnn_pyro.likelihoods import NOISE_SITE, Classes, Likelihood, Normals
-from bnn_pyro.posterior.ensemble import Ensemble
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.base import Posterior, scores
 from bnn_pyro.reports.plots import Curve
 
 LATENCY_BATCHES = (1, 256)
@@ -82,10 +81,10 @@ def evaluate_run(run: Run) -> Evaluation:
     predictions = _predictions(run)
     metrics: dict[str, Any] = _prefixed("test", run.posterior.evaluate(x, y, y_std=run.y_std))
     for prefix, prediction in predictions.items():
-        metrics |= _prefixed(f"{prefix}_test", _scores(prediction, y, run.y_std))
+        metrics |= _prefixed(f"{prefix}_test", scores(prediction, y, y_std=run.y_std))
     metrics |= _sparsity(run) | _cost(run)
     metrics |= {"kl_weight": run.posterior.kl_weight, "tempered": run.posterior.tempered}
-    if isinstance(run.posterior, Ensemble):
+    if run.posterior.temperature is not None:
         metrics["temperature"] = run.posterior.temperature
     metrics["pruned_max_abs_diff"] = float(
         (_output(run.pruned, x) - _output(run.posterior.median_model(), x)).abs().max()
@@ -99,9 +98,8 @@ def _predictions(run: Run) -> dict[str, Prediction]:
     x, _ = run.test
     likelihood = run.posterior.model.likelihood
     noise = run.posterior.median_values().get(NOISE_SITE)
-    drawn = run.posterior.predict(x, num_samples=run.num_samples, return_draws=True)
     return {
-        "posterior": drawn if isinstance(drawn, Normals) else Classes(*drawn),
+        "posterior": run.posterior.predict(x, num_samples=run.num_samples, return_draws=True),
         "pruned": _predict(run.pruned, likelihood, x, noise),
         "dense": _predict(run.dense, likelihood, x, run.dense_noise),
     }
@@ -116,20 +114,14 @@ def _output(net: nn.Module, x: Tensor, batch_size: int = 1024) -> Tensor:
     return torch.cat([net(rows) for rows in x.split(batch_size)])
 
 
-def _scores(prediction: Prediction, y: Tensor, y_std: float) -> dict[str, float]:
-    if isinstance(prediction, Classes):
-        return classification_metrics(prediction.probabilities, y)
-    return regression_metrics(prediction.mean, prediction.sd, y, y_std=y_std)
-
-
 def _curve(prediction: Prediction, y: Tensor) -> Curve:
     if isinstance(prediction, Classes):
         return reliability_curve(prediction.probabilities, y)
     return coverage_curve(prediction.mean, prediction.sd, y)
 
 
-def _prefixed(prefix: str, scores: Mapping[str, float]) -> dict[str, float]:
-    return {f"{prefix}_{name}": value for name, value in scores.items()}
+def _prefixed(prefix: str, scored: Mapping[str, float]) -> dict[str, float]:
+    return {f"{prefix}_{name}": value for name, value in scored.items()}
 
 
 def _sparsity(run: Run) -> dict[str, Any]:

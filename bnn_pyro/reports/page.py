@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bnn_pyro.posterior.tempering import tempering
+
 _PICTURES = {
     "training": "Loss, score and nodes kept over the epochs",
     "inclusion": "Inclusion probabilities of the nodes",
@@ -66,27 +68,13 @@ def _cost_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def tempering(kl_weight: float) -> str:
-    """Return what is to be said wherever a tempered posterior's results stand; nothing if it is not tempered.
-
-    Args:
-        kl_weight: Weight of the divergence that the posterior was fitted with.
-    """
-    return f"tempered (cold) posterior, KL weight {kl_weight:g}" if kl_weight < 1 else ""
-
-
 def tempered_by(metrics: Mapping[str, Any]) -> str:
     """Return what is to be said wherever the results of a run stand that is tempered; nothing if it is not.
 
     Args:
         metrics: The numbers of `metrics.json`.
     """
-    temperature = metrics.get("temperature")
-    if temperature is None:
-        return tempering(metrics["kl_weight"])
-    if not metrics["tempered"]:
-        return ""
-    return "draws of a cooled sampler" if temperature == "cooled" else f"draws at temperature {temperature:g}"
+    return tempering(metrics["kl_weight"], metrics.get("temperature"))
 
 
 def page(

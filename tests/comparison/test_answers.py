@@ -12,7 +12,7 @@ from bnn_pyro.evaluation.metrics import regression_metrics
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.mcmc.sample import sample
 from bnn_pyro.likelihoods import Categorical, Classes, GaussianNoise, Normals
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
 
 
 def normals(mean: float, sd: float, *, draws: int = 400, rows: int = 3, spread: float = 0.0, chains: int = 1) -> Sample:
@@ -140,7 +140,7 @@ def test_answer_of_a_classification_looks_at_the_label() -> None:
     net = networks.mlp(2, (3,), 3)
     model = SparseNetwork(net, x[:2], prior=GroupHorseshoe(), likelihood=Categorical(), num_data=20)
     found = answer(
-        Posterior(model, fit(model, (x, y), epochs=1, progress=False, engine="eager").guide), (x, y), gates="none"
+        GuidePosterior(model, fit(model, (x, y), epochs=1, progress=False, engine="eager").guide), (x, y), gates="none"
     )
     assert isinstance(found.sample.predicted, Classes)
     torch.testing.assert_close(found.sample.values[:, 4], found.sample.predicted.draws[:, 4, 1])

@@ -1,4 +1,4 @@
-"""Snapshots of different sizes behind the face of a posterior."""
+"""The posterior that snapshots of different sizes hold."""
 
 import copy
 import math
@@ -139,6 +139,8 @@ def test_inclusion_is_the_share_of_snapshots() -> None:
         assert inclusion[name].tolist() == pytest.approx(shares)
         assert keep[name].nonzero().flatten().tolist() == KEEPS[-1][name]
     assert posterior.inclusion(num_samples=1)["hidden1"].tolist() == [0, 1, 0, 1]
+    drawn = posterior.gate_draws(num_samples=2)["hidden1"]
+    assert drawn.dtype == torch.bool and drawn.tolist() == [[True, True, False, True], [False, True, False, True]]
 
 
 def test_buffers_are_those_of_the_last_snapshot() -> None:
@@ -157,6 +159,8 @@ def test_buffers_are_those_of_the_last_snapshot() -> None:
 
 def test_tempered() -> None:
     assert ensemble().tempered and ensemble(temperature=0.5).tempered
+    assert ensemble().tempering == "draws of a cooled sampler"
+    assert ensemble(temperature=0.5).tempering == "draws at temperature 0.5"
     assert not ensemble(temperature=1.0).tempered
 
 
@@ -170,8 +174,6 @@ def test_what_was_handed_in_stays() -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="snapshots must hold at least one, got none"):
         Ensemble(network(), [])
-    with pytest.raises(ValueError, match="an Ensemble cannot be shrunk"):
-        ensemble().shrink()
     with pytest.raises(ValueError, match=r"x must have shape \(rows, 6\)"):
         ensemble().predict(torch.zeros(2, 5))
     with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):

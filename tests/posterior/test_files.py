@@ -13,26 +13,21 @@ from torch import Tensor
 from bnn_pyro import fit, prune
 from bnn_pyro.likelihoods import GaussianNoise
 from bnn_pyro.networks import mlp
+from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.draws import Draws
 from bnn_pyro.posterior.ensemble import Ensemble
-from bnn_pyro.posterior.files import (
-    load_draws,
-    load_ensemble,
-    load_posterior,
-    load_sampled,
-    save_draws,
-    save_ensemble,
-    save_posterior,
-    save_sampled,
-)
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.files import KINDS, load_posterior, save_posterior
+from bnn_pyro.posterior.guide import GuidePosterior
+from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, SpikeSlab
 from guides import AutoCentered
 from tests.inference.mcmc.test_checkpoint import assert_same
+from tests.posterior.test_base import members
 from tests.posterior.test_ensemble import ensemble, snapshots
 from tests.posterior.test_ensemble import network as ensemble_network
 from tests.posterior.test_ensemble import rows as ensemble_rows
 from tests.posterior.test_guide import posterior_of
-from tests.posterior.test_sampled import drawn, draws_of, rows, sampled
+from tests.posterior.test_sampled import CHAINS, DRAWS, drawn, draws_of, rows, sampled
 from tests.posterior.test_sampled import network as sampled_network
 from tests.test_network import inputs, labels, network
 
@@ -40,13 +35,11 @@ from tests.test_network import inputs, labels, network
 def predicted(posterior: Posterior) -> Tensor:
     """Predictions under a seed."""
     torch.manual_seed(4)
-    found = posterior.predict(inputs(), num_samples=3)
-    assert isinstance(found, Tensor)
-    return found
+    return posterior.predict(inputs(), num_samples=3)
 
 
 @pytest.fixture(scope="module")
-def fitted() -> Posterior:
+def fitted() -> GuidePosterior:
     """A posterior with frozen gates and trained points, fitted with a small weight of the divergence."""
     model = network("normed", prior=SpikeSlab(GroupHorseshoe(), inclusion=0.3), select_inputs=True)
     options: dict[str, Any] = {"epochs": 3, "freeze": 1, "kl_weight": 0.5, "temperature": (0.7, 0.2), "seed": 0}
@@ -54,17 +47,18 @@ def fitted() -> Posterior:
 
 
 @pytest.fixture
-def path(fitted: Posterior, tmp_path: Path) -> Path:
+def path(fitted: GuidePosterior, tmp_path: Path) -> Path:
     """A file with that posterior."""
     target = tmp_path / "posterior.pt"
     save_posterior(fitted, target)
     return target
 
 
-def test_round_trip(fitted: Posterior, path: Path) -> None:
+def test_round_trip(fitted: GuidePosterior, path: Path) -> None:
     model = network("normed", prior=SpikeSlab(GroupHorseshoe(), inclusion=0.3), select_inputs=True)
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     loaded = load_posterior(str(path), model)
+    assert isinstance(loaded, GuidePosterior)
     assert torch.equal(torch.get_rng_state(), state) and list(pyro.get_param_store()) == []
     assert torch.equal(predicted(loaded), predicted(fitted))
     assert loaded.guide.gate_mode == "frozen" and loaded.kl_weight == 0.5 and loaded.tempered
@@ -114,7 +108,7 @@ def test_another_prior(tmp_path: Path) -> None:
             load_posterior(tmp_path / "posterior.pt", network(prior=prior))
 
 
-def test_another_guide(fitted: Posterior, path: Path) -> None:
+def test_another_guide(fitted: GuidePosterior, path: Path) -> None:
     with pytest.raises(ValueError, match="guide must be a AutoSpikeSlab, as in .*, got AutoCentered"):
         load_posterior(path, fitted.model, guide=AutoCentered(fitted.model.prior))
 
@@ -133,8 +127,9 @@ def test_from_a_gpu_to_the_cpu(tmp_path: Path) -> None:
 # ---- draws -----------------------------------------------------------------------------------------------------------
 def test_draws_round_trip(tmp_path: Path) -> None:
     first = draws_of({"a": torch.randn(2, 5), "b": torch.randn(2, 5, 3, 4)})
-    save_draws(first, tmp_path / "draws.pt")
-    again = load_draws(tmp_path / "draws.pt")
+    save_posterior(first, tmp_path / "draws.pt")
+    again = load_posterior(tmp_path / "draws.pt")
+    assert isinstance(again, Draws)
     assert_same(first, again)
     assert (again.kernel, again.thinning, again.seconds) == ("nuts", 1, 1.0)
     assert [path.name for path in tmp_path.iterdir()] == ["draws.pt"]
@@ -142,42 +137,44 @@ def test_draws_round_trip(tmp_path: Path) -> None:
 
 def test_sampled_round_trip(tmp_path: Path) -> None:
     first, x = sampled(1, likelihood=GaussianNoise()), rows()
-    save_sampled(first, tmp_path / "sampled.pt")
-    again = load_sampled(tmp_path / "sampled.pt", sampled_network(1, likelihood=GaussianNoise()))
-    assert torch.equal(again.predict(x), first.predict(x))  # type: ignore[arg-type]
+    save_posterior(first, tmp_path / "sampled.pt")
+    again = load_posterior(tmp_path / "sampled.pt", sampled_network(1, likelihood=GaussianNoise()))
+    assert isinstance(again, SampledPosterior)
+    assert torch.equal(again.predict(x), first.predict(x))
     assert torch.equal(again.median_model()(x), first.median_model()(x))
     assert_same(first.draws, again.draws)
 
 
 def test_sampled_of_another_network_is_refused(tmp_path: Path) -> None:
-    save_sampled(sampled(), tmp_path / "sampled.pt")
+    save_posterior(sampled(), tmp_path / "sampled.pt")
     with pytest.raises(ValueError, match="draws must have the site"):
-        load_sampled(tmp_path / "sampled.pt", sampled_network(6))
+        load_posterior(tmp_path / "sampled.pt", sampled_network(6))
 
 
 def test_files_of_draws_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file"):
-        load_draws(tmp_path / "none.pt")
+        load_posterior(tmp_path / "none.pt")
     (tmp_path / "damaged.pt").write_bytes(b"not a file of torch")
     with pytest.raises(ValueError, match="damaged"):
-        load_draws(tmp_path / "damaged.pt")
+        load_posterior(tmp_path / "damaged.pt")
     with pytest.raises(ValueError, match="damaged"):
-        load_sampled(tmp_path / "damaged.pt", sampled_network())
-    save_draws(draws_of(drawn(sampled_network())), tmp_path / "draws.pt")
-    with pytest.raises(ValueError, match="written by save_sampled in format 1"):
-        load_sampled(tmp_path / "draws.pt", sampled_network())
+        load_posterior(tmp_path / "damaged.pt", sampled_network())
+    save_posterior(draws_of(drawn(sampled_network())), tmp_path / "draws.pt")
+    with pytest.raises(ValueError, match="model must be left out for a file of Draws, got a SparseNetwork"):
+        load_posterior(tmp_path / "draws.pt", sampled_network())
     torch.save({"draws_format": 1, "draws": {"values": {}}}, tmp_path / "short.pt")
     with pytest.raises(ValueError, match="path must be a file of draws, got .*short.pt"):
-        load_draws(tmp_path / "short.pt")
+        load_posterior(tmp_path / "short.pt")
     with pytest.raises(ValueError, match="path must be in a folder that exists"):
-        save_draws(sampled().draws, tmp_path / "nowhere" / "draws.pt")
+        save_posterior(sampled().draws, tmp_path / "nowhere" / "draws.pt")
 
 
 def test_ensemble_round_trip(tmp_path: Path) -> None:
     first = ensemble(history=[{"epoch": 1, "loss": 0.5, "nodes_kept": {"inputs": 6}}], temperature=0.5)
-    save_ensemble(first, tmp_path / "ensemble.pt")
-    again, x = load_ensemble(tmp_path / "ensemble.pt", ensemble_network()), ensemble_rows()
-    assert torch.equal(again.predict(x), first.predict(x))  # type: ignore[arg-type]
+    save_posterior(first, tmp_path / "ensemble.pt")
+    again, x = load_posterior(tmp_path / "ensemble.pt", ensemble_network()), ensemble_rows()
+    assert isinstance(again, Ensemble)
+    assert torch.equal(again.predict(x), first.predict(x))
     assert torch.equal(prune(again)(x), prune(first)(x))
     assert again.history == first.history and again.temperature == 0.5
     assert [path.name for path in tmp_path.iterdir()] == ["ensemble.pt"]
@@ -185,40 +182,122 @@ def test_ensemble_round_trip(tmp_path: Path) -> None:
 
 def test_latents_are_kept(tmp_path: Path) -> None:
     model = ensemble_network(1, GaussianNoise())
-    save_ensemble(Ensemble(model, snapshots(model, torch.tensor(0.7))), tmp_path / "ensemble.pt")
-    again = load_ensemble(tmp_path / "ensemble.pt", ensemble_network(1, GaussianNoise()))
+    save_posterior(Ensemble(model, snapshots(model, torch.tensor(0.7))), tmp_path / "ensemble.pt")
+    again = load_posterior(tmp_path / "ensemble.pt", ensemble_network(1, GaussianNoise()))
+    assert isinstance(again, Ensemble)
     assert [snapshot.latent.item() for snapshot in again.snapshots if snapshot.latent is not None] == pytest.approx(
         [0.7] * 3
     )
 
 
 def test_an_ensemble_of_another_network_is_refused(tmp_path: Path) -> None:
-    save_ensemble(ensemble(), tmp_path / "ensemble.pt")
+    save_posterior(ensemble(), tmp_path / "ensemble.pt")
     with pytest.raises(ValueError, match="model must be made as when .* was saved"):
-        load_ensemble(tmp_path / "ensemble.pt", ensemble_network(outputs=5))
+        load_posterior(tmp_path / "ensemble.pt", ensemble_network(outputs=5))
 
 
 def test_files_of_ensembles_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file"):
-        load_ensemble(tmp_path / "none.pt", ensemble_network())
+        load_posterior(tmp_path / "none.pt", ensemble_network())
     (tmp_path / "damaged.pt").write_bytes(b"not a file of torch")
     with pytest.raises(ValueError, match="damaged"):
-        load_ensemble(tmp_path / "damaged.pt", ensemble_network())
+        load_posterior(tmp_path / "damaged.pt", ensemble_network())
     torch.save({"format": 1}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="written by save_ensemble in format 1"):
-        load_ensemble(tmp_path / "other.pt", ensemble_network())
+    with pytest.raises(ValueError, match="written by save_posterior in format 1"):
+        load_posterior(tmp_path / "other.pt", ensemble_network())
     with pytest.raises(ValueError, match="path must be in a folder that exists"):
-        save_ensemble(ensemble(), tmp_path / "nowhere" / "ensemble.pt")
+        save_posterior(ensemble(), tmp_path / "nowhere" / "ensemble.pt")
 
 
-def test_whole_files_replace_each_other(fitted: Posterior, path: Path) -> None:
+# ---- files of before -------------------------------------------------------------------------------------------------
+
+
+# Contents as `save_posterior`, `save_draws`, `save_sampled` and `save_ensemble` wrote them, each in its format 1.
+
+
+def old_draws(draws: Draws) -> dict[str, Any]:
+    """The fields of draws in a file of format 1."""
+    names = ("vectors", "energy", "total_energy", "acceptances", "diverged", "step_size", "inverse_mass")
+    plain = {"kernel": "nuts", "thinning": 1, "seconds": 1.0, "steps": torch.ones(CHAINS, DRAWS, dtype=torch.int64)}
+    return {"values": dict(draws.values), **{name: getattr(draws, name) for name in names}, **plain}
+
+
+def test_a_file_of_a_guide_of_before(tmp_path: Path) -> None:
+    first = posterior_of(select_inputs=True)
+    content = {
+        "format": 1,
+        "guide_class": "AutoSpikeSlab",
+        "guide": first.guide.state_dict(),
+        "gate_mode": "frozen",
+        "model": first.model.state_dict(),
+        "kl_weight": 0.25,
+        "history": [{"epoch": 1, "loss": 2.0}],
+    }
+    torch.save(content, tmp_path / "posterior.pt")
+    again = load_posterior(tmp_path / "posterior.pt", network(select_inputs=True))
+    assert isinstance(again, GuidePosterior) and again.guide.gate_mode == "frozen"
+    assert torch.equal(again.median_model()(inputs()), first.median_model()(inputs()))
+    assert again.kl_weight == 0.25 and again.history == [{"epoch": 1, "loss": 2.0}]
+
+
+def test_files_of_draws_of_before(tmp_path: Path) -> None:
+    first, x = sampled(), rows()
+    torch.save({"draws_format": 1, "draws": old_draws(first.draws)}, tmp_path / "draws.pt")
+    assert_same(load_posterior(tmp_path / "draws.pt"), first.draws)
+    content = {"sampled_format": 1, "draws": old_draws(first.draws), "model": first.model.state_dict()}
+    torch.save(content, tmp_path / "sampled.pt")
+    again = load_posterior(tmp_path / "sampled.pt", sampled_network())
+    assert isinstance(again, SampledPosterior) and torch.equal(again.predict(x), first.predict(x))
+
+
+def test_a_file_of_an_ensemble_of_before(tmp_path: Path) -> None:
+    first, x = ensemble(temperature=0.5), ensemble_rows()
+    snapshot_contents = [
+        {"net": dict(s.model.net.state_dict()), "keep": dict(s.keep), "latent": s.latent} for s in first.snapshots
+    ]
+    content = {
+        "ensemble_format": 1,
+        "snapshots": snapshot_contents,
+        "history": [{"epoch": 1, "loss": 0.5}],
+        "temperature": 0.5,
+    }
+    torch.save(content, tmp_path / "ensemble.pt")
+    again = load_posterior(tmp_path / "ensemble.pt", ensemble_network())
+    assert isinstance(again, Ensemble) and again.temperature == 0.5 and again.history == [{"epoch": 1, "loss": 0.5}]
+    assert torch.equal(again.predict(x), first.predict(x))
+
+
+# ---- whatever the kind -----------------------------------------------------------------------------------------------
+
+
+def test_every_kind_has_a_mark_of_its_own() -> None:
+    assert {kind.type for kind in KINDS} == {Draws, *members()}
+    assert len({kind.mark for kind in KINDS}) == len(KINDS)
+
+
+def test_what_a_file_does_not_take_and_what_it_needs(fitted: GuidePosterior, path: Path, tmp_path: Path) -> None:
+    untyped: Any = load_posterior
+    with pytest.raises(ValueError, match=r"model must be a network made as when .*posterior.pt was saved, got None"):
+        load_posterior(path)
+    save_posterior(sampled(), tmp_path / "sampled.pt")
+    with pytest.raises(ValueError, match="guide must be left out for a file of SampledPosterior, got a AutoSpikeSlab"):
+        load_posterior(tmp_path / "sampled.pt", sampled_network(), guide=fitted.guide)
+    save_posterior(sampled().draws, tmp_path / "draws.pt")
+    with pytest.raises(ValueError, match="guide must be left out for a file of Draws"):
+        untyped(tmp_path / "draws.pt", guide=fitted.guide)
+    unknown: Any = {"format": 1}
+    with pytest.raises(ValueError, match="posterior must be one of GuidePosterior, .*, Draws, got dict"):
+        save_posterior(unknown, tmp_path / "unknown.pt")
+
+
+def test_whole_files_replace_each_other(fitted: GuidePosterior, path: Path) -> None:
     other = posterior_of("normed", prior=SpikeSlab(GroupHorseshoe(), inclusion=0.3), select_inputs=True)
     save_posterior(other, path)
     assert torch.equal(predicted(load_posterior(path, fitted.model)), predicted(other))
     assert [file.name for file in path.parent.iterdir()] == ["posterior.pt"]
 
 
-def test_an_interrupted_save_loses_nothing(fitted: Posterior, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_save_loses_nothing(fitted: GuidePosterior, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(content: Any, file: Path) -> None:
         file.write_bytes(b"half of it")
         raise KeyboardInterrupt
@@ -230,7 +309,7 @@ def test_an_interrupted_save_loses_nothing(fitted: Posterior, path: Path, monkey
     assert [file.name for file in path.parent.iterdir()] == ["posterior.pt"]
 
 
-def test_no_such_file_or_folder(fitted: Posterior, tmp_path: Path) -> None:
+def test_no_such_file_or_folder(fitted: GuidePosterior, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="path must be a file written by save_posterior, got .*: no such file"):
         load_posterior(tmp_path / "none.pt", fitted.model)
     with pytest.raises(ValueError, match="path must be in a folder that exists"):
@@ -238,14 +317,14 @@ def test_no_such_file_or_folder(fitted: Posterior, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b[:10], lambda b: b"", lambda b: b"no " * 99])
-def test_a_damaged_file(fitted: Posterior, path: Path, damage: Any) -> None:
+def test_a_damaged_file(fitted: GuidePosterior, path: Path, damage: Any) -> None:
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match="path must be a file written by save_posterior, got .*damaged"):
         load_posterior(path, fitted.model)
 
 
 @pytest.mark.parametrize("content", [{"format": 99}, {"format": 1}, [1, 2], torch.zeros(3)])
-def test_another_file(fitted: Posterior, tmp_path: Path, content: Any) -> None:
+def test_another_file(fitted: GuidePosterior, tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(ValueError, match="path must be a file written by save_posterior in format 1"):
         load_posterior(tmp_path / "other.pt", fitted.model)

@@ -15,13 +15,13 @@ from bnn_pyro.evaluation.metrics import classification_metrics, regression_metri
 from bnn_pyro.likelihoods import Categorical, Classes, GaussianNoise, HeteroscedasticNoise, Likelihood, Normals
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
-from bnn_pyro.posterior.guide import Posterior, copies
+from bnn_pyro.posterior.guide import GuidePosterior, copies
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, SpikeSlab
 from guides import AutoCentered, AutoSpikeSlab, initial_value
 from tests.test_network import inputs, labels, network
 
 
-def posterior_of(net: str | nn.Module = "mlp", *, seed: int = 0, **options: Any) -> Posterior:
+def posterior_of(net: str | nn.Module = "mlp", *, seed: int = 0, **options: Any) -> GuidePosterior:
     """A posterior with every gate's log-odds, slab and scale somewhere at random."""
     model = network(net, **options)
     guide = AutoSpikeSlab(model.prior, init_scale=0.3)
@@ -30,22 +30,22 @@ def posterior_of(net: str | nn.Module = "mlp", *, seed: int = 0, **options: Any)
         for name, parameter in guide.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             parameter.copy_(3 * noise if name.startswith("logits") else parameter + 0.3 * noise)
-    return Posterior(model, guide)
+    return GuidePosterior(model, guide)
 
 
 @pytest.fixture(scope="module")
-def fitted() -> Posterior:
+def fitted() -> GuidePosterior:
     """A posterior that was fitted, with a point, gated inputs and learned scales."""
     model = network("normed", prior=SpikeSlab(GroupHorseshoe(), inclusion=0.3), select_inputs=True)
     return fit(model, (inputs(), labels()), epochs=3, batch_size=6, seed=0)
 
 
-def regression(likelihood: Likelihood, outputs: int) -> Posterior:
+def regression(likelihood: Likelihood, outputs: int) -> GuidePosterior:
     """The posterior of a regression."""
     return posterior_of(mlp(6, (4,), outputs).double(), likelihood=likelihood)
 
 
-def by_hand(posterior: Posterior, x: Tensor, num_samples: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
+def by_hand(posterior: GuidePosterior, x: Tensor, num_samples: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
     """The net's outputs for so many draws, one draw after the other, and the draws."""
     draws = [posterior.guide() for _ in range(num_samples)]
     outputs = []
@@ -58,7 +58,7 @@ def by_hand(posterior: Posterior, x: Tensor, num_samples: int) -> tuple[Tensor, 
 # ---- prediction ------------------------------------------------------------------------------------------------------
 
 
-def test_predict_is_the_mean_of_the_draws_probabilities(fitted: Posterior) -> None:
+def test_predict_is_the_mean_of_the_draws_probabilities(fitted: GuidePosterior) -> None:
     torch.manual_seed(3)
     predicted = fitted.predict(inputs(), num_samples=4)
     torch.manual_seed(3)
@@ -67,7 +67,7 @@ def test_predict_is_the_mean_of_the_draws_probabilities(fitted: Posterior) -> No
     assert isinstance(predicted, Tensor) and predicted.shape == (12, 3) and not predicted.requires_grad
 
 
-def test_batches_and_draws(fitted: Posterior) -> None:
+def test_batches_and_draws(fitted: GuidePosterior) -> None:
     torch.manual_seed(3)
     whole = fitted.predict(inputs(), num_samples=3, return_draws=True)
     torch.manual_seed(3)
@@ -93,7 +93,7 @@ def test_regression_predicts_the_mean() -> None:
     torch.testing.assert_close(normals.sd[:, 0], torch.stack([values["noise_scale"] for values in draws]))
 
 
-def test_x_of_another_dtype(fitted: Posterior) -> None:
+def test_x_of_another_dtype(fitted: GuidePosterior) -> None:
     predicted = fitted.predict(inputs().float(), num_samples=2)
     assert isinstance(predicted, Tensor) and predicted.dtype == torch.float64
 
@@ -101,7 +101,7 @@ def test_x_of_another_dtype(fitted: Posterior) -> None:
 # ---- evaluation ------------------------------------------------------------------------------------------------------
 
 
-def test_evaluate_a_classifier(fitted: Posterior) -> None:
+def test_evaluate_a_classifier(fitted: GuidePosterior) -> None:
     found = fitted.evaluate(inputs(), labels())
     assert set(found) == {"accuracy", "nll", "ece", "brier"}
     expected = fitted.median_model()(inputs()).softmax(-1)
@@ -168,7 +168,7 @@ def test_the_median_model_is_a_plain_net_with_zeros() -> None:
         assert not torch.equal(value, posterior.model.net.get_parameter(name))
 
 
-def test_a_posterior_while_gates_are_held_open(fitted: Posterior) -> None:
+def test_a_posterior_while_gates_are_held_open(fitted: GuidePosterior) -> None:
     posterior = posterior_of()
     expected = posterior.median_model()(inputs())
     posterior.guide.gate_mode = "open"
@@ -179,15 +179,26 @@ def test_a_posterior_while_gates_are_held_open(fitted: Posterior) -> None:
 def test_tempered() -> None:
     posterior = posterior_of()
     assert not posterior.tempered and posterior.is_classification
-    cold = Posterior(posterior.model, posterior.guide, history=[{"epoch": 1}], kl_weight=0.2)
+    cold = GuidePosterior(posterior.model, posterior.guide, history=[{"epoch": 1}], kl_weight=0.2)
     assert cold.tempered and cold.history == [{"epoch": 1}]
+    assert cold.tempering == "tempered (cold) posterior, KL weight 0.2"
+
+
+def test_gates_are_drawn_with_their_inclusion_probabilities(normal: GuidePosterior) -> None:
+    posterior = posterior_of(select_inputs=True)
+    drawn, gammas = posterior.gate_draws(), posterior.inclusion()
+    for name, gamma in gammas.items():
+        assert drawn[name].shape == (4000, len(gamma)) and drawn[name].dtype == torch.bool
+        tolerance = 5 * (gamma * (1 - gamma) / 4000).sqrt() + 1e-3  # fails by chance in 1 of 50,000 runs
+        assert ((drawn[name].double().mean(0) - gamma).abs() < tolerance).all()
+    assert normal.gate_draws(num_samples=3)["hidden1"].shape == (3, 8)
 
 
 # ---- guides of Pyro --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def normal() -> Iterator[Posterior]:
+def normal() -> Iterator[GuidePosterior]:
     """A posterior that is held by a guide of Pyro."""
     model = network(select_inputs=True)
     guide = AutoNormal(model.prior, init_loc_fn=initial_value)
@@ -196,10 +207,10 @@ def normal() -> Iterator[Posterior]:
         guide.locs.hidden1.gate.copy_(torch.linspace(-2, 2, 8))
         guide.scales.hidden1.gate_unconstrained.fill_(0.5)
     pyro.clear_param_store()
-    yield Posterior(model, guide)
+    yield GuidePosterior(model, guide)
 
 
-def test_a_guide_of_pyro_predicts(normal: Posterior) -> None:
+def test_a_guide_of_pyro_predicts(normal: GuidePosterior) -> None:
     torch.manual_seed(3)
     predicted = normal.predict(inputs(), num_samples=3)
     torch.manual_seed(3)
@@ -208,7 +219,7 @@ def test_a_guide_of_pyro_predicts(normal: Posterior) -> None:
     assert normal.evaluate(inputs(), labels(), num_samples=2).keys() == {"accuracy", "nll", "ece", "brier"}
 
 
-def test_a_guide_of_pyro_keeps_what_is_above_its_median(normal: Posterior) -> None:
+def test_a_guide_of_pyro_keeps_what_is_above_its_median(normal: GuidePosterior) -> None:
     keep = normal.keep()
     assert keep["hidden1"].tolist() == [False] * 4 + [True] * 4
     gamma = normal.inclusion(num_samples=400)["hidden1"]
@@ -256,7 +267,7 @@ def test_copies_of_a_list_of_guides() -> None:
 # ---- what stays as it was, and what bad input gets -------------------------------------------------------------------
 
 
-def test_nothing_global_is_changed(fitted: Posterior) -> None:
+def test_nothing_global_is_changed(fitted: GuidePosterior) -> None:
     pyro.param("mine", torch.ones(2))
     fitted.model.net.train()
     before = {name: value.clone() for name, value in fitted.model.net.state_dict().items()}
@@ -299,7 +310,7 @@ def test_dropout_and_batch_statistics_rest() -> None:
         (inputs(), {"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],
 )
-def test_bad_input_to_predict(fitted: Posterior, x: Tensor, options: dict[str, Any], message: str) -> None:
+def test_bad_input_to_predict(fitted: GuidePosterior, x: Tensor, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fitted.predict(x, **options)
 
@@ -314,12 +325,12 @@ def test_bad_input_to_predict(fitted: Posterior, x: Tensor, options: dict[str, A
         (labels(), {"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],
 )
-def test_bad_input_to_evaluate(fitted: Posterior, y: Tensor, options: dict[str, int], message: str) -> None:
+def test_bad_input_to_evaluate(fitted: GuidePosterior, y: Tensor, options: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fitted.evaluate(inputs(), y, **options)
 
 
-def test_bad_masks(fitted: Posterior) -> None:
+def test_bad_masks(fitted: GuidePosterior) -> None:
     with pytest.raises(ValueError, match="keep must be masks of the groups"):
         fitted.median_model(keep={"hidden9": torch.ones(3) > 0})
     with pytest.raises(ValueError, match="must be a bool tensor"):

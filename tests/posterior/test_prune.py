@@ -8,7 +8,7 @@ from torch import nn
 
 from bnn_pyro import prune
 from bnn_pyro.nodes.attention import Attention
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.pruning.cutting import InputSelection
 from tests.posterior.test_guide import posterior_of
 from tests.pruning.masks import close, set_gates, size
@@ -91,7 +91,7 @@ def test_a_guide_of_pyro_can_be_pruned() -> None:
     model = network(select_inputs=True)
     guide = AutoNormal(model.prior, init_loc_fn=lambda site: torch.rand(site["fn"].shape()).to(inputs()))
     guide()
-    posterior = Posterior(model, guide)
+    posterior = GuidePosterior(model, guide)
     small = prune(posterior)
     torch.testing.assert_close(small(inputs()), posterior.median_model()(inputs()), rtol=0, atol=1e-12)
     assert size(small) < size(model.net)

@@ -1,4 +1,4 @@
-"""Draws of chains behind the face of a posterior."""
+"""The posterior that draws of chains hold."""
 
 from typing import Any
 
@@ -203,9 +203,13 @@ def test_draws_of_another_network_are_refused() -> None:
         SampledPosterior(model, draws_of(drawn(network(6))))
 
 
-def test_shrinking_is_refused() -> None:
-    with pytest.raises(ValueError, match="has no guide"):
-        sampled().shrink()
+def test_gates_of_some_draws_are_spread_over_the_chains() -> None:
+    posterior = sampled()
+    is_open = {name: posterior.draws.values[f"{name}.gate"].flatten(0, 1) > 0.5 for name in posterior.model.groups}
+    for name, found in posterior.gate_draws().items():
+        assert torch.equal(found, is_open[name])
+    assert torch.equal(posterior.gate_draws(num_samples=2)["hidden1"], is_open["hidden1"][[0, -1]])
+    assert posterior.chains == CHAINS and posterior.chain(1).chains == 1
 
 
 def test_what_is_made_for_a_posterior_takes_it() -> None:

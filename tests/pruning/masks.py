@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
 
 Masks = dict[str, Tensor]
 
@@ -14,7 +14,7 @@ def size(net: nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-def set_gates(posterior: Posterior, keep: Masks, logit: float = 30.0) -> None:
+def set_gates(posterior: GuidePosterior, keep: Masks, logit: float = 30.0) -> None:
     """Settles gates: those that are kept are open, the others closed."""
     with torch.no_grad():
         for name, parameter in posterior.guide.named_parameters():
@@ -23,7 +23,7 @@ def set_gates(posterior: Posterior, keep: Masks, logit: float = 30.0) -> None:
                 parameter.copy_(torch.where(keep[group], logit, -logit))
 
 
-def close(posterior: Posterior, which: str) -> None:
+def close(posterior: GuidePosterior, which: str) -> None:
     """Closes all gates of the first group, of all groups, of none, or leaves them as they are."""
     sizes = {name: group.size for name, group in posterior.model.groups.items()}
     first = list(sizes)[:1]

@@ -13,7 +13,7 @@ from bnn_pyro import fit, prune
 from bnn_pyro.inference.svi.elbo import elbo_terms
 from bnn_pyro.likelihoods import Categorical
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from bnn_pyro.pruning.positions import compose, select
 from bnn_pyro.pruning.shrink import shrink
@@ -47,7 +47,7 @@ def test_shrunk_posterior_predicts_the_same(name: str, guide_class: type[Any]) -
     """Gates are settled and slabs and scales nearly certain, so that a draw is the same but for 1e-7."""
     posterior = posterior_of(name, prior=SpikeSlab(GroupHorseshoe(), inclusion=0.3))
     if guide_class is AutoCentered:
-        posterior = Posterior(posterior.model, AutoCentered(posterior.model.prior))
+        posterior = GuidePosterior(posterior.model, AutoCentered(posterior.model.prior))
     keep = masks(posterior.model, seed=1)
     set_gates(posterior, keep)
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_shrunk_posterior_predicts_the_same_on_average() -> None:
     assert distance.max() < 4.5  # 12 probabilities: fails by chance in 1 of 10,000 runs
 
 
-def divergences(posterior: Posterior) -> dict[str, Tensor]:
+def divergences(posterior: GuidePosterior) -> dict[str, Tensor]:
     """The divergence of each latent site, one value a node or weight."""
     trace = poutine.trace(posterior.guide.run).get_trace(posterior.model, inputs(), labels())
     latent = {name: site for name, site in trace.nodes.items() if "prior" in site.get("infer", {})}
@@ -137,7 +137,7 @@ def test_shrinking_twice_with_inputs() -> None:
     check_twice(posterior, first, second, both)
 
 
-def check_twice(posterior: Posterior, first: Masks, second: Masks, both: Masks) -> None:
+def check_twice(posterior: GuidePosterior, first: Masks, second: Masks, both: Masks) -> None:
     """Two shrinkings, one after the other, leave what one does; so do the positions that they tell."""
     once = shrink(posterior.model, posterior.guide, first)
     twice = shrink(once.model, once.guide, second)
@@ -230,7 +230,7 @@ def test_on_a_gpu(device: str) -> None:
     )
     guide = AutoSpikeSlab(model.prior)
     guide.load_state_dict(on_cpu.guide.state_dict())
-    posterior = Posterior(model, guide)
+    posterior = GuidePosterior(model, guide)
     x, keep = inputs().cuda(), {name: mask.to(device) for name, mask in on_cpu.keep().items()}
     torch.testing.assert_close(prune(posterior, keep=keep)(x), prune(on_cpu)(inputs()).cuda())
     small = posterior.shrink(keep=keep)

@@ -12,7 +12,7 @@ from bnn_pyro.data.augmentation import Augmentation
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.likelihoods import Categorical, GaussianNoise
 from bnn_pyro.networks import ResidualMLP
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from bnn_pyro.recipes import Recipe, recipe
 from bnn_pyro.recipes.definition import default_likelihood
@@ -106,7 +106,7 @@ def test_the_model_has_the_prior_and_the_guide_its_start() -> None:
     guide = settings.make_guide(model)
     with torch.random.fork_rng():
         guide()
-    start = Posterior(model, guide).inclusion()["hidden1"]
+    start = GuidePosterior(model, guide).inclusion()["hidden1"]
     assert torch.allclose(start, torch.full((4,), 0.75))
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.priors import Gaussian, SpikeSlab
 from bnn_pyro.reports.measures import Run
@@ -24,7 +24,7 @@ HISTORY = [
 
 def posterior(
     net: nn.Module, likelihood: Likelihood, keep: Tensor | None, *, kl_weight: float = 0.1, select_inputs: bool = False
-) -> Posterior:
+) -> GuidePosterior:
     """Return a posterior that keeps the given nodes of every group of that size; None for a prior without gates."""
     prior = Gaussian() if keep is None else SpikeSlab(Gaussian(), inclusion=0.1)
     x = torch.zeros(2, 4)
@@ -36,7 +36,7 @@ def posterior(
                 parameter.copy_(torch.where(keep, 3.0, -3.0))
             elif role == "logits":
                 parameter.copy_(torch.tensor([3.0, -3.0, 3.0, 3.0]))
-    return Posterior(model, guide, history=HISTORY, kl_weight=kl_weight)
+    return GuidePosterior(model, guide, history=HISTORY, kl_weight=kl_weight)
 
 
 def classification(keep: Tensor | None = torch.arange(6) < 2, **options: Any) -> Run:  # noqa: B008  (never changed)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from bnn_pyro.reports.page import page, summary_rows, tempering
+from bnn_pyro.posterior.tempering import tempering
+from bnn_pyro.reports.page import page, summary_rows
 
 METRICS: dict[str, Any] = {
     **{f"{prefix}test_accuracy": 0.9612 for prefix in ("", "pruned_", "posterior_")},

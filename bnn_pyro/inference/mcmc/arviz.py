@@ -2,6 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial, singledispatch
 from typing import Any
 
 import pyro
@@ -28,7 +30,7 @@ def to_arviz(
     sites: Sequence[str] | None = None,
     batch_size: int = 1024,
 ) -> Any:
-    """Returns draws as ArviZ holds them, for its plots, its summaries and for comparing models.
+    """Return draws as ArviZ holds them, for its plots, its summaries and for comparing models.
 
     The groups are ``posterior``; ``sample_stats`` with ``lp``, ``energy`` (potential and kinetic), ``diverging``,
     ``acceptance_rate``, ``step_size``, ``n_steps`` and, of NUTS without thinning, ``tree_depth``; and, if there are
@@ -46,25 +48,53 @@ def to_arviz(
 
     Raises:
         ImportError: If ArviZ is not installed.
-        ValueError: If a site is unknown, the data do not fit, or the model is missing.
+        ValueError: If there are no draws, a site is unknown, the data do not fit, or the model is missing.
     """
     arviz = _arviz()
-    sampled = draws if isinstance(draws, SampledPosterior) else None
-    plain = draws.draws if isinstance(draws, SampledPosterior) else draws
+    chains = _chains(draws, model, batch_size)
+    values = chains.draws.values
     for name in sites or ():
-        if name not in plain.values:
-            raise ValueError(f"sites must be of {', '.join(plain.values)}, got {name!r}")
+        if name not in values:
+            raise ValueError(f"sites must be of {', '.join(values)}, got {name!r}")
     groups: dict[str, _Group] = {
-        "posterior": {name: plain.values[name] for name in sites or plain.values},
-        "sample_stats": _statistics(plain),
+        "posterior": {name: values[name] for name in sites or values},
+        "sample_stats": _statistics(chains.draws),
     }
-    if data is not None and sampled is not None:
-        groups |= _of_network(sampled, data, batch_size)
-    elif data is not None:
-        groups |= _of_model(plain, model, data if isinstance(data, tuple) else (data,))
-    found = _made(arviz, groups, {} if sampled is None else _dimensions(sampled.model))
-    found["posterior"].attrs.update(inference_library="bnn_pyro", sampling_time=plain.seconds)
+    if data is not None:
+        groups |= chains.observe(data)
+    found = _made(arviz, groups, chains.dimensions)
+    found["posterior"].attrs.update(inference_library="bnn_pyro", sampling_time=chains.draws.seconds)
     return found
+
+
+@dataclass(frozen=True)
+class _Chains:
+    """What is exported of chains.
+
+    Args:
+        draws: Their draws.
+        observe: Gives the groups of some data.
+        dimensions: Site -> names of its dimensions, where they have names.
+    """
+
+    draws: Draws
+    observe: Callable[[Any], dict[str, _Group]]
+    dimensions: Mapping[str, list[str]] = field(default_factory=dict)
+
+
+@singledispatch
+def _chains(given: object, model: Callable[..., Any] | None, batch_size: int) -> _Chains:
+    raise ValueError(f"draws must be what sample has returned, got {type(given).__name__}")
+
+
+@_chains.register
+def _(given: Draws, model: Callable[..., Any] | None, batch_size: int) -> _Chains:
+    return _Chains(given, partial(_of_model, given, model))
+
+
+@_chains.register
+def _(given: SampledPosterior, model: Callable[..., Any] | None, batch_size: int) -> _Chains:
+    return _Chains(given.draws, partial(_of_network, given, batch_size), _dimensions(given.model))
 
 
 def _arviz() -> Any:
@@ -110,18 +140,19 @@ def _statistics(draws: Draws) -> dict[str, Tensor]:
 # ---- the likelihood --------------------------------------------------------------------------------------------------
 
 
-def _of_network(sampled: SampledPosterior, data: Any, rows: int) -> dict[str, _Group]:
-    """Returns what a network's draws say of each observation."""
+def _of_network(sampled: SampledPosterior, rows: int, data: Any) -> dict[str, _Group]:
+    """Return what a network's draws say of each observation."""
     x, y = as_pair("data", data)
     terms = sampled.log_likelihood(x, y, batch_size=rows)
     return {"log_likelihood": {OBSERVED: terms}, "observed_data": {OBSERVED: y}}
 
 
 @torch.no_grad()
-def _of_model(draws: Draws, model: Callable[..., Any] | None, args: tuple[Any, ...]) -> dict[str, _Group]:
-    """Returns what a model's draws say of each observation, one draw after the other."""
+def _of_model(draws: Draws, model: Callable[..., Any] | None, data: Any) -> dict[str, _Group]:
+    """Return what a model's draws say of each observation, one draw after the other."""
     if model is None:
         raise ValueError("model must be given with the data of draws that are not a network's, got None")
+    args = data if isinstance(data, tuple) else (data,)
     stacked, shape = draws.stacked(), draws.energy.shape
     terms: dict[str, list[Tensor]] = {}
     observed: dict[str, Tensor] = {}

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 import pyro
@@ -19,11 +20,10 @@ from bnn_pyro.inference.mcmc.plan import Gates, Kernel, SamplingPlan
 from bnn_pyro.inference.mcmc.potential.exact_gate_potential import SpikePotential
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
-from bnn_pyro.inference.mcmc.pseudo_prior import Draw
 from bnn_pyro.inference.mcmc.runs import begin
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.draws import Draws
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.tracing.engine import ENGINES, EngineName
 
@@ -148,7 +148,7 @@ def sample(
     plan = SamplingPlan(
         kernel, chains, warmup, draws, thinning, target_accept, dense_mass, max_tree_depth, trajectory_length, gates
     )
-    _check_pseudo_prior(gates, pseudo_prior)
+    draw_slabs = _pseudo_prior(gates, pseudo_prior)
     if save_every < 1:
         raise ValueError(f"save_every must be at least 1, got {save_every}")
     with _posterior(model, data) as (program, args):
@@ -159,7 +159,7 @@ def sample(
             file = Checkpoint(checkpoint, plan, potential, args, start=start, seed=seed)
         own_seed = int(torch.randint(2**62, ())) if seed is None else seed
         with seeded(own_seed, potential.like.device):
-            run = begin(plan, potential, start, _slab_draw(pseudo_prior, args))
+            run = begin(plan, potential, start, None if draw_slabs is None else partial(draw_slabs, *args))
             seconds = drive(run, file, save_every=save_every, progress=progress)
         found = _draws(run.result(), potential, plan, seconds)
     for problem in found.problems():
@@ -242,21 +242,20 @@ def _posterior(model: Callable[..., Any], data: Any) -> Iterator[tuple[Callable[
         yield network, (x, y)
 
 
-def _check_pseudo_prior(gates: str, given: Any) -> None:
-    if given is not None and gates != "exact":
-        raise ValueError(f"pseudo_prior is for gates='exact', got it with gates={gates!r}")
-    if isinstance(given, Posterior) and given.guide is None:
-        raise ValueError("pseudo_prior must have a guide, got the posterior of a sampler: give that of fit")
-
-
-def _slab_draw(given: Any, args: tuple[Any, ...]) -> Draw | None:
-    """Returns the function that draws the slabs of a pseudo-prior."""
+def _pseudo_prior(gates: str, given: object) -> Callable[..., dict[str, Tensor]] | None:
+    """Return the function that draws the slabs of a pseudo-prior, given the model's arguments."""
     if given is None:
         return None
+    if gates != "exact":
+        raise ValueError(f"pseudo_prior is for gates='exact', got it with gates={gates!r}")
+    guide = (lambda *args: given.guide()) if isinstance(given, GuidePosterior) else given
+    if not callable(guide):
+        raise ValueError(f"pseudo_prior must be a posterior of fit, or a guide, got {type(given).__name__}")
 
-    def draw() -> Any:
+    def draw(*args: object) -> dict[str, Tensor]:
         with pyro.get_param_store().scope():
-            return given.guide() if isinstance(given, Posterior) else given(*args)
+            drawn: dict[str, Tensor] = guide(*args)
+            return drawn
 
     return draw
 

@@ -26,7 +26,7 @@ from bnn_pyro.inference.training.batches import Change, check_augmentation
 from bnn_pyro.inference.training.micro_batches import Shares
 from bnn_pyro.inference.training.processes import Processes
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.guide import Posterior, copies
+from bnn_pyro.posterior.guide import GuidePosterior, copies
 from bnn_pyro.pruning.batch_norm import recompute_batch_norm
 from bnn_pyro.pruning.cutting import split_selection
 from bnn_pyro.tracing.engine import EngineName
@@ -72,7 +72,7 @@ def fit(
     data_parallel: bool | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1,
-) -> Posterior:
+) -> GuidePosterior:
     r"""Fits a guide to a network's posterior by stochastic variational inference.
 
     Each step minimises, for a batch of B of the N rows,
@@ -305,7 +305,7 @@ def _isolated(seed: int | None, device: torch.device) -> Iterator[None]:
         yield
 
 
-def settle_batch_norm(posterior: Posterior, x: Tensor, *, batch_size: int = 1024) -> None:
+def settle_batch_norm(posterior: GuidePosterior, x: Tensor, *, batch_size: int = 1024) -> None:
     """Give a posterior's network the running statistics of its median-probability model, in place.
 
     Args:

@@ -18,14 +18,14 @@ from bnn_pyro.inference.svi.shrinking import WORTH_IT, Whole, settled_open, weig
 from bnn_pyro.inference.training.batches import Change, batches
 from bnn_pyro.inference.training.processes import Processes
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.pruning.shrink import Shrunk, shrink
 from bnn_pyro.storage import load_into
 from bnn_pyro.tracing.engine import Plan
 from guides import AutoProgram
 
 Record = dict[str, Any]
-Callback = Callable[[Record, Posterior], bool | None]
+Callback = Callable[[Record, GuidePosterior], bool | None]
 
 
 class TrainingRun:
@@ -66,7 +66,7 @@ class TrainingRun:
         self.data, self.held_out, self.batch_size = data, held_out, batch_size
         self.augmentation, self.processes = augmentation, processes
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.posterior = Posterior(model, guide, kl_weight=schedule.kl_weight)  # of the whole network
+        self.posterior = GuidePosterior(model, guide, kl_weight=schedule.kl_weight)  # of the whole network
         self.history = self.posterior.history
         self.kl_weight = schedule.kl_weight  # of the latest step
         self.first = 0  # the first epoch that this call makes
@@ -164,7 +164,9 @@ class TrainingRun:
         }
         data, prefix = (self.held_out, "validation") if self.held_out is not None else (self._some_rows(), "train")
         try:
-            scores = Posterior(self.model, self.guide).evaluate(*data)  # of the smaller network, which gives the same
+            scores = GuidePosterior(self.model, self.guide).evaluate(
+                *data
+            )  # of the smaller network, which gives the same
         except ValueError as error:  # the data was checked: it is the outputs that are not finite
             raise ValueError(
                 f"the loss must stay finite, got weights that diverged in epoch {epoch + 1}: lower learning_rates or "
@@ -202,7 +204,7 @@ class TrainingRun:
         if self.shrink_below is None or self.schedule.gate_mode(epoch) == "open":
             return
         freezing = self.schedule.gate_mode(epoch + 1) == "frozen"  # then the closed ones are closed for good
-        keep = settled_open(Posterior(self.model, self.guide).inclusion(), 0.5 if freezing else self.shrink_below)
+        keep = settled_open(GuidePosterior(self.model, self.guide).inclusion(), 0.5 if freezing else self.shrink_below)
         if not keep or weights_kept(self.model, keep) > WORTH_IT:
             return
         self._move_to(shrink(self.model, self.guide, keep), since=epoch + 1)

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from bnn_pyro.posterior.tempering import tempering
 from bnn_pyro.reports.figures import COLORS, MUTED, new_figure, set_title, style_axes
 
 _PHASES = {"open": ("#DCEBF7", "gates held open"), "frozen": ("#E9E9E9", "gates frozen")}
@@ -160,5 +161,5 @@ def _warmup(history: Sequence[Mapping[str, Any]]) -> float | None:
 
 def _tempering(history: Sequence[Mapping[str, Any]]) -> str:
     """Return what the title says of a posterior that is tempered."""
-    weight = history[-1].get("kl_weight", 1.0)
-    return f" of a tempered (cold) posterior, KL weight {weight:g}" if weight < 1 else ""
+    words = tempering(history[-1].get("kl_weight", 1.0))
+    return f" of a {words}" if words else ""

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.reports.figures import INK, new_figure
 
 _TRUE, _FALSE, _PLAIN = "#0072B2", "#D55E00", "#0072B2"  # of Okabe and Ito (2008)

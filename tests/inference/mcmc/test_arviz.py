@@ -128,6 +128,9 @@ def test_what_is_missing_is_told(arviz: Any, run: tuple[Draws, Any]) -> None:
         to_arviz(draws, given)
     with pytest.raises(ValueError, match="x must have shape"):
         to_arviz(sampled(), (torch.randn(4, 9), torch.randint(3, (4,))))
+    other: Any = draws.values
+    with pytest.raises(ValueError, match="draws must be what sample has returned, got dict"):
+        to_arviz(other)
 
 
 def test_without_arviz_it_says_how_to_install_it(run: tuple[Draws, Any], monkeypatch: pytest.MonkeyPatch) -> None:

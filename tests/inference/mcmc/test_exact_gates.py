@@ -19,7 +19,7 @@ from bnn_pyro.likelihoods import GaussianNoise
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.diagnostics import ess_bulk, r_hat
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.priors import Gaussian, SpikeSlab, gate, group_lasso_scale, slab, spike_slab_gaussian
 from guides import AutoSpikeSlab
@@ -192,7 +192,7 @@ def test_posterior_of_a_network() -> None:
     """Its gates are 0 or 1, closed weights are 0, and what it predicts is finite."""
     model, (x, y) = network()
     guide = AutoSpikeSlab(model.prior)
-    found = sample(model, (x, y), pseudo_prior=Posterior(model, guide), max_tree_depth=4, **SHORT)
+    found = sample(model, (x, y), pseudo_prior=GuidePosterior(model, guide), max_tree_depth=4, **SHORT)
     assert isinstance(found, SampledPosterior)
     values = found.draws.values
     gates = {name: values[f"{name}.gate"] for name in model.groups}
@@ -265,5 +265,6 @@ def test_no_tries_are_refused() -> None:
 
 def test_draws_have_no_guide() -> None:
     model, (x, y) = network()
-    with pytest.raises(ValueError, match="pseudo_prior must have a guide"):
-        sample(model, (x, y), pseudo_prior=Posterior(model, None), **SHORT)
+    found = sample(model, (x, y), max_tree_depth=2, **SHORT)
+    with pytest.raises(ValueError, match="pseudo_prior must be a posterior of fit, or a guide, got SampledPosterior"):
+        sample(model, (x, y), pseudo_prior=found, **SHORT)

@@ -22,7 +22,7 @@ from bnn_pyro.inference.svi import fit as svi
 from bnn_pyro.inference.svi.fit import LOCAL_ROWS, settle_batch_norm
 from bnn_pyro.likelihoods import GaussianNoise, HeteroscedasticNoise, Likelihood
 from bnn_pyro.networks import mlp
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from bnn_pyro.pruning.batch_norm import recompute_batch_norm
 from bnn_pyro.tracing import engine as engines
@@ -41,7 +41,7 @@ STILL = LearningRates(slab_locs=0, slab_scales=0, scales=0, gates=0, points=0)
 FAST = LearningRates(slab_locs=0.05, slab_scales=0.05, scales=0.05, gates=0.1, points=0.05)
 
 
-def state(posterior: Posterior) -> dict[str, Tensor]:
+def state(posterior: GuidePosterior) -> dict[str, Tensor]:
     """All that was trained."""
     found: dict[str, Tensor] = {**posterior.guide.state_dict(), **posterior.model.state_dict()}
     return found
@@ -231,7 +231,7 @@ def test_a_failing_run_cleans_up() -> None:
     model = network("normed")
     generator = torch.get_rng_state()
 
-    def callback(record: dict[str, Any], posterior: Posterior) -> None:
+    def callback(record: dict[str, Any], posterior: GuidePosterior) -> None:
         raise KeyError
 
     with pytest.raises(KeyError):
@@ -357,7 +357,7 @@ def test_gates_move_while_they_are_free_alone(optimizer: Any) -> None:
     def gates(guide: Any) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in guide.parameter_groups()["gates"]]
 
-    def callback(record: dict[str, Any], posterior: Posterior) -> None:
+    def callback(record: dict[str, Any], posterior: GuidePosterior) -> None:
         seen.append(gates(posterior.guide))
 
     options: dict[str, Any] = {"epochs": 5, "batch_size": 6, "hold": 2, "freeze": 2, "seed": 0}
@@ -434,7 +434,7 @@ def test_patience() -> None:
 def test_the_callback_sees_the_posterior_and_can_stop() -> None:
     seen: list[tuple[int, float]] = []
 
-    def callback(record: dict[str, Any], posterior: Posterior) -> bool:
+    def callback(record: dict[str, Any], posterior: GuidePosterior) -> bool:
         assert posterior.history[-1] is record and len(posterior.history) == record["epoch"]
         assert isinstance(posterior.predict(X, num_samples=1), Tensor)
         seen.append((record["epoch"], posterior.evaluate(X, Y)["nll"]))
@@ -533,7 +533,7 @@ def test_what_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "_gain", lambda module: 0.1)
     seen: list[int] = []
 
-    def callback(record: dict[str, Any], posterior: Posterior) -> None:
+    def callback(record: dict[str, Any], posterior: GuidePosterior) -> None:
         seen.append(len(compiled))
         assert record["compile_seconds"] > 0
 

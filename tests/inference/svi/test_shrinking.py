@@ -12,7 +12,7 @@ from bnn_pyro import fit, prune
 from bnn_pyro.inference import LearningRates
 from bnn_pyro.inference.svi import training_run as run_module
 from bnn_pyro.inference.svi.shrinking import Whole, settled_open, weights_kept
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from bnn_pyro.pruning.shrink import shrink
 from guides import AutoCentered, AutoSpikeSlab
@@ -23,7 +23,7 @@ DATA = (inputs(), labels())
 CLOSED = 1e-6
 
 
-def start(net: str | nn.Module, closed: Mapping[str, list[int]], **options: Any) -> Posterior:
+def start(net: str | nn.Module, closed: Mapping[str, list[int]], **options: Any) -> GuidePosterior:
     """A posterior before training, with some gates nearly closed and the others nearly open."""
     guide_class = options.pop("guide_class", AutoSpikeSlab)
     model = network(net, **options)
@@ -33,10 +33,10 @@ def start(net: str | nn.Module, closed: Mapping[str, list[int]], **options: Any)
             group = name.removeprefix("logits.").removesuffix(".gate_unconstrained")
             if group in closed:
                 parameter[closed[group]] = -7.0
-    return Posterior(model, guide)
+    return GuidePosterior(model, guide)
 
 
-def run(posterior: Posterior, **options: Any) -> Posterior:
+def run(posterior: GuidePosterior, **options: Any) -> GuidePosterior:
     """Trains on, leaving out what has closed."""
     settings = {"epochs": 4, "batch_size": 6, "seed": 0, "shrink_below": 0.05, **options}
     return fit(posterior.model, DATA, guide=posterior.guide, **settings)
@@ -147,7 +147,7 @@ def test_the_record_is_that_of_the_posterior() -> None:
     """After a rebuild the numbers of an epoch are those that the whole network's posterior has."""
     seen: list[tuple[float, dict[str, int]]] = []
 
-    def callback(record: dict[str, Any], posterior: Posterior) -> None:
+    def callback(record: dict[str, Any], posterior: GuidePosterior) -> None:
         nll = posterior.evaluate(*DATA)["nll"]
         seen.append((nll, {name: int(mask.sum()) for name, mask in posterior.keep().items()}))
 
@@ -199,7 +199,7 @@ def test_nothing_is_left_out_while_gates_are_held() -> None:
     posterior = start("mlp", {"hidden1": [0, 5, 6]})
     seen: list[float] = []
 
-    def callback(record: dict[str, Any], so_far: Posterior) -> None:
+    def callback(record: dict[str, Any], so_far: GuidePosterior) -> None:
         seen.append(float(so_far.inclusion()["hidden1"][0]))
 
     run(posterior, hold=2, callback=callback)
@@ -213,7 +213,7 @@ def test_buffers_and_points_are_written_back() -> None:
     posterior = start(net.double(), {"3": [0, 2]}, bayesian=lambda name, _: not name.startswith("1."))
     seen: list[int] = []
 
-    def callback(record: dict[str, Any], so_far: Posterior) -> None:
+    def callback(record: dict[str, Any], so_far: GuidePosterior) -> None:
         seen.append(int(so_far.model.net.get_buffer("1.num_batches_tracked")))
 
     fitted = run(posterior, epochs=3, batch_size=6, callback=callback)

@@ -15,7 +15,7 @@ from bnn_pyro import fit
 from bnn_pyro.inference import LearningRates, SparseELBO
 from bnn_pyro.inference.svi.steps import AdamStep, TorchStep, stepper
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.guide import Posterior, copies
+from bnn_pyro.posterior.guide import GuidePosterior, copies
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, SpikeSlab
 from bnn_pyro.pruning.shrink import shrink
 from bnn_pyro.tracing.engine import MANY, Plan
@@ -226,9 +226,9 @@ def test_one_group_of_parameters_can_be_held_fixed() -> None:
             assert torch.equal(parameter, value) == (id(parameter) in held)
 
 
-def posterior_of_model(model: SparseNetwork) -> Posterior:
+def posterior_of_model(model: SparseNetwork) -> GuidePosterior:
     guide = perturbed(AutoSpikeSlab(model.prior, init_inclusion=0.5))
-    return Posterior(model, guide)
+    return GuidePosterior(model, guide)
 
 
 def named(model: Any, guide: Any) -> dict[str, nn.Parameter]:

@@ -12,7 +12,7 @@ from bnn_pyro import fit
 from bnn_pyro.inference.svi import training_run as run_module
 from bnn_pyro.inference.svi.checkpoint import read_progress
 from bnn_pyro.networks import mlp
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
 from tests.inference.svi.test_fit import FAST, X, Y, is_same, state
 from tests.inference.training.two_processes import Stop, stopped, train
 from tests.test_network import network
@@ -26,7 +26,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def run(path: Path | None = None, *, batches: int | None = None, **options: Any) -> Posterior:
+def run(path: Path | None = None, *, batches: int | None = None, **options: Any) -> GuidePosterior:
     """A run that the power fails, or not."""
     given = {"epochs": 5, "batch_size": 6, "learning_rates": FAST, "seed": 0, **options}
     model = network(given.pop("net", "mlp"), num_data=given.pop("num_data", 12))
@@ -77,7 +77,7 @@ def test_a_run_shrunk_twice_is_resumed(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_run_that_is_over_stays_so(tmp_path: Path) -> None:
     calls: list[int] = []
 
-    def callback(record: Any, posterior: Posterior) -> bool:
+    def callback(record: Any, posterior: GuidePosterior) -> bool:
         calls.append(record["epoch"])
         return len(calls) == 2
 
@@ -100,7 +100,7 @@ def test_a_guide_of_pyro_is_resumed(tmp_path: Path) -> None:
     model = network()
     options: dict[str, Any] = {"epochs": 3, "batch_size": 6, "seed": 0, "engine": "eager"}
 
-    def fitted(**more: Any) -> Posterior:
+    def fitted(**more: Any) -> GuidePosterior:
         return fit(model, (X, Y), guide=AutoNormal(model.prior), **options, **more)
 
     with pytest.raises(Stop):
@@ -108,6 +108,6 @@ def test_a_guide_of_pyro_is_resumed(tmp_path: Path) -> None:
     assert is_same(state(fitted(checkpoint=tmp_path / "run.pt")), state(fitted()))
 
 
-def _stop_in_the_second(record: Any, posterior: Posterior) -> None:
+def _stop_in_the_second(record: Any, posterior: GuidePosterior) -> None:
     if record["epoch"] == 2:
         raise Stop

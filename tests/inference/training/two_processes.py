@@ -12,7 +12,7 @@ from torch import Tensor, distributed
 from bnn_pyro import fit, recipes
 from bnn_pyro.data import Split, load
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.guide import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, SpikeSlab
 from bnn_pyro.recipes import runs
 from guides import AutoSpikeSlab
@@ -34,7 +34,7 @@ class Stop(Exception):
     """The power fails."""
 
 
-def start(name: str, seed: int = 0) -> Posterior:
+def start(name: str, seed: int = 0) -> GuidePosterior:
     """A net that depends on a seed, with some nodes nearly closed."""
     slab = Gaussian() if name == "traced" else GroupHorseshoe()  # the less to trace
     net = net_of("convolutions" if name == "images" else "mlp", seed)
@@ -44,10 +44,10 @@ def start(name: str, seed: int = 0) -> Posterior:
         for site, parameter in guide.named_parameters():
             if site.startswith("logits"):
                 parameter[: len(parameter) // 2] = -3.0
-    return Posterior(model, guide)
+    return GuidePosterior(model, guide)
 
 
-def train(name: str, seed: int = 0, **options: Any) -> Posterior:
+def train(name: str, seed: int = 0, **options: Any) -> GuidePosterior:
     """Fits it."""
     posterior = start(name, seed)
     given = {"epochs": 5, **OPTIONS, **CASES.get(name, {}), **options}

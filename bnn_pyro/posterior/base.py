@@ -1,0 +1,313 @@
+"""Posterior: what all posteriors of a network do, whether a guide, Markov chains or snapshots hold them."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+
+from bnn_pyro.evaluation.metrics import classification_metrics, regression_metrics
+from bnn_pyro.likelihoods import NOISE_SITE, Categorical, Classes, Normals
+from bnn_pyro.network import SparseNetwork, gate_site
+from bnn_pyro.posterior.tempering import Temperature, tempering
+from bnn_pyro.pruning.cutting import check_masks, with_selection
+
+_DRAWS = 32  # of a posterior that makes its draws afresh
+_DRAWS_AT_ONCE = 64  # so that memory does not grow with the draws
+
+
+class Posterior(ABC):
+    """The posterior of a :class:`~bnn_pyro.network.SparseNetwork`.
+
+    Args:
+        model: The network; its points (parameters without a slab) are the trained ones.
+        history: One record per epoch.
+        kl_weight: Weight of the divergence it was fitted with; below 1 the posterior is a tempered (cold) one.
+
+    Attributes:
+        model: The network.
+        history: One record per epoch; empty where there were no epochs.
+        kl_weight: Weight of the divergence.
+        temperature: Temperature of the draws relative to the posterior's, or ``"cooled"``; None where they were not
+            taken at one.
+    """
+
+    temperature: Temperature | None = None
+
+    def __init__(
+        self, model: SparseNetwork, *, history: Sequence[Mapping[str, Any]] = (), kl_weight: float = 1.0
+    ) -> None:
+        self.model = model
+        self.history = list(history)
+        self.kl_weight = kl_weight
+
+    # ---- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def num_draws(self) -> int | None:
+        """How many draws it holds, of all chains; None where draws are made afresh."""
+
+    @property
+    def chains(self) -> int:
+        """How many Markov chains its draws are of; 1 where they are independent."""
+        return 1
+
+    @property
+    def tempering(self) -> str:
+        """How it is tempered, in words; empty where it is the posterior itself."""
+        return tempering(self.kl_weight, self.temperature)
+
+    @property
+    def tempered(self) -> bool:
+        """Whether it varies less than the posterior: by a KL weight below 1, or draws that are cooled."""
+        return bool(self.tempering)
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether the likelihood is categorical."""
+        return isinstance(self.model.likelihood, Categorical)
+
+    # ---- prediction --------------------------------------------------------------------------------------------------
+
+    @overload
+    def predict(
+        self,
+        x: Tensor,
+        *,
+        num_samples: int | None = None,
+        batch_size: int = 1024,
+        return_draws: Literal[False] = False,
+    ) -> Tensor: ...
+
+    @overload
+    def predict(
+        self, x: Tensor, *, num_samples: int | None = None, batch_size: int = 1024, return_draws: Literal[True]
+    ) -> Classes | Normals: ...
+
+    def predict(
+        self, x: Tensor, *, num_samples: int | None = None, batch_size: int = 1024, return_draws: bool = False
+    ) -> Tensor | Classes | Normals:
+        """Predict by averaging over draws.
+
+        Args:
+            x: Inputs, shape ``(rows, *input_shape)``.
+            num_samples: How many draws: made afresh by a guide, of all chains and evenly spaced, or the last snapshots;
+                None for 32 of a guide, and for all that are held.
+            batch_size: Rows at a time.
+            return_draws: Whether to return what each draw predicts too.
+
+        Returns:
+            Class probabilities averaged over draws, shape ``(rows, classes)``, or the predictive mean, shape
+            ``(rows,)``; with ``return_draws`` a :class:`~bnn_pyro.likelihoods.Classes` or
+            :class:`~bnn_pyro.likelihoods.Normals`, chain after chain.
+
+        Raises:
+            ValueError: If x has the wrong shape or is not finite, or a number is below 1.
+        """
+        wanted = (self.num_draws or _DRAWS) if num_samples is None else num_samples
+        self._check(x, num_samples=wanted, batch_size=batch_size)
+        predicted = self.model.likelihood.predict(*self._outputs(x, wanted, batch_size))
+        if return_draws:
+            return predicted
+        return predicted.probabilities if isinstance(predicted, Classes) else predicted.mean.mean(0)
+
+    def evaluate(
+        self, x: Tensor, y: Tensor, *, num_samples: int = 0, batch_size: int = 1024, y_std: float = 1.0
+    ) -> dict[str, float]:
+        """Measure the posterior on data.
+
+        Args:
+            x: Inputs, shape ``(rows, *input_shape)``.
+            y: Observations, shape ``(rows,)``.
+            num_samples: Draws to average over; 0 for the median-probability model alone.
+            batch_size: Rows at a time.
+            y_std: Standard deviation by which y was divided, so that errors are reported on its original scale.
+
+        Returns:
+            ``accuracy, nll, ece, brier`` for classes; ``rmse, nll, ece, coverage95`` for regression.
+
+        Raises:
+            ValueError: If x or y has the wrong shape, is not finite or out of range, or so is a number.
+        """
+        self._check(x, batch_size=batch_size)
+        if num_samples < 0:
+            raise ValueError(f"num_samples must not be negative, got {num_samples}")
+        y = y.to(self._like.device)
+        if num_samples:
+            output, latent = self._outputs(x, num_samples, batch_size)
+        else:
+            output, latent = self._median_outputs(x, batch_size)
+        self.model.likelihood.check(output[0], y)
+        return scores(self.model.likelihood.predict(output, latent), y, y_std=y_std)
+
+    # ---- which nodes are kept ----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def inclusion(self, *, num_samples: int | None = None) -> dict[str, Tensor]:
+        r"""Return the inclusion probability :math:`\gamma` of each node.
+
+        Args:
+            num_samples: Draws to estimate it from; None for all that are held. A guide that knows it takes none.
+
+        Returns:
+            Group -> inclusion probabilities, shape ``(size,)``.
+        """
+
+    @abstractmethod
+    def keep(self) -> dict[str, Tensor]:
+        r"""Return which nodes the median-probability model keeps, :math:`\gamma > 1/2`.
+
+        Returns:
+            Group -> bool, shape ``(size,)``.
+        """
+
+    @abstractmethod
+    def gate_draws(self, *, num_samples: int | None = None) -> dict[str, Tensor]:
+        """Return whether each gate is open in each of some draws.
+
+        Args:
+            num_samples: How many draws, as in `predict`; None for 4,000 of a guide, and for all that are held.
+
+        Returns:
+            Group -> bool, shape ``(draws, size)``, chain after chain.
+        """
+
+    # ---- the median-probability model --------------------------------------------------------------------------------
+
+    def masks(self, keep: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return which nodes of every group are kept: by the masks given, and by `keep` where there is none.
+
+        Args:
+            keep: Group -> which nodes are kept, bool, shape ``(size,)``.
+
+        Returns:
+            Group -> bool, shape ``(size,)``.
+
+        Raises:
+            ValueError: If ``keep`` has an unknown group or a mask of another shape or dtype.
+        """
+        given = dict(keep or {})
+        check_masks(self.model.nodes.groups, given)
+        return given if given.keys() >= self.model.groups.keys() else {**self.keep(), **given}
+
+    def median_values(self, *, keep: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        r"""Return each latent site's value in the median-probability model.
+
+        Args:
+            keep: Group -> which gates are open, bool, shape ``(size,)``; for groups without a mask
+                :math:`\gamma > 1/2`.
+
+        Returns:
+            Latent site -> value.
+
+        Raises:
+            ValueError: If ``keep`` has an unknown group or a mask of another shape or dtype.
+        """
+        masks = self.masks(keep)
+        return {**self._medians(), **{gate_site(n): masks[n].to(self._like) for n in self.model.groups}}
+
+    def median_model(self, *, keep: Mapping[str, Tensor] | None = None) -> nn.Module:
+        r"""Return the median-probability model as a plain module of the net's own class.
+
+        Gates are :math:`1[\gamma > 1/2]`, scales at their medians, slabs at their means; a closed node's columns, row
+        and bias are 0. The net of a shrunk posterior stands behind a
+        :class:`~bnn_pyro.pruning.cutting.InputSelection` if it has lost inputs.
+
+        Args:
+            keep: Group -> which nodes are open, bool, shape ``(size,)``; for groups without a mask
+                :math:`\gamma > 1/2`.
+
+        Returns:
+            A copy of the net in eval mode, without gradients.
+
+        Raises:
+            ValueError: If ``keep`` has an unknown group or a mask of another shape or dtype.
+        """
+        return with_selection(self.median_net(keep=keep), self.model.selection)
+
+    @torch.no_grad()
+    def median_net(self, *, keep: Mapping[str, Tensor] | None = None) -> nn.Module:
+        r"""Return the median-probability model as `median_model` does, as it takes the inputs that the model selects.
+
+        Args:
+            keep: Group -> which nodes are open, bool, shape ``(size,)``; for groups without a mask
+                :math:`\gamma > 1/2`.
+
+        Returns:
+            A copy of ``model.net`` in eval mode, without gradients, without a selection of inputs before it.
+
+        Raises:
+            ValueError: If ``keep`` has an unknown group or a mask of another shape or dtype.
+        """
+        weights, gates = self._split(self.median_values(keep=keep))
+        net = copy.deepcopy(self.model.net).eval().requires_grad_(False)
+        for name, value in self.model.assemble(weights, gates, absent=True).items():
+            net.get_parameter(name).copy_(value)
+        return net
+
+    # ---- what a kind of posterior answers ----------------------------------------------------------------------------
+
+    @abstractmethod
+    def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
+        """Return the net's outputs, shape ``(draws, rows, out)``, and the likelihood's latents, ``(draws,)``."""
+
+    @abstractmethod
+    def _medians(self) -> dict[str, Tensor]:
+        """Return each latent site's value in the median-probability model; gates may be missing."""
+
+    # ---- what they share ---------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _called(self, parameters: Mapping[str, Tensor], x: Tensor, batch_size: int) -> Tensor:
+        """Return the net's outputs for draws of its parameters, ``(draws, *shape)``: shape ``(draws, rows, out)``."""
+        call = torch.vmap(self.model.call_net, in_dims=(0, None), randomness="different", chunk_size=_DRAWS_AT_ONCE)
+        with self.model.evaluating():
+            return torch.cat([call(parameters, rows) for rows in x.to(self._like).split(batch_size)], 1)
+
+    @torch.no_grad()
+    def _median_outputs(self, x: Tensor, batch_size: int) -> tuple[Tensor, Tensor | None]:
+        values = self.median_values()
+        weights, gates = self._split(values)
+        parameters = self.model.assemble(weights, gates, absent=True)
+        with self.model.evaluating():
+            output = torch.cat([self.model.call_net(parameters, rows) for rows in x.to(self._like).split(batch_size)])
+        latent = values.get(NOISE_SITE)
+        return output.unsqueeze(0), None if latent is None else latent.unsqueeze(0)
+
+    def _split(self, values: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the slabs among the sites' values, by parameter, and the gates, by group."""
+        weights = {p.name: values[p.name] for p in self.model.bayesian}
+        return weights, {name: values[gate_site(name)] for name in self.model.groups}
+
+    @property
+    def _like(self) -> Tensor:
+        return next(self.model.net.parameters())
+
+    def _check(self, x: Tensor, **positive: int) -> None:
+        for name, value in positive.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if tuple(x.shape[1:]) != self.model.input_shape or not len(x):
+            wanted = ", ".join(map(str, self.model.input_shape))
+            raise ValueError(f"x must have shape (rows, {wanted}) and a row, got {tuple(x.shape)}")
+        if not torch.isfinite(x).all():
+            raise ValueError("x must be finite, got NaN or infinite values")
+
+
+def scores(predicted: Classes | Normals, y: Tensor, *, y_std: float = 1.0) -> dict[str, float]:
+    """Return the scores of a prediction.
+
+    Args:
+        predicted: The predictive distribution, averaged over its draws.
+        y: Observations, shape ``(rows,)``.
+        y_std: Standard deviation by which y was divided, so that errors are reported on its original scale.
+
+    Returns:
+        ``accuracy, nll, ece, brier`` for classes; ``rmse, nll, ece, coverage95`` for regression.
+    """
+    if isinstance(predicted, Classes):
+        return classification_metrics(predicted.probabilities, y)
+    return regression_metrics(predicted.mean, predicted.sd, y, y_std=y_std)

@@ -1,0 +1,20 @@
+"""tempering: how a posterior that is not Bayes' own is called, wherever its results appear."""
+
+from typing import Literal
+
+Temperature = float | Literal["cooled"]
+"""Temperature of draws relative to the posterior's, or that of a sampler that is cooled."""
+
+
+def tempering(kl_weight: float, temperature: Temperature | None = None) -> str:
+    """Return in words how a posterior is tempered; nothing if it is the posterior itself.
+
+    Args:
+        kl_weight: Weight of the divergence that it was fitted with.
+        temperature: Temperature of its draws; None where they were not taken at one.
+    """
+    if temperature is None:
+        return f"tempered (cold) posterior, KL weight {kl_weight:g}" if kl_weight < 1 else ""
+    if temperature == "cooled":
+        return "draws of a cooled sampler"
+    return f"draws at temperature {temperature:g}" if temperature < 1 else ""

@@ -1,0 +1,160 @@
+"""What all posteriors do alike, whether a guide, Markov chains or snapshots hold them."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import bnn_pyro.posterior
+from bnn_pyro import prune
+from bnn_pyro.evaluation.metrics import classification_metrics, regression_metrics
+from bnn_pyro.likelihoods import Classes, Normals
+from bnn_pyro.posterior.base import Posterior, scores
+from bnn_pyro.posterior.ensemble import Ensemble
+from bnn_pyro.posterior.guide import GuidePosterior
+from bnn_pyro.posterior.sampled import SampledPosterior
+from tests.posterior.test_ensemble import ensemble
+from tests.posterior.test_guide import posterior_of
+from tests.posterior.test_sampled import sampled
+
+KINDS: dict[type[Posterior], Callable[[], Posterior]] = {
+    GuidePosterior: lambda: posterior_of(select_inputs=True),
+    SampledPosterior: sampled,
+    Ensemble: ensemble,
+}
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+
+
+def members() -> set[type[Posterior]]:
+    """All kinds of posteriors in the package."""
+    for module in pkgutil.walk_packages(bnn_pyro.posterior.__path__, "bnn_pyro.posterior."):
+        importlib.import_module(module.name)
+    found, new = set[type[Posterior]](), Posterior.__subclasses__()
+    while new:
+        found.update(new)
+        new = [below for kind in new for below in kind.__subclasses__()]
+    return {kind for kind in found if kind.__module__.startswith("bnn_pyro.")}
+
+
+def rows(posterior: Posterior, size: int = 9) -> Tensor:
+    return torch.randn(size, *posterior.model.input_shape, dtype=torch.float64)
+
+
+def test_kinds_stand_beside_each_other() -> None:
+    assert members() == set(KINDS)
+    assert all(kind.__bases__ == (Posterior,) for kind in KINDS)
+    with pytest.raises(TypeError, match="abstract"):
+        Posterior(sampled().model)  # type: ignore[abstract]
+
+
+@every_kind
+def test_no_kind_carries_what_it_has_not(kind: type[Posterior]) -> None:
+    """A guide, or a way to shrink, only where there is one."""
+    posterior = KINDS[kind]()
+    assert hasattr(posterior, "guide") == hasattr(posterior, "shrink") == (kind is GuidePosterior)
+    assert not inspect.isabstract(kind)
+
+
+@every_kind
+def test_how_many_draws_and_chains(kind: type[Posterior]) -> None:
+    posterior = KINDS[kind]()
+    expected = {GuidePosterior: (None, 1), SampledPosterior: (10, 2), Ensemble: (3, 1)}[kind]
+    assert (posterior.num_draws, posterior.chains) == expected
+    drawn = posterior.predict(rows(posterior), return_draws=True)
+    assert isinstance(drawn, Classes) and len(drawn.draws) == (posterior.num_draws or 32)
+    sizes = {len(is_open) for is_open in posterior.gate_draws().values()}
+    assert sizes == {posterior.num_draws or 4000}
+
+
+@every_kind
+def test_predictions_are_means_of_the_draws(kind: type[Posterior]) -> None:
+    posterior = KINDS[kind]()
+    x = rows(posterior)
+    torch.manual_seed(3)
+    mean = posterior.predict(x, num_samples=2)
+    torch.manual_seed(3)
+    drawn = posterior.predict(x, num_samples=2, batch_size=4, return_draws=True)
+    assert isinstance(drawn, Classes) and drawn.draws.shape == (2, 9, 3)
+    torch.testing.assert_close(mean, drawn.draws.mean(0))
+    assert posterior.is_classification
+
+
+@every_kind
+def test_evaluates_the_median_model_and_draws(kind: type[Posterior]) -> None:
+    posterior = KINDS[kind]()
+    x, y = rows(posterior), torch.randint(3, (9,))
+    of_median = classification_metrics(posterior.median_model()(x).softmax(-1), y)
+    assert posterior.evaluate(x, y) == pytest.approx(of_median)
+    torch.manual_seed(3)
+    found = posterior.evaluate(x, y, num_samples=3)
+    torch.manual_seed(3)
+    assert found == pytest.approx(classification_metrics(posterior.predict(x, num_samples=3), y))
+
+
+@every_kind
+def test_inclusion_is_how_often_gates_are_open(kind: type[Posterior]) -> None:
+    posterior = KINDS[kind]()
+    drawn, gammas = posterior.gate_draws(), posterior.inclusion()
+    assert list(drawn) == list(gammas) == list(posterior.model.groups)
+    for name, gamma in gammas.items():
+        assert drawn[name].dtype == torch.bool and gamma.shape == (posterior.model.groups[name].size,)
+        assert (drawn[name].double().mean(0) - gamma).abs().max() < 0.05  # 6 standard errors of a guide's draws
+
+
+@every_kind
+def test_masks_are_those_given_and_its_own(kind: type[Posterior], monkeypatch: pytest.MonkeyPatch) -> None:
+    posterior = KINDS[kind]()
+    own = posterior.keep()
+    given = {"hidden1": ~own["hidden1"]}
+    found = posterior.masks(given)
+    assert all(torch.equal(found[name], given.get(name, own[name])) for name in posterior.model.groups)
+    monkeypatch.setattr(kind, "keep", lambda self: pytest.fail("keep is not needed where all masks are given"))
+    assert posterior.masks(found).keys() == found.keys()
+    with pytest.raises(ValueError, match="keep must be masks of the groups"):
+        posterior.masks({"hidden9": own["hidden1"]})
+
+
+@every_kind
+def test_prune_gives_the_median_model(kind: type[Posterior], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its masks are found once."""
+    posterior, calls = KINDS[kind](), 0
+    x, whole, keep = rows(posterior), posterior.median_model(), posterior.keep()
+
+    def counted(self: Posterior) -> dict[str, Tensor]:
+        nonlocal calls
+        calls += 1
+        return keep
+
+    monkeypatch.setattr(kind, "keep", counted)
+    torch.testing.assert_close(prune(posterior)(x), whole(x), rtol=0, atol=1e-12)
+    assert calls == 1
+
+
+@every_kind
+def test_the_median_net_stands_without_a_selection(kind: type[Posterior]) -> None:
+    posterior = KINDS[kind]()
+    assert type(posterior.median_net()) is type(posterior.model.net)
+    assert posterior.median_net()(rows(posterior)).shape == (9, 3)
+
+
+def test_the_median_net_of_a_shrunk_posterior_takes_the_inputs_that_are_left() -> None:
+    small = posterior_of(select_inputs=True).shrink()
+    assert small.model.selection is not None
+    x = rows(small)
+    inner = small.median_net()(x[:, small.model.selection])
+    torch.testing.assert_close(inner, small.median_model()(x))
+    pruned: Any = prune(small)
+    assert torch.equal(pruned.select.index, small.model.selection[small.keep()["inputs"]])
+
+
+def test_scores() -> None:
+    draws, y = torch.rand(2, 5, 3).softmax(-1), torch.randint(3, (5,))
+    classes = Classes(draws.mean(0), draws)
+    assert scores(classes, y) == classification_metrics(classes.probabilities, y)
+    normals, target = Normals(torch.randn(2, 5), torch.rand(2, 5) + 0.1), torch.randn(5)
+    assert scores(normals, target, y_std=2.0) == regression_metrics(*normals, target, y_std=2.0)
