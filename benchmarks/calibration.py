@@ -28,7 +28,6 @@ import pyro
 import pyro.distributions as dist
 import timing
 import torch
-from matplotlib.figure import Figure
 from pyro import poutine
 from torch import Tensor
 
@@ -43,6 +42,8 @@ from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.diagnostics import ess_bulk, r_hat
 from bnn_pyro.priors import GroupHorseshoe, SpikeSlab, slab, spike_slab_gaussian
+from bnn_pyro.reports.figures import COLORS, SHADES, new_figure
+from bnn_pyro.reports.markdown import markdown_table
 
 ROWS, GROUPS, SIZE, NOISE, INCLUSION = 12, 2, 2, 0.7, 0.4
 RANKS = 32
@@ -75,11 +76,12 @@ def main() -> None:
     for kernel in options.kernels:
         rows += _rows(kernel, *calibrated(kernel, options.replicates, options.seed))
     level = FAILURES / len(rows)
-    print("| kernel | quantity | replicates | chi-square | p-value | uniform |", "| --- " * 6 + "|", sep="\n")
+    lines = []
     for row in rows:
         row["uniform"] = row["p_value"] >= level
         cells = [f"{row['chi_square']:.1f}", f"{row['p_value']:.3f}", "yes" if row["uniform"] else "NO"]
-        print("|", " | ".join([row["kernel"], row["quantity"], str(row["replicates"]), *cells]), "|")
+        lines.append((row["kernel"], row["quantity"], str(row["replicates"]), *cells))
+    print(markdown_table(("kernel", "quantity", "replicates", "chi-square", "p-value", "uniform"), lines))
     agreed = agreement(options.draws, options.seed) if options.draws else kept.get("agreement", {})
     print(agreed)
     timing.write(options.out, rows, {}, agreement=agreed, level=level)
@@ -176,7 +178,7 @@ def _rows(kernel: str, ranks: dict[str, Tensor], seconds: float) -> list[dict[st
 def _plot(rows: list[dict[str, Any]], options: Namespace) -> None:
     """Draw the histograms, with the band that holds 99 % of a bin's counts where the kernel is right."""
     kernels, names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("kernel", "quantity"))
-    figure = Figure(figsize=(2.0 * len(names), 1.5 * len(kernels) + 0.6), dpi=110, layout="constrained")
+    figure = new_figure(2.0 * len(names), 1.5 * len(kernels) + 0.6)
     title = (
         f"Ranks of the truth among {RANKS - 1} draws of the posterior; grey: 99 % of a bin's counts if they are right"
     )
@@ -186,8 +188,8 @@ def _plot(rows: list[dict[str, Any]], options: Namespace) -> None:
         axes = panels[kernels.index(row["kernel"]), names.index(row["quantity"])]
         middle = row["replicates"] / BINS
         reach = 2.576 * (middle * (1 - 1 / BINS)) ** 0.5
-        axes.axhspan(max(middle - reach, 0), middle + reach, color="#E4E4E4", zorder=0)
-        axes.bar(range(BINS), torch.tensor(row["counts"]).reshape(BINS, -1).sum(1), width=0.92, color=timing.COLORS[0])
+        axes.axhspan(max(middle - reach, 0), middle + reach, color=SHADES[1], zorder=0)
+        axes.bar(range(BINS), torch.tensor(row["counts"]).reshape(BINS, -1).sum(1), width=0.92, color=COLORS[0])
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xticks([])
         axes.tick_params(labelsize="x-small")

@@ -22,7 +22,6 @@ from typing import Any
 
 import pyro
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -30,10 +29,12 @@ from bnn_pyro import GroupLasso, SparseNetwork, SpikeSlab, data, fit, networks
 from bnn_pyro.inference.svi.schedule import LearningRates
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.likelihoods import Categorical
+from bnn_pyro.reports.figures import COLORS, SHADES, new_figure, set_title, style_axes
+from bnn_pyro.reports.markdown import markdown_table
 from guides import AutoCentered, AutoSpikeSlab
 
 GUIDES = {"non-centred": AutoSpikeSlab, "centred": AutoCentered}
-COLORS = {"non-centred": "#0072B2", "centred": "#D55E00"}
+GUIDE_COLORS = dict(zip(GUIDES, COLORS, strict=False))
 RATES = LearningRates(slab_locs=3e-3, slab_scales=1e-2, scales=1e-2, gates=2e-2)
 TAIL = 5  # epochs that the final bound is averaged over
 SETTINGS = {
@@ -155,18 +156,18 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     Returns:
         The table and a sentence.
     """
-    lines = ["", "| guide | bound after 1/4, 1/2, all epochs | accuracy | nodes kept |", "| --- | --- | --- | --- |"]
+    lines = []
     for guide in GUIDES:
         some = [row for row in rows if row["guide"] == guide]
         nodes = (f"{mean(row['nodes_kept'][name][0] for row in some):.1f}" for name in some[0]["nodes_kept"])
         bounds = (f"{_mean_bound(some, part):.3f}" for part in (0.25, 0.5, 1.0))
         accuracy = mean(row["test_accuracy"] for row in some)
-        lines.append(f"| {guide} | {', '.join(bounds)} | {accuracy:.2%} | {', '.join(nodes)} |")
+        lines.append((guide, ", ".join(bounds), f"{accuracy:.2%}", ", ".join(nodes)))
     by = {(row["guide"], row["seed"]): row["final_bound"] for row in rows}
     seeds = sorted({seed for _, seed in by})
     higher = sum(by["non-centred", seed] > by["centred", seed] for seed in seeds)
-    lines.append(f"\nAt the end the non-centred bound is the higher one in {higher} of {len(seeds)} seeds.")
-    return "\n".join(lines)
+    shown = markdown_table(("guide", "bound after 1/4, 1/2, all epochs", "accuracy", "nodes kept"), lines)
+    return f"\n{shown}\n\nAt the end the non-centred bound is the higher one in {higher} of {len(seeds)} seeds."
 
 
 def _mean_bound(rows: Sequence[dict[str, Any]], part: float) -> float:
@@ -184,32 +185,25 @@ def plot_rows(rows: Sequence[dict[str, Any]]) -> Figure:
     Returns:
         The figure.
     """
-    figure = Figure(figsize=(9.6, 3.7), dpi=110, layout="constrained")
+    figure = new_figure(9.6, 3.7)
     hold = rows[0]["settings"]["hold"]
     for axes, start in zip(figure.subplots(1, 2), (0, hold), strict=True):
         for row in rows:
             bound = row["bound"][start:]
             label = row["guide"] if row["seed"] == rows[0]["seed"] else None
             epochs = range(start + 1, len(row["bound"]) + 1)
-            axes.plot(epochs, bound, color=COLORS[row["guide"]], alpha=0.85, label=label)
-        _style(axes)
+            axes.plot(epochs, bound, color=GUIDE_COLORS[row["guide"]], alpha=0.85, label=label)
+        style_axes(axes)
+        axes.set_xlabel("epoch")
         axes.set_xlim(start, len(rows[0]["bound"]))
     left, right = figure.axes
-    left.axvspan(0, hold, color="#DCEBF7", linewidth=0, zorder=0, label="gates held open")
+    left.axvspan(0, hold, color=SHADES[0], linewidth=0, zorder=0, label="gates held open")
     left.set_ylabel("tempered bound, nats per datum")
     left.legend(loc="lower right", frameon=False, fontsize="small")
     right.set_title("once the gates are free", loc="left", fontsize="medium")
     left.set_title("all epochs", loc="left", fontsize="medium")
-    figure.suptitle("SS-GL on digits: centred against non-centred", x=0.01, ha="left", fontweight="bold")
+    set_title(figure, "SS-GL on digits: centred against non-centred")
     return figure
-
-
-def _style(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#E4E4E4", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize="small")
-    axes.set_xlabel("epoch")
 
 
 def _machine() -> dict[str, Any]:

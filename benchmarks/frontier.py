@@ -24,6 +24,7 @@ from results_file import locked, write_whole
 from bnn_pyro.data import Dataset, Split, load
 from bnn_pyro.networks.named import NETS
 from bnn_pyro.recipes import METHODS, PRIORS, Recipe, default_prior, recipe, run
+from bnn_pyro.reports.markdown import markdown_table
 
 RESULTS = Path(__file__).parent / "results" / "frontier.json"
 SCORES = ("test_accuracy", "test_nll", "test_ece", "nodes_kept", "params_kept", "flops_kept", "seconds")
@@ -154,8 +155,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         *KEPT,
         "seconds",
     )
-    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
-    return "\n".join([*lines, *(_line(group) for group in groups.values())])
+    return markdown_table(heads, [_cells(group) for group in groups.values()])
 
 
 def _name(row: dict[str, Any]) -> str:
@@ -165,7 +165,7 @@ def _name(row: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _line(rows: list[dict[str, Any]]) -> str:
+def _cells(rows: list[dict[str, Any]]) -> tuple[str, ...]:
     first, settings = rows[0], rows[0]["settings"]
     frozen = settings.get("frozen_kl_weight")
     weight = f"{settings['kl_weight']:g}" + ("" if frozen is None else f", then {frozen:g}")
@@ -173,7 +173,7 @@ def _line(rows: list[dict[str, Any]]) -> str:
         weight = str(settings["one_shot"]["sampler"]["temperature"])
     nodes = "; ".join("-".join(str(kept) for kept, _ in row["nodes_kept"].values()) or "all" for row in rows)
     average = {k: mean(row[k] for row in rows) for k in (*SCORES, "latency_ratio") if k != "nodes_kept"}
-    cells = (
+    return (
         _name(first),
         first.get("method", first["prior"]),
         weight,
@@ -187,7 +187,6 @@ def _line(rows: list[dict[str, Any]]) -> str:
         f"{average['latency_ratio']:.2f}",
         f"{average['seconds']:.0f}",
     )
-    return f"| {' | '.join(cells)} |"
 
 
 def comparison(data: str, rows: list[dict[str, Any]]) -> str:
@@ -196,26 +195,24 @@ def comparison(data: str, rows: list[dict[str, Any]]) -> str:
     sparse = [row for row in rows if row["prior"] == "ss-ghs" and row["settings"] == settings]
     gaussian = [row for row in rows if row["prior"] == "ig"]
     lines = [
-        f"| {data} | seeds | accuracy | NLL | ECE | parameters kept | latency |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
         _scores("dense net, deterministic", sparse, "dense_test", kept=1, latency=1),
         _scores("dense net, mean-field Gaussian, 32 draws", gaussian, "posterior_test", kept=1, latency=None),
         _scores("dense net, mean-field Gaussian, at its means", gaussian, "test", kept=1),
         _scores("SS-GHS, 32 draws", sparse, "posterior_test", kept=None, latency=None),
         _scores("SS-GHS, pruned", sparse, "test", kept=None),
     ]
-    return "\n".join(lines)
+    return markdown_table((data, "seeds", "accuracy", "NLL", "ECE", "parameters kept", "latency"), lines)
 
 
 def _scores(
     name: str, rows: list[dict[str, Any]], prefix: str, *, kept: float | None, latency: float | None = -1
-) -> str:
+) -> tuple[str, ...]:
     accuracy, nll, ece = (mean(row[f"{prefix}_{score}"] for row in rows) for score in ("accuracy", "nll", "ece"))
     share = mean(row["params_kept"] for row in rows) if kept is None else kept
     ratio = mean(row["latency_ratio"] for row in rows) if latency == -1 else latency
     seeds = ", ".join(str(row["seed"]) for row in rows)
     time = "" if ratio is None else f"{ratio:.2f}"
-    return f"| {name} | {seeds} | {accuracy:.2%} | {nll:.4f} | {ece:.4f} | {share:.2%} | {time} |"
+    return name, seeds, f"{accuracy:.2%}", f"{nll:.4f}", f"{ece:.4f}", f"{share:.2%}", time
 
 
 if __name__ == "__main__":

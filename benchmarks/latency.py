@@ -33,6 +33,8 @@ from bnn_pyro.evaluation.memory import peak_activations
 from bnn_pyro.networks import lenet, resnet
 from bnn_pyro.nodes import NodeGroup, find_nodes
 from bnn_pyro.pruning.cutting import cut
+from bnn_pyro.reports.figures import COLORS, GRID, MUTED, style_axes
+from bnn_pyro.reports.markdown import markdown_table
 
 MULTIPLE = 8
 TURN = 0.2
@@ -56,7 +58,7 @@ CASES = {
     "resnet50": Case(torchvision.models.resnet50, {1: (3, 224, 224), 256: (3, 64, 64)}, is_large=True),
 }
 _PADDED = f" x{MULTIPLE}"
-_COLORS = dict(zip((1, 256), timing.COLORS, strict=False))
+_COLORS = dict(zip((1, 256), COLORS, strict=False))
 _STYLES: dict[str, dict[str, Any]] = {
     "as many channels as are kept": {"marker": "o", "markersize": 5, "linewidth": 1.2},
     f"up to a multiple of {MULTIPLE}": {"marker": "D", "markersize": 5, "linestyle": "", "fillstyle": "none"},
@@ -188,14 +190,12 @@ def table(rows: Sequence[timing.Row]) -> str:
     Args:
         rows: The rows.
     """
-    lines = [
-        f"| {rows[0]['case']}: nodes kept | parameters | FLOPs | activations | latency | milliseconds |",
-        "| --- " * 6 + "|",
-    ]
+    header = (f"{rows[0]['case']}: nodes kept", "parameters", "FLOPs", "activations", "latency", "milliseconds")
+    lines = []
     for row in rows:
         parts = [f"{row[f'{what}_kept']:.3f}" for what in ("parameters", "flops", "activations", "latency")]
-        lines.append("| " + " | ".join([row["contestant"], *parts, f"{row['median']:.3g}"]) + " |")
-    return "\n".join(lines)
+        lines.append((row["contestant"], *parts, f"{row['median']:.3g}"))
+    return markdown_table(header, lines)
 
 
 def _plot(rows: Sequence[timing.Row], options: Namespace) -> None:
@@ -213,7 +213,7 @@ def _plot(rows: Sequence[timing.Row], options: Namespace) -> None:
     handles = [
         *(Line2D([], [], color=color, label=f"batch {size}") for size, color in _COLORS.items()),
         *(Line2D([], [], color="black", label=label, **{**style, "linestyle": ""}) for label, style in _STYLES.items()),
-        Line2D([], [], color="#767676", linestyle="--", label="as the FLOPs"),
+        Line2D([], [], color=MUTED, linestyle="--", label="as the FLOPs"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize="small")
     figure.savefig(options.out.with_suffix(".png"))
@@ -226,12 +226,10 @@ def _panel(axes: Axes, rows: Sequence[timing.Row]) -> None:
             some.sort(key=lambda row: row["flops_kept"])
             axes.plot(*([row[key] for row in some] for key in ("flops_kept", "latency_kept")), color=color, **style)
     lowest = min(row["flops_kept"] for row in rows)
-    axes.plot([lowest, 1], [lowest, 1], color="#767676", linestyle="--", linewidth=1)
+    axes.plot([lowest, 1], [lowest, 1], color=MUTED, linestyle="--", linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="FLOPs, part of dense")
-    axes.grid(color="#E4E4E4", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize="small")
+    style_axes(axes)
+    axes.grid(axis="x", color=GRID, linewidth=0.7)
 
 
 if __name__ == "__main__":

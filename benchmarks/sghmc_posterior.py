@@ -27,6 +27,8 @@ from bnn_pyro import Gaussian, SparseNetwork, networks
 from bnn_pyro.inference.mcmc.sample import sample
 from bnn_pyro.inference.sgmcmc.sghmc import SpikeSlabSGHMC
 from bnn_pyro.likelihoods import GaussianNoise
+from bnn_pyro.reports.figures import COLORS, MARKERS, MUTED, SHADES
+from bnn_pyro.reports.markdown import markdown_table
 
 ETA = 0.1  # step size of the preconditioner where it adapts
 
@@ -241,19 +243,19 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     Args:
         rows: The rows.
     """
-    lines = [
-        "| problem | sampler | step size | rows a step | preconditioner | largest error of a mean, in sd | sd / "
-        "reference's: mean (range) | seconds |",
-        "| --- " * 8 + "|",
-    ]
+    header = (
+        *("problem", "sampler", "step size", "rows a step", "preconditioner", "largest error of a mean, in sd"),
+        *("sd / reference's: mean (range)", "seconds"),
+    )
+    lines = []
     for row in rows:
         low, high = row["sd_ratio_range"]
         how = ["", "", ""]
         if row["sampler"] == "sghmc":
             how = [f"{row['lr']:g}", str(row["batch_size"] or "all"), "adapts" if row["eta"] else "1/2"]
         ends = [f"{row['mean_error']:.3f}", f"{row['sd_ratio']:.3f} ({low:.3f}-{high:.3f})", f"{row['seconds']:.0f}"]
-        lines.append(f"| {' | '.join([row['problem'], row['sampler'], *how, *ends])} |")
-    return "\n".join(lines)
+        lines.append((row["problem"], row["sampler"], *how, *ends))
+    return markdown_table(header, lines)
 
 
 def _plot(rows: Sequence[dict[str, Any]], references: dict[str, Moments], options: argparse.Namespace) -> None:
@@ -273,7 +275,7 @@ def _plot(rows: Sequence[dict[str, Any]], references: dict[str, Moments], option
 def _plot_errors(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     """Draw by how much the variance is too large over the step size."""
     for (name, batch_size), color, marker in zip(
-        (("all rows a step", None), ("8 of 40 rows a step", 8)), timing.COLORS, timing.MARKERS, strict=False
+        (("all rows a step", None), ("8 of 40 rows a step", 8)), COLORS, MARKERS, strict=False
     ):
         some = sorted((r["lr"], r["variance_error"]) for r in rows if r["batch_size"] == batch_size and not r["eta"])
         rates, errors = zip(*some, strict=True)
@@ -289,13 +291,13 @@ def _plot_bands(axes: Axes, problem: Problem, reference: Moments, found: Moments
     """Draw mean and two standard deviations of the network's function by both samplers."""
     x = problem.grid[:, 0].tolist()
     low, high = (reference.mean + sign * 2 * reference.sd for sign in (-1, 1))
-    axes.fill_between(x, low.tolist(), high.tolist(), color="#DCEBF7", label="NUTS: mean and 2 sd")
-    axes.plot(x, reference.mean.tolist(), color=timing.COLORS[0], linewidth=1.4)
-    axes.plot(x, found.mean.tolist(), color=timing.COLORS[1], linestyle="--", label=f"adaptive, step size {lr:g}")
+    axes.fill_between(x, low.tolist(), high.tolist(), color=SHADES[0], label="NUTS: mean and 2 sd")
+    axes.plot(x, reference.mean.tolist(), color=COLORS[0], linewidth=1.4)
+    axes.plot(x, found.mean.tolist(), color=COLORS[1], linestyle="--", label=f"adaptive, step size {lr:g}")
     for sign in (-1, 1):
         edge = (found.mean + sign * 2 * found.sd).tolist()
-        axes.plot(x, edge, color=timing.COLORS[1], linestyle="--", linewidth=1)
-    axes.plot(problem.x[:, 0].tolist(), problem.y.tolist(), ".", color="#767676", markersize=4)
+        axes.plot(x, edge, color=COLORS[1], linestyle="--", linewidth=1)
+    axes.plot(problem.x[:, 0].tolist(), problem.y.tolist(), ".", color=MUTED, markersize=4)
     axes.set(xlabel="x", ylabel="function value")
     axes.set_title("network 1-8-1: the posterior of its function", loc="left", fontsize="medium")
     _finish(axes)

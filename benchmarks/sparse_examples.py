@@ -46,6 +46,7 @@ from bnn_pyro.inference.sgmcmc.fit import Sampler, fit_sghmc
 from bnn_pyro.inference.sgmcmc.group_em import GroupEM
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
 from bnn_pyro.posterior.ensemble import Ensemble
+from bnn_pyro.reports.markdown import markdown_table
 
 RESULTS = Path(__file__).parent / "results" / "sparse_examples.json"
 
@@ -364,28 +365,28 @@ def write(content: dict[str, Any]) -> None:
 
 def table(content: dict[str, Any]) -> str:
     """Returns a Markdown table, one line for the seeds of each example, and the ratios."""
-    lines = [
-        "| example | seeds | true inputs found | false inputs | test loss, median (all) | of all draws' mean | floor | "
-        "accuracy, median (all) | parameters removed | seconds |",
-        "| --- " * 10 + "|",
-    ]
+    header = (
+        *("example", "seeds", "true inputs found", "false inputs", "test loss, median (all)", "of all draws' mean"),
+        *("floor", "accuracy, median (all)", "parameters removed", "seconds"),
+    )
+    lines = []
     for name, settings in SETTINGS.items():
         described = json.loads(json.dumps(dataclasses.asdict(settings)))
         rows = [row for row in content["rows"] if row["example"] == name and row["settings"] == described]
         if rows:
-            lines.append(_line(name, sorted(rows, key=lambda row: int(row["seed"]))))
+            lines.append(_cells(name, sorted(rows, key=lambda row: int(row["seed"]))))
     ratios = [f"{name}: {ratio:.3f}" for name, ratio in content["ratios"].items()]
-    return "\n".join([*lines, "", *ratios])
+    return "\n".join([markdown_table(header, lines), "", *ratios])
 
 
-def _line(name: str, rows: list[dict[str, Any]]) -> str:
+def _cells(name: str, rows: list[dict[str, Any]]) -> tuple[str, ...]:
     example = SPARSE_EXAMPLES[name]
     exact = sum(row["tpr"] == 1 and row["fpr"] == 0 for row in rows)
     false = ", ".join(str(round(row["fpr"] * (example.inputs - example.relevant))) for row in rows)
     losses = ", ".join(f"{row['loss']:.3f}" for row in rows)
     accuracy = [row["accuracy"] for row in rows if "accuracy" in row]
     accuracies = ", ".join(f"{value:.1%}" for value in accuracy)
-    cells = (
+    return (
         name,
         ", ".join(str(row["seed"]) for row in rows),
         f"{exact} of {len(rows)} exactly; TPR " + ", ".join(f"{row['tpr']:g}" for row in rows),
@@ -397,7 +398,6 @@ def _line(name: str, rows: list[dict[str, Any]]) -> str:
         f"{median(row['sparsity'] for row in rows):.2%}",
         f"{median(row['seconds'] for row in rows):.0f}",
     )
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ import torch
 from contestants import CASES, CONTESTANTS, Case, draws_outputs
 from same_bound import check_same_bound
 
+from bnn_pyro.reports.markdown import markdown_table
+
 PARTS = ("steps", "alone", "scaling")
 COMPILED = ("ours", "ours-compiled", "deterministic-compiled")
 GROWING = ("ours", "pyro-tracemeanfield", "handwritten", "deterministic-eager")
@@ -170,7 +172,7 @@ def _run_alone(case: str, name: str, options: Namespace, cache: str, more: int) 
 
 
 def _alone_table(rows: Sequence[timing.Row]) -> str:
-    lines = ["", "| case | contestant | first step | from the cache | peak memory | growth |", "| --- " * 6 + "|"]
+    lines = []
     for case, name in dict.fromkeys((row["case"], row["contestant"]) for row in rows):
         some = [row for row in rows if (row["case"], row["contestant"]) == (case, name)]
         by = {(row["measure"], row["cache"]): f"{row['median']:.2f} {row['unit']}" for row in some}
@@ -179,8 +181,8 @@ def _alone_table(rows: Sequence[timing.Row]) -> str:
         cells.append(by.get((MEASURES["peak_mib"][0], "empty"), ""))
         growth = MEASURES["growth_mib"][0]
         cells.append(by.get((growth, "empty"), "") + by.get((growth, "steps"), ""))
-        lines.append("| " + " | ".join([case, name, *cells]) + " |")
-    return "\n".join(lines)
+        lines.append((case, name, *cells))
+    return "\n" + markdown_table(("case", "contestant", "first step", "from the cache", "peak memory", "growth"), lines)
 
 
 # ---- how cost grows --------------------------------------------------------------------------------------------------

@@ -22,13 +22,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from results_file import write_whole
 
+from bnn_pyro.reports.figures import COLORS, MARKERS, new_figure, style_axes
+from bnn_pyro.reports.markdown import markdown_table
+
 Row = dict[str, Any]
 Call = Callable[[], object]
 
 RESULTS = Path(__file__).parent / "results"
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6}
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#767676", "#CC79A7", "#E69F00")
-MARKERS = "osD^vP"
 
 
 # ---- timing ----------------------------------------------------------------------------------------------------------
@@ -132,7 +133,7 @@ def table(rows: Sequence[Row], ours: str = "ours") -> str:
         ours: The contestant that all others are compared with.
     """
     ratios = ratios_of(rows, ours)
-    lines = [f"| case | contestant | median | min | max | times {ours} |", "| --- " * 6 + "|"]
+    lines = []
     for row in rows:
         if "error" in row:
             cells = ["does not run: " + row["error"], "", "", ""]
@@ -140,8 +141,8 @@ def table(rows: Sequence[Row], ours: str = "ours") -> str:
             ratio = ratios.get(f"{row['case']}/{row['contestant']}", 1.0 if row["contestant"] == ours else None)
             cells = [f"{row[key]:.3g} {row['unit']}" for key in ("median", "min", "max")]
             cells.append("" if ratio is None else f"{ratio:.3g}")
-        lines.append("| " + " | ".join([row["case"], row["contestant"], *cells]) + " |")
-    return "\n".join(lines)
+        lines.append((row["case"], row["contestant"], *cells))
+    return markdown_table(("case", "contestant", "median", "min", "max", f"times {ours}"), lines)
 
 
 # ---- the file --------------------------------------------------------------------------------------------------------
@@ -240,10 +241,7 @@ def curves(axes: Axes, lines: Mapping[str, tuple[Sequence[float], Sequence[float
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel(xlabel)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#E4E4E4", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize="small")
+    style_axes(axes)
 
 
 def figure(title: str, *, panels: int = 1) -> tuple[Figure, list[Axes]]:
@@ -253,6 +251,6 @@ def figure(title: str, *, panels: int = 1) -> tuple[Figure, list[Axes]]:
         title: What it shows.
         panels: Number of axes.
     """
-    made = Figure(figsize=(5.2 * panels, 3.7), dpi=110, layout="constrained")
+    made = new_figure(5.2 * panels, 3.7)
     made.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize="medium")
     return made, list(made.subplots(1, panels, squeeze=False)[0])

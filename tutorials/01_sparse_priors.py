@@ -23,9 +23,7 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import TwoSlopeNorm
-from matplotlib.figure import Figure
 from pyro.infer import SVI, Predictive, TraceMeanField_ELBO
 from pyro.optim import ClippedAdam
 from pyro.poutine.messenger import Messenger
@@ -41,22 +39,16 @@ from bnn_pyro.priors import (
     spike_slab_group_horseshoe,
     spike_slab_group_lasso,
 )
+from bnn_pyro.reports.figures import COLORS, GRID, INK, MUTED, REMOVED, new_figure
 from guides import AutoSpikeSlab
 
 SMOKE = os.environ.get("SMOKE") == "1"
 HERE = Path(__file__).parent if "__file__" in globals() else Path.cwd()
 OUT = Path(os.environ.get("TUTORIAL_OUT", HERE / "figures"))
 OUT.mkdir(parents=True, exist_ok=True)
-BLUE, GREEN, RED, PURPLE, INK, GREY = "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#222222", "#8A8A8A"
-COLORS = {"SS-IG": BLUE, "SS-GL": GREEN, "SS-GHS": RED}
+BLUE, RED, GREEN, PURPLE = COLORS[:4]
+PRIORS = {"SS-IG": BLUE, "SS-GL": GREEN, "SS-GHS": RED}
 pyro.set_rng_seed(0)
-
-
-def new_figure(width, height):
-    """Makes a figure that needs no display."""
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def show(figure, name, title):
@@ -137,15 +129,15 @@ def draw_slab(name, shape):
 figure = new_figure(10.5, 5.6)
 grid = figure.subplots(2, 3, sharex=True, sharey=True)
 norm = TwoSlopeNorm(0, -3, 3)
-for column, name in enumerate(COLORS):
+for column, name in enumerate(PRIORS):
     pictures = {"slab alone": draw_slab(name, (36, 24)), "spike and slab": draw_with_spike(name, (36, 24))}
     for row, (kind, weights) in enumerate(pictures.items()):
         axes = grid[row, column]
         picture = np.ma.masked_equal(weights.numpy(), 0.0)
         image = axes.imshow(picture, cmap="RdBu_r", norm=norm, aspect="auto", interpolation="nearest")
-        axes.set_facecolor("#DCDCDC")
+        axes.set_facecolor(REMOVED)
         axes.set(xticks=[], yticks=[])
-        axes.set_title(f"{name}, {kind}", loc="left", fontsize="medium", color=COLORS[name])
+        axes.set_title(f"{name}, {kind}", loc="left", fontsize="medium", color=PRIORS[name])
         axes.spines[:].set_visible(False)
         if kind == "spike and slab":
             axes.set_xlabel(f"{int((weights.abs().sum(1) > 0).sum())} of 36 nodes (absent: grey)", fontsize="small")
@@ -173,7 +165,7 @@ def shares(norms):
 
 figure = new_figure(10.5, 3.7)
 panels = figure.subplots(1, 3, sharey=True)
-for axes, (name, color) in zip(panels, COLORS.items(), strict=True):
+for axes, (name, color) in zip(panels, PRIORS.items(), strict=True):
     alone = draw_slab(name, (NODES, GROUP_SIZE)).norm(dim=1).numpy()
     spiked = draw_with_spike(name, (NODES, GROUP_SIZE)).norm(dim=1).numpy()
     axes.stairs(shares(alone), edges, fill=True, color=color, alpha=0.3, label="slab alone")
@@ -206,7 +198,7 @@ show(figure, "01_norms", f"Norms of groups of {GROUP_SIZE} weights under each pr
 
 # %%
 SIGMA, LAMBDA, y_grid = 2.0, 0.1, torch.linspace(0, 8, 161)
-CURVES = {name: (SCALE[name], color, "-") for name, color in COLORS.items()}
+CURVES = {name: (SCALE[name], color, "-") for name, color in PRIORS.items()}
 CURVES["SS-GHS, c = ∞"] = (lambda n, m: group_horseshoe_scale("w", n, global_scale=GLOBAL, slab_width=None), RED, "--")
 
 
@@ -228,11 +220,11 @@ for name, (draw_scale, color, style) in CURVES.items():
     for axes, curve in ((left, mean), (middle, inclusion * mean), (right, inclusion)):
         axes.plot(y_grid.numpy(), curve.numpy(), style, color=color, linewidth=2 if style == "-" else 1.4, label=name)
 for axes, title in ((left, "slab alone"), (middle, "spike and slab")):
-    axes.plot((0, 8), (0, 8), color=GREY, linewidth=1, linestyle=":")
+    axes.plot((0, 8), (0, 8), color=MUTED, linewidth=1, linestyle=":")
     axes.set(xlim=(0, 8), ylim=(0, 8), xlabel="observation y")
     axes.set_title(title, loc="left", fontsize="medium")
 left.set_ylabel("posterior mean of the weight")
-right.axhline(0.5, color=GREY, linewidth=1, linestyle=":")
+right.axhline(0.5, color=MUTED, linewidth=1, linestyle=":")
 right.set(xlim=(0, 8), ylim=(0, 1.02), xlabel="observation y", ylabel="inclusion probability")
 right.set_title("the gate", loc="left", fontsize="medium")
 left.legend(loc="upper left", frameon=False, fontsize="small")
@@ -340,15 +332,15 @@ STYLES = {"DisARM": ("o", GREEN), "straight-through, T = 0.1": ("s", BLUE), "str
 figure = new_figure(9.5, 5.4)
 above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
 place = np.arange(COLUMNS)
-above.bar(place, exact.numpy(), width=0.78, color="#E3E3E3", label="exact, all 256 supports")
-below.axhspan(-0.02, 0.02, color="#E3E3E3", linewidth=0)
+above.bar(place, exact.numpy(), width=0.78, color=GRID, label="exact, all 256 supports")
+below.axhspan(-0.02, 0.02, color=GRID, linewidth=0)
 for number, (name, gamma) in enumerate(found.items()):
     marker, color = STYLES[name]
     at = place + 0.24 * (number - 1)
     above.plot(at, gamma.numpy(), marker, color=color, markersize=7, label=f"{name} (off by {error[name]:.3f})")
     below.vlines(at, 0, (gamma - exact).numpy(), color=color, linewidth=2.5)
     below.plot(at, (gamma - exact).numpy(), marker, color=color, markersize=5)
-above.axhline(0.5, color=GREY, linewidth=1, linestyle="--")
+above.axhline(0.5, color=MUTED, linewidth=1, linestyle="--")
 above.set(ylim=(0, 1.04), ylabel="inclusion probability")
 above.legend(loc="upper left", frameon=False, fontsize="small")
 below.axhline(0, color=INK, linewidth=0.8)
@@ -425,7 +417,7 @@ print("kept:", sorted(kept), "noise:", round(draws["noise"].mean().item(), 3))
 
 figure = new_figure(9.5, 5.0)
 above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-colors = [RED if j in kept else GREY for j in range(WIDE)]
+colors = [RED if j in kept else MUTED for j in range(WIDE)]
 above.axhline(0, color=INK, linewidth=0.6)
 above.scatter(range(WIDE), weight, s=18, color=colors, zorder=3)
 for j in kept:
@@ -433,11 +425,11 @@ for j in kept:
     above.vlines(j, low, high, color=RED, linewidth=5, alpha=0.45)
 above.plot(list(ACTIVE), list(ACTIVE.values()), "_", color=INK, markersize=18, markeredgewidth=1.6, label="truth")
 above.plot([], [], "o", color=RED, label="kept: posterior mean, and 90 % interval given an open gate")
-above.plot([], [], "o", color=GREY, label="not kept: posterior mean")
+above.plot([], [], "o", color=MUTED, label="not kept: posterior mean")
 above.set_ylabel("weight")
 above.legend(loc="lower left", frameon=False, fontsize="small")
 below.bar(range(WIDE), gamma, color=colors)
-below.axhline(0.5, color=GREY, linewidth=1, linestyle="--")
+below.axhline(0.5, color=MUTED, linewidth=1, linestyle="--")
 below.set(ylim=(0, 1.04), ylabel="inclusion", xlabel="column", xlim=(-0.8, WIDE - 0.2))
 show(figure, "01_horseshoe", "Thirty correlated columns, four of them active")
 

@@ -21,8 +21,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from bnn_pyro import (
     GroupHorseshoe,
@@ -39,6 +37,7 @@ from bnn_pyro.evaluation import classification_metrics, compare_cost, measure_la
 from bnn_pyro.inference.svi.schedule import LearningRates
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.likelihoods import Categorical
+from bnn_pyro.reports.figures import COLORS, SHADES, new_figure, style_axes
 from bnn_pyro.reports.plots import plot_calibration, plot_first_layer, plot_inclusion, plot_training
 from guides import AutoSpikeSlab
 
@@ -209,15 +208,14 @@ show(plot_calibration(curves), "02_calibration")
 
 # %%
 unsure = probabilities.max(1).values.argsort()[:8]
-figure = Figure(figsize=(10.5, 2.6), dpi=110, layout="constrained")
-FigureCanvasAgg(figure)
+figure = new_figure(10.5, 2.6)
 pictures = figure.subplots(2, len(unsure), height_ratios=(1.8, 1))
 top = 1.05 * probabilities[unsure].max().item()
 for column, row in enumerate(unsure.tolist()):
     above, below = pictures[:, column]
     above.imshow(test[0][row].reshape(side, side).numpy(), cmap="gray_r", interpolation="nearest")
     above.set(xticks=[], yticks=[], title=f"a {int(test[1][row])}")
-    colors = ["#D55E00" if c == int(test[1][row]) else "#0072B2" for c in range(dataset.num_classes)]
+    colors = [COLORS[1] if c == int(test[1][row]) else COLORS[0] for c in range(dataset.num_classes)]
     below.bar(range(dataset.num_classes), probabilities[row].numpy(), color=colors)
     below.set(ylim=(0, top), yticks=[], xticks=range(dataset.num_classes))
     below.tick_params(labelsize=6, length=0)
@@ -296,11 +294,10 @@ assert cost.params_kept < (0.6 if SMOKE else 0.1), cost.params_kept
 RESULTS = HERE.parent / "benchmarks" / "results" / "centered.json"
 if RESULTS.exists():
     rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]
-    figure = Figure(figsize=(9.6, 3.7), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9.6, 3.7)
     left, right = figure.subplots(1, 2)
     for row in rows:
-        color = {"non-centred": "#0072B2", "centred": "#D55E00"}[row["guide"]]
+        color = {"non-centred": COLORS[0], "centred": COLORS[1]}[row["guide"]]
         label = row["guide"] if row["seed"] == rows[0]["seed"] else None
         hold, epochs = row["settings"]["hold"], range(1, len(row["bound"]) + 1)
         left.plot(epochs, row["bound"], color=color, label=label)
@@ -308,14 +305,13 @@ if RESULTS.exists():
         print(
             f"seed {row['seed']} {row['guide']:<12} bound {row['final_bound']:.3f} accuracy {row['test_accuracy']:.4f}"
         )
-    left.axvspan(0, hold, color="#DCEBF7", linewidth=0, zorder=0, label="gates held open")
+    left.axvspan(0, hold, color=SHADES[0], linewidth=0, zorder=0, label="gates held open")
     left.set(ylabel="tempered bound, nats per datum")
     left.legend(frameon=False, loc="lower right")
     right.set_title("once the gates are free", loc="left", fontsize="medium")
     for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
+        style_axes(axes)
         axes.set(xlabel="epoch")
-        axes.grid(axis="y", color="#E4E4E4", linewidth=0.7)
     figure.suptitle("SS-GL on digits, three seeds", x=0.01, ha="left", fontweight="bold")
     show(figure, "02_centered")
 

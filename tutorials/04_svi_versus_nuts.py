@@ -22,8 +22,6 @@ from pathlib import Path
 import pyro
 import pyro.distributions as dist
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from pyro.infer import SVI
 from pyro.optim import ClippedAdam
 from sklearn.datasets import load_diabetes
@@ -31,7 +29,7 @@ from torch import nn
 
 from bnn_pyro import Gaussian, SparseNetwork, fit, networks
 from bnn_pyro.comparison import Comparison, compare
-from bnn_pyro.comparison.page import comparison_text
+from bnn_pyro.comparison.page import print_comparison
 from bnn_pyro.comparison.plots import plot_agreement, plot_inclusions
 from bnn_pyro.data import Dataset, Split
 from bnn_pyro.evaluation.agreement import mixture_total_variation
@@ -42,21 +40,15 @@ from bnn_pyro.likelihoods import GaussianNoise
 from bnn_pyro.posterior.diagnostics import r_hat
 from bnn_pyro.priors import gate, slab
 from bnn_pyro.recipes import Recipe
+from bnn_pyro.reports.figures import COLORS, GRID, INK, MUTED, new_figure
 from guides import AutoSpikeSlab
 
 SMOKE = os.environ.get("SMOKE") == "1"
 HERE = Path(__file__).parent if "__file__" in globals() else Path.cwd()
 OUT = Path(os.environ.get("TUTORIAL_OUT", HERE / "figures"))
 OUT.mkdir(parents=True, exist_ok=True)
-BLUE, GREEN, RED, INK, GREY = "#0072B2", "#009E73", "#D55E00", "#222222", "#8A8A8A"
+BLUE, RED, GREEN = COLORS[:3]
 pyro.set_rng_seed(0)
-
-
-def new_figure(width, height):
-    """Makes a figure that needs no display."""
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def show(figure, name):
@@ -142,11 +134,11 @@ for name, gamma in inclusion.items():
 figure = new_figure(9.0, 3.6)
 axes = figure.subplots()
 place = torch.arange(1, COLUMNS + 1)
-axes.bar(place, inclusion["exact"], width=0.8, color="#E3E3E3", label="exact, all 64 supports")
+axes.bar(place, inclusion["exact"], width=0.8, color=GRID, label="exact, all 64 supports")
 marks = {"AutoSpikeSlab": ("o", BLUE), "relaxed gates": ("^", RED), "exact spikes": ("s", GREEN)}
 for number, (name, (marker, color)) in enumerate(marks.items()):
     axes.plot(place + 0.22 * (number - 1), inclusion[name], marker, color=color, markersize=7, label=name)
-axes.axhline(0.5, color=GREY, linewidth=1, linestyle="--")
+axes.axhline(0.5, color=MUTED, linewidth=1, linestyle="--")
 axes.set(ylim=(0, 1.03), ylabel="inclusion probability", xlabel="column; 1 and 2 are almost the same")
 axes.spines[["top", "right"]].set_visible(False)
 axes.legend(frameon=False, fontsize="small", loc="center right")
@@ -265,12 +257,12 @@ recipe = Recipe(
 length = {"warmup": 40, "draws": 20, "max_tree_depth": 5} if SMOKE else {"warmup": 300, "draws": 300}
 methods = ("svi", "chees") if SMOKE else ()
 found = compare(dataset, Comparison(recipe, methods, batch_chains=16, **length), progress=False)
-print(comparison_text(found.metrics))
+print_comparison(found.metrics)
 
 # %% [markdown]
-# Look first at the R-hat of the chains: if they have not met, there is nothing to compare with. Then at the scores,
-# where the methods are hard to tell apart, and at the seconds, where they are not. Inclusion differs again: correlated
-# measurements, and relaxed gates that are another model's.
+# Look first at the R-hat of the chains: if they have not converged, there is nothing to compare with. Then at the
+# scores, where the methods are hard to tell apart, and at the seconds, where they are not. Inclusion differs again:
+# correlated measurements, and relaxed gates that are another model's.
 
 # %%
 methods, distances = found.metrics["methods"], found.metrics["distances"]
@@ -289,5 +281,5 @@ assert scores["AutoSpikeSlab"]["nll"] < reference["nll"] + 0.1, scores
 # * **To predict near the data, and to prune**: SVI. It is as good, and takes networks of any size.
 # * **To say which inputs matter**, where inputs are correlated: exact spikes, on a small network.
 # * **For uncertainty away from the data**: HMC, or at least a look at both on a small network of the same kind.
-# * And where the chains have not met (R-hat), nobody knows: that is the usual case for networks with little noise, such
-#   as on the yacht data, where each chain keeps to a mode of its own.
+# * And where the chains have not converged (R-hat), nobody knows: that is the usual case for networks with little
+#   noise, such as on the yacht data, where each chain keeps to a mode of its own.

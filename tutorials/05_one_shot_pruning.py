@@ -20,8 +20,6 @@ import os
 from pathlib import Path
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import nn
 
 from bnn_pyro import Gaussian, SparseNetwork, SpikeSlab, networks, prune
@@ -29,6 +27,7 @@ from bnn_pyro.data.sparse_examples import SPARSE_EXAMPLES
 from bnn_pyro.inference import GroupEM, Sampler, SpikeSlabSGHMC, fit_sghmc
 from bnn_pyro.inference.sgmcmc.sghmc import effective_temperature
 from bnn_pyro.likelihoods import GaussianNoise
+from bnn_pyro.reports.figures import COLORS, MUTED, new_figure
 from bnn_pyro.reports.plots import plot_training
 from bnn_pyro.reports.plots.variables import plot_variables, reading_strength
 
@@ -79,14 +78,13 @@ def relative_variance(lr, temperature, chains=2_000 if SMOKE else 20_000, steps=
 
 rates = torch.tensor([0.05, 0.1, 0.2, 0.4, 0.7, 1.0]).tolist()
 found = {temperature: [relative_variance(lr, temperature) for lr in rates] for temperature in ("cooled", 1.0)}
-figure = Figure(figsize=(6.5, 3.6), dpi=110, layout="constrained")
-FigureCanvasAgg(figure)
+figure = new_figure(6.5, 3.6)
 axes = figure.subplots()
-for (temperature, pairs), color in zip(found.items(), ("#0072B2", "#D55E00"), strict=True):
+for (temperature, pairs), color in zip(found.items(), COLORS[:2], strict=True):
     name = "cooled" if temperature == "cooled" else f"temperature {temperature:g}"
     axes.plot(rates, [sampled for sampled, _ in pairs], "o", color=color, label=f"{name}: sampled")
     axes.plot(rates, [exact for _, exact in pairs], color=color, label=f"{name}: formula")
-axes.axhline(1, color="#767676", linewidth=1, linestyle="--")
+axes.axhline(1, color=MUTED, linewidth=1, linestyle="--")
 axes.set(xlabel="step size $C^2$", ylabel="variance / posterior's", ylim=(0, None))
 axes.spines[["top", "right"]].set_visible(False)
 axes.legend(frameon=False, fontsize="small")

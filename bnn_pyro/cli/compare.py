@@ -28,8 +28,8 @@ HELP = """\
 Compare variational inference with samplers on one data set and one small network.
 
 The same rows, the same network, KL weight 1: variational inference with several guides, NUTS, ChEES (many chains as \
-one batch) and exact spikes (gates drawn by Gibbs). Tables tell how good the predictions are, how far the methods \
-agree, and whether the chains have met. A method that fails is told as such, and the others go on.
+one batch) and exact spikes (gates drawn by Gibbs). Tables show how good the predictions are, how far the methods \
+agree, and whether the chains have converged. A method that fails is reported, and the others continue.
 
 The folder gets comparison.md, comparison.json and pictures.
 """
@@ -92,7 +92,7 @@ def compare(
     with user_errors():
         from bnn_pyro.comparison import Comparison, check_comparison_folder, write_comparison
         from bnn_pyro.comparison import compare as run_comparison
-        from bnn_pyro.comparison.page import comparison_text
+        from bnn_pyro.comparison.page import print_comparison
         from bnn_pyro.data import load
         from bnn_pyro.networks.named import reads_images
         from bnn_pyro.recipes import check_data, check_names
@@ -117,8 +117,9 @@ def compare(
         with _without_warnings("bnn_pyro.inference.mcmc.sample"):  # the page says how the chains went
             found = run_comparison(dataset, plan, seed=seed, announce=typer.echo)
         write_comparison(folder, found)
-    typer.echo(f"\n{comparison_text(found.metrics)}\n")
-    typer.echo(f"Report: {shown(folder / 'comparison.md')} ({found.metrics['seconds']:.0f} s)")
+    typer.echo()
+    print_comparison(found.metrics)
+    typer.echo(f"\nReport: {shown(folder / 'comparison.md')} ({found.metrics['seconds']:.0f} s)")
 
 
 @contextmanager

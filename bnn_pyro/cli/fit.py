@@ -180,15 +180,12 @@ def _announce(dataset: "Dataset", settings: "Recipe") -> None:
 
 
 def _conclude(metrics: dict[str, Any], folder: Path) -> None:
-    """Print the main figures, dense beside pruned."""
+    """Print the main numbers, dense beside pruned."""
     from bnn_pyro.reports.page import summary_rows, tempered_by
+    from bnn_pyro.reports.terminal import print_table
 
-    rows = [("", "dense", "pruned", "kept"), *summary_rows(metrics)]
-    first, *others = (max(len(cell) for cell in column) for column in zip(*rows, strict=True))
     typer.echo()
-    for name, *cells in rows:
-        line = name.ljust(first) + "".join(cell.rjust(width + 3) for cell, width in zip(cells, others, strict=True))
-        typer.echo(line.rstrip())
+    print_table(("", "dense", "pruned", "kept"), summary_rows(metrics))
     note = tempered_by(metrics)
     typer.echo(f"\n{note[:1].upper()}{note[1:]}." if note else "")
     typer.echo(f"Report: {shown(folder / 'report.md')} ({metrics['seconds']:.0f} s)")

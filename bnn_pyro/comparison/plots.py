@@ -1,7 +1,6 @@
 """Pictures of a comparison: what each method predicts, which nodes it keeps, and how far the methods agree.
 
 Each function returns a `matplotlib.figure.Figure` of its own, made without pyplot; `figure.savefig(path)` writes it.
-The colours are those of Okabe and Ito (2008), Color universal design.
 """
 
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from torch import Tensor
 from bnn_pyro.evaluation.agreement import mixture_points
 from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.reports.figures import (
+    COLORS,
     INK,
     MARKERS,
     MUTED,
@@ -30,7 +30,6 @@ from bnn_pyro.reports.figures import (
     style_axes,
 )
 
-_COLORS = ("#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#D55E00", "#000000")
 _INTERVAL = (0.025, 0.975)
 
 
@@ -65,7 +64,7 @@ def plot_predictions(
     figure, panels = new_panels(len(bands), 3.0, 2.6)
     limits = None if is_classification else _limits(list(bands.values()))
     for number, (axes, (title, band)) in enumerate(zip(panels, bands.items(), strict=True)):
-        _draw_band(axes, [part[order] for part in band], _COLORS[number % len(_COLORS)])
+        _draw_band(axes, [part[order] for part in band], COLORS[number % len(COLORS)])
         axes.set_title(title, loc="left", fontsize="medium")
         axes.set_xlabel("test rows, " + ("hardest first" if is_classification else "smallest target first"))
         if limits is not None:
@@ -186,7 +185,7 @@ def _regression_title(y_mean: float, y_std: float) -> str:
 
 def _styles(titles: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, str, str]]:
     return {
-        title: (_COLORS[i % len(_COLORS)], MARKERS[i % len(MARKERS)], "--" if row["gates"] == "relaxed" else "-")
+        title: (COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], "--" if row["gates"] == "relaxed" else "-")
         for i, (title, row) in enumerate(titles.items())
     }
 
@@ -199,7 +198,7 @@ def _draw_inputs(axes: Axes, inclusion: Mapping[str, list[float]]) -> None:
     size = len(next(iter(inclusion.values())))
     for number, values in enumerate(inclusion.values()):
         shift = 0.7 * ((number + 0.5) / len(inclusion) - 0.5)
-        color, marker = _COLORS[number % len(_COLORS)], MARKERS[number % len(MARKERS)]
+        color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
         axes.plot(np.arange(1, size + 1) + shift, values, marker, color=color, markersize=5 if size < 20 else 2.5)
     axes.axhline(0.5, color=MUTED, linewidth=1, linestyle=":")
     axes.set(xlim=(0.4, size + 0.6), ylim=(-0.03, 1.03), xlabel="input", ylabel="inclusion probability")

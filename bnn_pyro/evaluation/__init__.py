@@ -1,4 +1,4 @@
-"""How good a network is (metrics) and what it costs (cost)."""
+"""Tensors in, numbers out: scores (metrics), cost, memory and agreement; pages and pictures are made in `reports`."""
 
 from bnn_pyro.evaluation.cost import (
     Cost,

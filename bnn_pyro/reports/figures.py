@@ -16,6 +16,8 @@ Values = NDArray[np.float64]
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 REMOVED = "#DCDCDC"  # what pruning took away
+SHADES = ("#DCEBF7", "#EFEFEF")  # behind what is drawn
+GRID = "#E4E4E4"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK, MUTED = "#222222", "#767676"
 MAX_COLUMNS = 4
@@ -77,7 +79,7 @@ def style_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
     axes.tick_params(color=MUTED, labelcolor=INK, labelsize="small")
-    axes.grid(axis="y", color="#E4E4E4", linewidth=0.7)
+    axes.grid(axis="y", color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
 
 

@@ -22,7 +22,12 @@ def test_compare_a_table_of_ones_own(workplace: Path) -> None:
     assert {path.name for path in folder.iterdir()} == set(COMPARISON_FILES)
     metrics = json.loads((folder / "comparison.json").read_text())
     assert list(metrics["methods"]) == ["AutoSpikeSlab", "ChEES"] and metrics["groups"] == {"inputs": 3, "hidden1": 3}
-    for words in ("1 of 2: AutoSpikeSlab", "On the test rows", "How far they agree", "Chains have not met: ChEES"):
+    for words in (
+        "1 of 2: AutoSpikeSlab",
+        "Scores on the test rows",
+        "Agreement at",
+        "Chains have not converged: ChEES",
+    ):
         assert words in out
     assert f"Report: {Path('runs', 'compare-my-ss-ghs-3', 'comparison.md')}" in out
 

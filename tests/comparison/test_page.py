@@ -3,7 +3,9 @@
 import copy
 from typing import Any
 
-from bnn_pyro.comparison.page import comparison_page, comparison_tables, comparison_text
+import pytest
+
+from bnn_pyro.comparison.page import comparison_notes, comparison_page, comparison_tables, print_comparison
 
 
 def made_row(gates: str, **changes: Any) -> dict[str, Any]:
@@ -69,20 +71,39 @@ def test_tables_without_chains_or_gates() -> None:
     assert "gates" not in scores.header and len(scores.rows[0]) == len(scores.header)
 
 
-def test_a_table_is_aligned_and_narrow() -> None:
-    text = comparison_text(made_metrics())
-    lines = text.splitlines()
+def printed(metrics: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
+    print_comparison(metrics)
+    return capsys.readouterr().out
+
+
+def test_a_table_is_aligned_and_narrow(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(made_metrics(), capsys).splitlines()
     assert max(len(line) for line in lines if line.startswith("  ")) <= 88
     header = next(i for i, line in enumerate(lines) if "RMSE" in line)
     assert lines[header + 1].index("1.23") + 4 == lines[header].index("RMSE") + 4
 
 
-def test_what_nobody_should_overlook_is_said() -> None:
-    text = comparison_text(made_metrics(r_hat=1.7))
+def test_what_nobody_should_overlook_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    text = comparison_notes(made_metrics(r_hat=1.7))
     assert "exact spikes failed: ValueError: it broke" in text
-    assert "Chains have not met: NUTS (R-hat 1.70)" in text and "no ground truth" in text
-    assert "All chains have met: R-hat at most 1.010." in comparison_text(made_metrics())
-    assert "have not met: NUTS (R-hat nan)" in comparison_text(made_metrics(r_hat=float("nan")))
+    assert "Chains have not converged: NUTS (R-hat 1.70)" in text and "not a reference" in text
+    assert "All chains have converged: R-hat at most 1.010." in comparison_notes(made_metrics())
+    assert "have not converged: NUTS (R-hat nan)" in comparison_notes(made_metrics(r_hat=float("nan")))
+    assert text in printed(made_metrics(r_hat=1.7), capsys)
+
+
+def test_each_note_is_one_line() -> None:
+    metrics = made_metrics()
+    metrics["methods"]["exact spikes"]["failed"] = "ValueError: it broke\nbadly"
+    problems = {"epochs": 7, "problems": ["stopped after 7 of 9 epochs, as time was up"]}
+    metrics["methods"]["AutoSpikeSlab"]["details"] = problems
+    assert comparison_notes(metrics).splitlines() == [
+        "exact spikes failed: ValueError: it broke badly",
+        "AutoSpikeSlab: stopped after 7 of 9 epochs, as time was up.",
+        "All chains have converged: R-hat at most 1.010.",
+    ]
+    for note in comparison_notes(metrics).splitlines():
+        assert f"\n* {note}\n" in comparison_page(metrics)
 
 
 def test_the_page_says_how_to_read_it() -> None:

@@ -34,7 +34,7 @@ def text(metrics: dict[str, Any] = METRICS, **options: Any) -> str:
 def test_the_page_begins_with_what_came_out() -> None:
     title, headline, *_ = text().split("\n\n")
     assert title == "# mnist, mlp, ss-ghs, seed 2"
-    assert headline == (
+    assert headline.replace("\n", " ") == (
         "**The pruned network keeps 0.3 % of the parameters and 0.2 % of the FLOPs. Its test accuracy is 96.12 %; "
         "the dense network it started from has 97.50 %.** The run took 61 seconds."
     )
@@ -70,8 +70,28 @@ def test_a_tempered_posterior_is_called_so_and_another_is_not() -> None:
     assert tempering(1.0) == ""
 
 
+def test_draws_of_a_cooled_sampler_are_called_so() -> None:
+    shown = text({**METRICS, "temperature": "cooled"})
+    assert "from draws of a cooled sampler" in shown and "the dense network beside it has" in shown
+    assert "The median model is the last draw" in shown and "KL weight 0.05" not in shown
+
+
+def test_settings_of_an_object_are_rows_of_their_own() -> None:
+    shown = page(METRICS, {"schedule": {"hold": 5, "rates": {"gates": 0.1}}, "empty": {}})
+    assert "| schedule.hold | 5 |\n| schedule.rates.gates | 0.1 |" in shown
+
+
+def test_the_page_has_no_gaps_and_one_end() -> None:
+    """Whatever is left out, paragraphs stay one empty line apart."""
+    for metrics in (METRICS, REGRESSION, {**METRICS, "kl_weight": 1.0, "tempered": False}):
+        for more in ({}, {"has_checkpoint": True, "pictures": ["training", "calibration"]}):
+            shown = text(metrics, **more)
+            assert "\n\n\n" not in shown and shown.endswith("|\n")
+
+
 def test_regression_is_told_by_its_error() -> None:
     assert "Its test RMSE is 0.9612; the dense network it started from has 0.975." in text(REGRESSION)
+    assert "original scale" in text(REGRESSION) and "original scale" not in text()
     assert summary_rows(REGRESSION)[0] == ("test RMSE", "0.975", "0.9612", "")
 
 

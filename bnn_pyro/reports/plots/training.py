@@ -13,9 +13,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from bnn_pyro.posterior.tempering import tempering
-from bnn_pyro.reports.figures import COLORS, MUTED, new_figure, set_title, style_axes
+from bnn_pyro.reports.figures import COLORS, MUTED, SHADES, new_figure, set_title, style_axes
 
-_PHASES = {"open": ("#DCEBF7", "gates held open"), "frozen": ("#E9E9E9", "gates frozen")}
+_PHASES = {"open": (SHADES[0], "gates held open"), "frozen": (SHADES[1], "gates frozen")}
 _WARMUP: dict[str, Any] = {"color": MUTED, "linestyle": ":", "linewidth": 1.5}
 
 

@@ -10,9 +10,9 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from bnn_pyro.posterior.base import Posterior
-from bnn_pyro.reports.figures import INK, new_figure
+from bnn_pyro.reports.figures import COLORS, INK, new_figure
 
-_TRUE, _FALSE, _PLAIN = "#0072B2", "#D55E00", "#0072B2"  # of Okabe and Ito (2008)
+_TRUE, _FALSE = COLORS[:2]
 _MAX_LABELS = 30
 
 
@@ -110,7 +110,7 @@ def _name(axes: Axes, strength: Tensor, kept: Tensor) -> None:
 def _draw_counts(axes: Axes, history: Sequence[Mapping[str, Any]], group: str) -> None:
     epochs = [record["epoch"] for record in history]
     counts = [record["nodes_kept"][group] for record in history]
-    axes.step(epochs, counts, where="post", color=_PLAIN, linewidth=1.8)
+    axes.step(epochs, counts, where="post", color=COLORS[0], linewidth=1.8)
     axes.set(xscale="log", yscale="log", xlabel="epoch", title="")
     axes.set_title("inputs left", loc="left", fontsize="medium")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4)) if max(counts) < 10 else None
