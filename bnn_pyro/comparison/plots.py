@@ -31,6 +31,7 @@ from bnn_pyro.reports.figures import (
 )
 
 _INTERVAL = (0.025, 0.975)
+_LEGEND = 9.0  # inches that three columns of a legend of methods need
 
 
 def plot_predictions(
@@ -99,7 +100,7 @@ def plot_inclusions(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
         raise ValueError("methods must hold at least one with gates, got none.")
     groups = list(next(iter(done.values()))["inclusion"])
     kinds = [("one by one", name) for name in groups if name == "inputs"] + [("number", name) for name in groups]
-    figure, panels = new_panels(len(kinds), 4.4, 3.2, most=3)
+    figure, panels = new_panels(len(kinds), max(4.4, _LEGEND / len(kinds)), 3.2, most=3)
     for axes, (kind, group) in zip(panels, kinds, strict=True):
         if kind == "one by one":
             _draw_inputs(axes, {title: row["inclusion"][group] for title, row in done.items()})

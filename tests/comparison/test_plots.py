@@ -50,6 +50,19 @@ def test_inclusions_of_inputs_and_numbers_of_nodes() -> None:
     assert np.array_equal(hidden.lines[0].get_xdata(), [1, 2, 3, 4, 5])
 
 
+@pytest.mark.parametrize("groups", [("hidden1",), ("inputs", "hidden1")])
+def test_the_legend_of_inclusions_fits_on_the_figure(groups: tuple[str, ...]) -> None:
+    row = made_metrics()["methods"]["NUTS"]
+    row |= {key: {name: row[key][name] for name in groups} for key in ("inclusion", "at_least")}
+    titles = ("AutoSpikeSlab", "AutoCentered", "AutoSpikeSlab, relaxed", "AutoNormal", "ChEES", "NUTS", "exact spikes")
+    figure = plot_inclusions(dict.fromkeys(titles, row))
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    extent = legend.get_window_extent()
+    assert len(legend.get_texts()) == 7
+    assert extent.x0 >= 0 and extent.x1 <= figure.bbox.x1
+
+
 def test_agreement_writes_every_number() -> None:
     figure = plot_agreement(made_metrics()["distances"])
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.25"] * 4

@@ -44,7 +44,7 @@ def plot_inclusion(inclusion: Mapping[str, Tensor]) -> Figure:
         _draw_inclusion(axes, name, _probabilities(name, values))
         if number % columns_of(len(inclusion)) == 0:
             axes.set_ylabel("inclusion probability γ")
-    set_title(figure, "Inclusion probabilities: a node stays where γ > ½")
+    set_title(figure, "Inclusion probabilities: a node is kept where γ > ½")
     return figure
 
 
@@ -111,7 +111,7 @@ def _draw_kept(axes: Axes, groups: Sequence[tuple[str, Sequence[int]]], rows: in
     for place, (_, (left, total)) in zip(places, groups, strict=True):
         axes.text(1.02, place, f"{left} of {total}", va="center", fontsize="small", color=INK)
     axes.set_yticks(places, [name for name, _ in groups])
-    axes.set(xlim=(0, 1.28), ylim=(rows - 0.4, -0.6), xlabel="part of the nodes kept")
+    axes.set(xlim=(0, 1.28), ylim=(rows - 0.4, -0.6), xlabel="fraction of the nodes kept")
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     style_axes(axes)
     axes.grid(visible=False)

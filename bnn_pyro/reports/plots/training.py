@@ -74,7 +74,7 @@ def _draw_score(axes: Axes, history: Sequence[Mapping[str, Any]], key: str) -> N
     if name == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_title(f"{'Accuracy' if name == 'accuracy' else 'RMSE'} on {rows}", loc="left", fontsize="medium")
-    axes.set_ylabel("rows classified right" if name == "accuracy" else "units of the scaled target")
+    axes.set_ylabel("rows classified correctly" if name == "accuracy" else "units of the scaled target")
 
 
 def _draw_nodes(
