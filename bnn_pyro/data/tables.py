@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
 
 Rows = NDArray[np.int64]
 """Indices of rows, in ascending order."""
 
 
 _MAX_CSV_CLASSES = 20
-
-
 _TEST_FRACTION = 0.2
 
 
@@ -59,20 +58,39 @@ class Source:
 
 
 def hold_out(y: NDArray[Any], rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
-    """Part ``rows`` at random into those kept and ``round(fraction * len(rows))`` (at least 1) held out.
+    """Split rows at random into those kept and those held out, of each class alike.
 
-    The r-th row of a class of size m stands at (r - 1/2)/m, and the rows with the lowest values are held out: the
-    apportionment by highest averages of Sainte-Laguë, so each class is held out alike. A regression is one class.
+    Classes with a single row, and the smallest classes where there are more of them than rows on either side, are
+    split as if they were one class: not every one of them can be on both sides.
+
+    Args:
+        y: Targets of all rows, ``(n,)``; integers are classes, which the split is stratified by.
+        rows: The rows to split.
+        fraction: Fraction to hold out; ``round(fraction * len(rows))`` rows are, but at least one.
+        seed: Seed of the split.
+
+    Returns:
+        The rows kept, none if all are held out, and the rows held out.
     """
-    order = np.random.RandomState(seed).permutation(rows)  # A stream that NumPy keeps the same in all versions.
-    labels = y[order] if y.dtype.kind == "i" else np.zeros(len(order))
-    place = np.empty(len(order))
-    for label in np.unique(labels):
-        members = labels == label
-        place[members] = (np.arange(members.sum()) + 0.5) / members.sum()
-    order = order[np.argsort(place, kind="stable")]
-    count = max(1, round(fraction * len(order)))
-    return np.sort(order[count:]), np.sort(order[:count])
+    count = max(1, round(fraction * len(rows)))
+    if count >= len(rows):
+        return rows[:0], np.sort(rows)
+    strata = _strata(y[rows], min(count, len(rows) - count)) if y.dtype.kind == "i" else None
+    kept, held_out = train_test_split(rows, test_size=count, stratify=strata, random_state=seed)
+    return np.sort(kept), np.sort(held_out)
+
+
+def _strata(labels: NDArray[Any], most: int) -> NDArray[np.int64]:
+    """Return at most so many strata, of two rows or more: the largest classes, and the others as the last one."""
+    _, classes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    order = np.argsort(-sizes, kind="stable")
+    rank = np.argsort(order)
+    alone = len(sizes)
+    if alone > most or sizes.min() < 2:
+        alone = min(most - 1, int((sizes >= 2).sum()))
+        if sizes[order[alone:]].sum() < 2:  # one row is no stratum: a class joins it
+            alone -= 1
+    return np.minimum(rank[classes], alone)
 
 
 def read_uci(name: str, folder: Path) -> Source:

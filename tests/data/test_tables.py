@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from bnn_pyro.data import load
+from bnn_pyro.data.tables import hold_out
 from tests.data.files import write_csv, write_npz
 
 
@@ -99,6 +100,56 @@ def test_every_row_of_a_rare_class_is_somewhere(tmp_path: Path) -> None:
     data = load(write_npz(tmp_path / "own.npz", X=np.arange(31.0)[:, None], y=labels), validation=0.1)
     assert data.validation is not None
     assert sum(int((split.y == 1).sum()) for split in (data.train, data.validation, data.test)) == 1
+
+
+SPLITS: dict[str, tuple[NDArray[Any], float, int]] = {
+    "balanced": (np.arange(100) % 5, 0.2, 20),
+    "a class of one row": (np.array([0] * 30 + [1]), 0.2, 6),
+    "classes of one row": (np.array([0] * 30 + [1, 2, 3]), 0.2, 7),
+    "only classes of one row": (np.arange(10), 0.3, 3),
+    "more classes than rows held out": (np.arange(40) % 20, 0.1, 4),
+    "more classes than rows kept": (np.arange(40) % 20, 0.9, 36),
+    "none to round to": (np.arange(100) % 5, 0.001, 1),
+    "one class": (np.zeros(9, dtype=np.int64), 0.5, 4),
+    "two rows": (np.array([0, 1]), 0.5, 1),
+    "one row": (np.array([0]), 0.5, 1),
+    "all but none": (np.arange(10) % 2, 0.99, 10),
+    "regression": (np.linspace(0, 1, 50), 0.25, 12),
+}
+
+
+@pytest.mark.parametrize(("y", "fraction", "count"), SPLITS.values(), ids=SPLITS)
+def test_every_row_is_kept_or_held_out(y: NDArray[Any], fraction: float, count: int) -> None:
+    rows = np.arange(0, 2 * len(y), 2)
+    targets = np.repeat(y, 2)
+    kept, held_out = hold_out(targets, rows, fraction, 0)
+    assert len(held_out) == count
+    assert sorted([*kept, *held_out]) == rows.tolist()
+    assert (np.diff(kept) > 0).all() and (np.diff(held_out) > 0).all()
+    again, _ = hold_out(targets, rows, fraction, 0)
+    assert np.array_equal(kept, again)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_class_is_held_out_alike(seed: int) -> None:
+    """Of 100, 50 and 25 rows a fifth, whatever classes of one row are beside them."""
+    y = np.repeat([0, 1, 2, 3, 4], [100, 50, 25, 1, 1])
+    _, held_out = hold_out(y, np.arange(len(y)), 0.2, seed)
+    assert np.bincount(y[held_out], minlength=5)[:3].tolist() == [20, 10, 5]
+
+
+def test_the_largest_classes_are_held_out_alike_where_there_are_too_many() -> None:
+    """Of 12 rows 4 are held out: one of each of the three large classes, one of the other three."""
+    y = np.repeat([0, 1, 2, 3, 4, 5], [3, 3, 3, 1, 1, 1])
+    for seed in range(20):
+        _, held_out = hold_out(y, np.arange(len(y)), 1 / 3, seed)
+        assert np.minimum(np.sort(y[held_out]), 3).tolist() == [0, 1, 2, 3]
+
+
+def test_the_seed_decides_which_rows_are_held_out() -> None:
+    y = np.arange(100) % 5
+    first, second = (hold_out(y, np.arange(100), 0.2, seed)[1] for seed in (0, 1))
+    assert not np.array_equal(first, second)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".npz"])
