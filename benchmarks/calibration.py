@@ -51,10 +51,12 @@ RANKS = 32
 BINS = 8
 FAILURES = 1e-3
 PLANS = {
-    "nuts": SamplingPlan("nuts", 1, 60, 31, 3, None, False, 7, None),
-    "hmc": SamplingPlan("hmc", 1, 60, 31, 4, None, False, 7, 1.5),
-    "chees": SamplingPlan("chees", 16, 60, 2, 12, None, False, 7, None),
-    "exact": SamplingPlan("chees", 16, 60, 2, 12, None, False, 7, None, "exact"),
+    "nuts": SamplingPlan(kernel="nuts", chains=1, warmup=60, draws=31, thinning=3, max_tree_depth=7),
+    "hmc": SamplingPlan(
+        kernel="hmc", chains=1, warmup=60, draws=31, thinning=4, max_tree_depth=7, trajectory_length=1.5
+    ),
+    "chees": SamplingPlan(kernel="chees", chains=16, warmup=60, draws=2, thinning=12, max_tree_depth=7),
+    "exact": SamplingPlan(kernel="chees", chains=16, warmup=60, draws=2, thinning=12, max_tree_depth=7, gates="exact"),
 }
 
 
@@ -212,9 +214,9 @@ def agreement(draws: int, seed: int) -> dict[str, Any]:
     inputs = torch.randn(32, 3, dtype=torch.float64)
     found, rows = {}, {}
     for kernel, chains in (("nuts", 4), ("chees", 16)):
-        options: Any = {"kernel": kernel, "chains": chains, "warmup": draws // 8, "draws": draws // chains}
+        plan = SamplingPlan(kernel=kernel, chains=chains, warmup=draws // 8, draws=draws // chains, max_tree_depth=8)
         start = time.perf_counter()
-        posterior = sample(network, (x, y), seed=seed, progress=False, engine="traced", max_tree_depth=8, **options)
+        posterior = sample(network, (x, y), plan, seed=seed, progress=False, engine="traced")
         seconds = time.perf_counter() - start
         predicted: Any = posterior.predict(inputs, return_draws=True)
         found[kernel] = predicted.mean.unflatten(0, (chains, -1))

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from bnn_pyro import GroupLasso, SparseNetwork, SpikeSlab, data, fit, networks
-from bnn_pyro.inference.svi.schedule import LearningRates
+from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.likelihoods import Categorical
 from bnn_pyro.reports.figures import COLORS, SHADES, new_figure, set_title, style_axes
@@ -117,9 +117,9 @@ def run(dataset: data.Dataset, dense: nn.Module, guide: str, seed: int, epochs: 
         (train.x, train.y),
         epochs=epochs,
         batch_size=64,
-        hold=20,
+        schedule=Schedule(hold=20),
         kl_weight=0.2,
-        learning_rates=RATES,
+        rates=RATES,
         guide=GUIDES[guide](model.prior),
         seed=seed,
         progress=False,

@@ -24,6 +24,7 @@ from results_file import locked, write_whole
 from bnn_pyro.data import Dataset, Split, load
 from bnn_pyro.networks.named import NETS
 from bnn_pyro.recipes import METHODS, PRIORS, Recipe, default_prior, recipe, run
+from bnn_pyro.recipes.config_file import settings_of
 from bnn_pyro.reports.markdown import markdown_table
 
 RESULTS = Path(__file__).parent / "results" / "frontier.json"
@@ -72,25 +73,29 @@ def add_row(data: str, prior: str, seed: int, options: argparse.Namespace) -> No
     dataset, subset = part(load(data, data_dir=options.data_dir), options.rows, options.test_rows)
     settings = recipe(data, prior, dataset.task, net=net, rows=len(dataset.train), method=method)
     if options.kl_weight is not None:
-        settings = dataclasses.replace(settings, kl_weight=options.kl_weight, frozen_kl_weight=None)
+        schedule = dataclasses.replace(settings.schedule, frozen_kl_weight=None)
+        settings = dataclasses.replace(settings, kl_weight=options.kl_weight, schedule=schedule)
     if options.hidden is not None:
         settings = dataclasses.replace(settings, hidden=tuple(options.hidden))
     if options.epochs is not None:
         settings = settings.with_epochs(options.epochs)
-    given = {"batch_size": options.batch_size, "pretrain_epochs": options.pretrain_epochs}
-    settings = dataclasses.replace(settings, **{k: v for k, v in given.items() if v is not None})
-    key = {"data": data, "net": net, "prior": prior, "seed": seed, "settings": described(settings), **subset}
+    if options.batch_size is not None:
+        settings = dataclasses.replace(settings, batch_size=options.batch_size)
+    if options.pretrain_epochs is not None:
+        dense = dataclasses.replace(settings.dense, epochs=options.pretrain_epochs)
+        settings = dataclasses.replace(settings, dense=dense)
+    key = {"data": data, "net": net, "prior": prior, "seed": seed, **subset}
     if method != "svi":
         key["method"] = method
     whole = dict.fromkeys(("rows", "test_rows"))
-    if any(all(row.get(k) == v for k, v in {**whole, **key}.items()) for row in read()["rows"]):
+    alike = [row for row in read()["rows"] if all(row.get(k) == v for k, v in {**whole, **key}.items())]
+    if any(recipe_of(row) == settings for row in alike):
         print(f"{data} {prior} seed {seed}: there already", flush=True)
         return
     metrics = run(dataset, settings, seed=seed)
     scores = {k: metrics[k] for k in (*SCORES, *MORE) if k in metrics}
     scores |= {k: v for k, v in metrics.items() if k.startswith(PREFIXES)}
-    names = {k: v for k, v in key.items() if k != "settings"}
-    row = {**names, "epochs": settings.epochs, **scores, "settings": key["settings"]}
+    row = {**key, "epochs": settings.epochs, **scores, "settings": described(settings)}
     with locked(RESULTS):
         content = read()
         content["rows"].append(row)
@@ -118,9 +123,12 @@ def part(dataset: Dataset, rows: int | None, test_rows: int | None) -> tuple[Dat
 def described(settings: Recipe) -> dict[str, Any]:
     """Returns the settings as JSON values, without what is named beside them."""
     values = json.loads(json.dumps(dataclasses.asdict(settings)))
-    unsaid = {"one_shot": None, "normalize": False, "augmentation": None}  # which older rows know nothing of
-    said = {k: v for k, v in values.items() if k not in unsaid or v != unsaid[k]}
-    return {k: v for k, v in said.items() if k not in ("net", "prior")}
+    return {k: v for k, v in values.items() if k not in ("net", "prior")}
+
+
+def recipe_of(row: dict[str, Any]) -> Recipe:
+    """Returns the settings of a row; those of older ones are one flat list."""
+    return settings_of({**row["settings"], "net": row["net"], "prior": row["prior"]})
 
 
 def read() -> dict[str, Any]:
@@ -142,7 +150,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Returns a Markdown table, one line for the seeds of each setting."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(json.dumps([_name(row), row["prior"], row["settings"]]), []).append(row)
+        groups.setdefault(f"{_name(row)}, {recipe_of(row)}", []).append(row)
     heads = (
         "data",
         "prior",
@@ -166,11 +174,11 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def _cells(rows: list[dict[str, Any]]) -> tuple[str, ...]:
-    first, settings = rows[0], rows[0]["settings"]
-    frozen = settings.get("frozen_kl_weight")
-    weight = f"{settings['kl_weight']:g}" + ("" if frozen is None else f", then {frozen:g}")
-    if "method" in first:
-        weight = str(settings["one_shot"]["sampler"]["temperature"])
+    first, settings = rows[0], recipe_of(rows[0])
+    frozen = settings.schedule.frozen_kl_weight
+    weight = f"{settings.kl_weight:g}" + ("" if frozen is None else f", then {frozen:g}")
+    if settings.one_shot is not None:
+        weight = str(settings.one_shot.sampler.temperature)
     nodes = "; ".join("-".join(str(kept) for kept, _ in row["nodes_kept"].values()) or "all" for row in rows)
     average = {k: mean(row[k] for row in rows) for k in (*SCORES, "latency_ratio") if k != "nodes_kept"}
     return (
@@ -191,8 +199,8 @@ def _cells(rows: list[dict[str, Any]]) -> tuple[str, ...]:
 
 def comparison(data: str, rows: list[dict[str, Any]]) -> str:
     """Returns a Markdown table that sets the pruned net beside the dense one and a mean-field Gaussian one."""
-    settings = next(row["settings"] for row in rows if row["prior"] == "ss-ghs")
-    sparse = [row for row in rows if row["prior"] == "ss-ghs" and row["settings"] == settings]
+    settings = next(recipe_of(row) for row in rows if row["prior"] == "ss-ghs")
+    sparse = [row for row in rows if row["prior"] == "ss-ghs" and recipe_of(row) == settings]
     gaussian = [row for row in rows if row["prior"] == "ig"]
     lines = [
         _scores("dense net, deterministic", sparse, "dense_test", kept=1, latency=1),

@@ -132,7 +132,7 @@ def _ours(potential: Potential, vectors: Tensor) -> Values:
 
 
 def ours_nuts(case: Case, *, chains: int, warmup: int, draws: int) -> Found:
-    """Run what `sample(kernel="nuts")` does.
+    """Run what `sample` with `SamplingPlan(kernel="nuts")` does.
 
     Args:
         case: The case.
@@ -159,7 +159,7 @@ def ours_nuts(case: Case, *, chains: int, warmup: int, draws: int) -> Found:
 
 
 def ours_batch(case: Case, *, chains: int, warmup: int, draws: int) -> Found:
-    """Run what `sample(kernel="chees")` does.
+    """Run what `sample` with `SamplingPlan(kernel="chees")` does.
 
     Args:
         case: The case.

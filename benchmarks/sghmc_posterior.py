@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from bnn_pyro import Gaussian, SparseNetwork, networks
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.sample import sample
 from bnn_pyro.inference.sgmcmc.sghmc import SpikeSlabSGHMC
 from bnn_pyro.likelihoods import GaussianNoise
@@ -147,7 +148,8 @@ def nuts(problem: Problem, draws: int) -> tuple[Moments, float]:
     likelihood = GaussianNoise(problem.noise)
     prior = Gaussian(problem.prior)
     model = SparseNetwork(problem.net, problem.x[:2], prior=prior, likelihood=likelihood, num_data=len(problem.x))
-    found = sample(model, (problem.x, problem.y), chains=4, warmup=draws // 2, draws=draws, seed=0, progress=False)
+    plan = SamplingPlan(chains=4, warmup=draws // 2, draws=draws)
+    found = sample(model, (problem.x, problem.y), plan, seed=0, progress=False)
     names = [name for name, _ in problem.net.named_parameters()]
     weights = found.draws.stacked()
     values = vmap(lambda w: functional_call(problem.net, w, problem.grid))({n: weights[n].float() for n in names})

@@ -42,8 +42,10 @@ from torch.nn import functional as F
 
 from bnn_pyro import Gaussian, SparseNetwork, SpikeSlab, networks, prune
 from bnn_pyro.data.sparse_examples import ROWS, SPARSE_EXAMPLES, TEST_ROWS, SparseExample
-from bnn_pyro.inference.sgmcmc.fit import Sampler, fit_sghmc
+from bnn_pyro.inference.sgmcmc.fit import fit_sghmc
 from bnn_pyro.inference.sgmcmc.group_em import GroupEM
+from bnn_pyro.inference.sgmcmc.one_shot import OneShot
+from bnn_pyro.inference.sgmcmc.sampler import Sampler
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
 from bnn_pyro.posterior.ensemble import Ensemble
 from bnn_pyro.reports.markdown import markdown_table
@@ -196,13 +198,15 @@ def trained(
     return fit_sghmc(
         network(example, settings, data[0], net),
         data,
+        OneShot(
+            sampler=Sampler(lr=settings.lr),
+            em=em,
+            cycles=settings.cycles,
+            samples_per_cycle=settings.samples_per_cycle,
+        ),
         **{
             "epochs": settings.epochs,
             "batch_size": settings.batch_size,
-            "cycles": settings.cycles,
-            "samples_per_cycle": settings.samples_per_cycle,
-            "sampler": Sampler(lr=settings.lr),
-            "em": em,
             "seed": 1000 * seed,
             "progress": False,
             **options,

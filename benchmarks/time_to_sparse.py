@@ -5,7 +5,7 @@
 
 All three have the same net, batches and number of epochs, those of the recipe but for `STEADY`: smaller batches, and so
 more steps an epoch, gates that are free sooner, and nodes left out sooner. The first two train a dense net for the
-recipe's `pretrain_epochs` and a posterior for its `epochs`, the third a dense net for the sum of both, in the
+recipe's `dense.epochs` and a posterior for its `epochs`, the third a dense net for the sum of both, in the
 posterior's batches. Their seconds are those of training, from nothing to the net that is scored: the pruned one, or the
 dense one. Runs are long, so the three take turns seed by seed, each seed beginning with another one; ratios are those
 of medians.
@@ -23,6 +23,7 @@ from torch import nn
 
 from bnn_pyro import SparseNetwork, data, fit, prune
 from bnn_pyro.evaluation.cost import compare_cost, nodes_kept
+from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.likelihoods import Categorical
 from bnn_pyro.recipes import PRIORS, Recipe, recipe
@@ -30,12 +31,8 @@ from guides import AutoSpikeSlab
 
 STEADY: dict[str, Any] = {
     "batch_size": 128,
-    "hold": 1,
-    "freeze": 12,
     "kl_weight": 0.08,
-    "kl_warmup": 0.5,
-    "frozen_kl_weight": 0.04,
-    "shrink_below": 0.1,
+    "schedule": Schedule(hold=1, freeze=12, kl_warmup=0.5, frozen_kl_weight=0.04, shrink_below=0.1),
 }
 """Settings for images in which to save time matters: chosen on a validation split, as the recipe's."""
 WAYS = ("shrinking", "without-shrinking", "dense-deterministic")
@@ -83,7 +80,7 @@ def chosen_recipe(dataset: data.Dataset, options: Namespace) -> Recipe:
         ValueError: If the recipe does not shrink.
     """
     chosen = recipe(options.data, options.prior, dataset.task, rows=len(dataset.train))
-    if chosen.shrink_below is None:
+    if chosen.schedule.shrink_below is None:
         raise ValueError(f"the recipe of {options.data!r} must have a shrink_below to compare with, got None")
     if options.data != "digits":
         chosen = dataclasses.replace(chosen, **STEADY)
@@ -103,7 +100,7 @@ def run(dataset: data.Dataset, settings: Recipe, way: str, seed: int, device: to
     Returns:
         Seconds, accuracy on the test rows, and what is kept.
     """
-    epochs = settings.pretrain_epochs + settings.epochs
+    epochs = settings.dense.epochs + settings.epochs
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         untrained = settings.make_net(dataset.train.x.shape[1:], dataset.num_classes or 1).to(device)
@@ -116,7 +113,8 @@ def run(dataset: data.Dataset, settings: Recipe, way: str, seed: int, device: to
         sparsity: dict[str, Any] = {"params_kept": 1.0}
     else:
         if way == "without-shrinking":
-            settings = dataclasses.replace(settings, shrink_below=None)
+            schedule = dataclasses.replace(settings.schedule, shrink_below=None)
+            settings = dataclasses.replace(settings, schedule=schedule)
         found, sparsity = _sparse(untrained, dataset, settings, seed)
         timing.wait(device)
         seconds = perf_counter() - start
@@ -140,8 +138,8 @@ def _dense(net: nn.Module, dataset: data.Dataset, settings: Recipe, epochs: int,
         likelihood=Categorical(),
         epochs=epochs,
         batch_size=batch_size,
-        learning_rate=settings.pretrain_learning_rate,
-        weight_decay=settings.pretrain_weight_decay,
+        learning_rate=settings.dense.learning_rate,
+        weight_decay=settings.dense.weight_decay,
         seed=seed,
         progress=False,
     )
@@ -150,7 +148,7 @@ def _dense(net: nn.Module, dataset: data.Dataset, settings: Recipe, epochs: int,
 def _sparse(net: nn.Module, dataset: data.Dataset, settings: Recipe, seed: int) -> tuple[nn.Module, dict[str, Any]]:
     """Return the pruned net of a posterior, and the nodes that it keeps."""
     train = _train(dataset, net)
-    dense = _dense(net, dataset, settings, settings.pretrain_epochs, settings.pretrain_batch_size, seed)
+    dense = _dense(net, dataset, settings, settings.dense.epochs, settings.dense.batch_size, seed)
     model = SparseNetwork(
         dense,
         train[0][:2],

@@ -1,6 +1,18 @@
 """Structurally sparse Bayesian neural networks in Pyro."""
 
+from bnn_pyro.inference.checkpoint import Checkpoint
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
+from bnn_pyro.inference.mcmc.sample import sample
+from bnn_pyro.inference.sgmcmc.fit import fit_sghmc
+from bnn_pyro.inference.sgmcmc.group_em import GroupEM
+from bnn_pyro.inference.sgmcmc.one_shot import OneShot
+from bnn_pyro.inference.sgmcmc.sampler import Sampler
+from bnn_pyro.inference.svi.elbo import SparseELBO
 from bnn_pyro.inference.svi.fit import fit
+from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
+from bnn_pyro.inference.training.compute import Compute
+from bnn_pyro.inference.training.dense import train_dense
+from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.nodes import find_nodes
 from bnn_pyro.posterior.files import load_posterior, save_posterior
@@ -11,14 +23,29 @@ from bnn_pyro.priors.group_lasso import GroupLasso
 from bnn_pyro.priors.spike_slab import SpikeSlab
 
 __all__ = [
+    "Categorical",
+    "Checkpoint",
+    "Compute",
     "Gaussian",
+    "GaussianNoise",
+    "GroupEM",
     "GroupHorseshoe",
     "GroupLasso",
+    "HeteroscedasticNoise",
+    "LearningRates",
+    "OneShot",
+    "Sampler",
+    "SamplingPlan",
+    "Schedule",
+    "SparseELBO",
     "SparseNetwork",
     "SpikeSlab",
     "find_nodes",
     "fit",
+    "fit_sghmc",
     "load_posterior",
     "prune",
+    "sample",
     "save_posterior",
+    "train_dense",
 ]

@@ -33,10 +33,22 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "bnn_pyro.posterior": ("bnn_pyro.pruning", "bnn_pyro.evaluation", "bnn_pyro.storage"),
     # Inference: three families side by side, which do not know each other.
     "bnn_pyro.inference.generators": (),
+    "bnn_pyro.inference.checkpoint": (),
     "bnn_pyro.inference.checks": ("bnn_pyro.network",),
-    "bnn_pyro.inference.training": ("bnn_pyro.inference.checks", "bnn_pyro.inference.generators", "bnn_pyro.pruning"),
-    "bnn_pyro.inference.svi": ("bnn_pyro.inference.training", "bnn_pyro.posterior", "bnn_pyro.tracing"),
+    "bnn_pyro.inference.training": (
+        "bnn_pyro.inference.checks",
+        "bnn_pyro.inference.generators",
+        "bnn_pyro.pruning",
+        "bnn_pyro.tracing",
+    ),
+    "bnn_pyro.inference.svi": (
+        "bnn_pyro.inference.checkpoint",
+        "bnn_pyro.inference.training",
+        "bnn_pyro.posterior",
+        "bnn_pyro.tracing",
+    ),
     "bnn_pyro.inference.mcmc": (
+        "bnn_pyro.inference.checkpoint",
         "bnn_pyro.inference.checks",
         "bnn_pyro.inference.generators",
         "bnn_pyro.posterior",

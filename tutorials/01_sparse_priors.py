@@ -28,7 +28,8 @@ from pyro.infer import SVI, Predictive, TraceMeanField_ELBO
 from pyro.optim import ClippedAdam
 from pyro.poutine.messenger import Messenger
 
-from bnn_pyro.inference.svi.elbo import SparseELBO, elbo_terms
+from bnn_pyro import SparseELBO
+from bnn_pyro.inference import elbo_terms
 from bnn_pyro.priors import (
     gate,
     group_horseshoe_scale,
@@ -381,7 +382,7 @@ def horseshoe_regression(x, y=None):
 
 # %% [markdown]
 # The gates start open, and are *held* open at first: a gate that moves before its slab has settled judges a weight
-# that is not there yet, and closes. (For networks `fit` does this by `hold=`.)
+# that is not there yet, and closes. (For networks `fit` does this by `Schedule(hold=...)`.)
 
 # %%
 pyro.clear_param_store()

@@ -23,7 +23,10 @@ from types import SimpleNamespace
 import torch
 
 from bnn_pyro import (
+    Categorical,
     GroupHorseshoe,
+    LearningRates,
+    Schedule,
     SparseNetwork,
     SpikeSlab,
     data,
@@ -32,11 +35,9 @@ from bnn_pyro import (
     networks,
     prune,
     save_posterior,
+    train_dense,
 )
 from bnn_pyro.evaluation import classification_metrics, compare_cost, measure_latency, nodes_kept, reliability_curve
-from bnn_pyro.inference.svi.schedule import LearningRates
-from bnn_pyro.inference.training.dense import train_dense
-from bnn_pyro.likelihoods import Categorical
 from bnn_pyro.reports.figures import COLORS, SHADES, new_figure, style_axes
 from bnn_pyro.reports.plots import plot_calibration, plot_first_layer, plot_inclusion, plot_training
 from guides import AutoSpikeSlab
@@ -163,12 +164,9 @@ posterior = fit(
     guide=guide,
     epochs=settings.epochs,
     batch_size=settings.batch,
-    hold=settings.hold,
-    freeze=settings.freeze,
     kl_weight=settings.kl_weight,
-    kl_warmup=settings.kl_warmup,
-    learning_rates=settings.rates,
-    shrink_below=0.03,
+    schedule=Schedule(hold=settings.hold, freeze=settings.freeze, kl_warmup=settings.kl_warmup, shrink_below=0.03),
+    rates=settings.rates,
     validation=validation,
     seed=0,
 )

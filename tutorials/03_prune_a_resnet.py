@@ -25,13 +25,22 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from bnn_pyro import GroupHorseshoe, SparseNetwork, SpikeSlab, data, find_nodes, fit, prune
+from bnn_pyro import (
+    Categorical,
+    GroupHorseshoe,
+    LearningRates,
+    Schedule,
+    SparseNetwork,
+    SpikeSlab,
+    data,
+    find_nodes,
+    fit,
+    prune,
+    train_dense,
+)
 from bnn_pyro.evaluation import compare_cost, measure_latency, nodes_kept
 from bnn_pyro.evaluation.memory import peak_activations
 from bnn_pyro.export import load_net, save_net
-from bnn_pyro.inference.svi.schedule import LearningRates
-from bnn_pyro.inference.training.dense import train_dense
-from bnn_pyro.likelihoods import Categorical
 from bnn_pyro.pruning.cutting import cut
 from bnn_pyro.reports.plots import plot_nodes_kept, plot_training
 
@@ -193,12 +202,9 @@ posterior = fit(
     train,
     epochs=settings.epochs,
     batch_size=settings.batch,
-    hold=settings.hold,
-    freeze=settings.freeze,
     kl_weight=settings.kl_weight,
-    kl_warmup=1.0,
-    learning_rates=settings.rates,
-    shrink_below=settings.shrink_below,
+    schedule=Schedule(hold=settings.hold, freeze=settings.freeze, kl_warmup=1.0, shrink_below=settings.shrink_below),
+    rates=settings.rates,
     seed=0,
 )
 totals = {group.name: group.size for group in model.nodes.groups}

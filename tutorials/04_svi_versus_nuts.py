@@ -17,6 +17,7 @@
 import itertools
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyro
@@ -27,19 +28,27 @@ from pyro.optim import ClippedAdam
 from sklearn.datasets import load_diabetes
 from torch import nn
 
-from bnn_pyro import Gaussian, SparseNetwork, fit, networks
+from bnn_pyro import (
+    Gaussian,
+    GaussianNoise,
+    LearningRates,
+    SamplingPlan,
+    Schedule,
+    SparseELBO,
+    SparseNetwork,
+    fit,
+    networks,
+    sample,
+)
 from bnn_pyro.comparison import Comparison, compare
 from bnn_pyro.comparison.page import print_comparison
 from bnn_pyro.comparison.plots import plot_agreement, plot_inclusions
 from bnn_pyro.data import Dataset, Split
 from bnn_pyro.evaluation.agreement import mixture_total_variation
-from bnn_pyro.inference import sample
-from bnn_pyro.inference.svi.elbo import SparseELBO, elbo_terms
-from bnn_pyro.inference.svi.schedule import LearningRates
-from bnn_pyro.likelihoods import GaussianNoise
+from bnn_pyro.inference import elbo_terms
 from bnn_pyro.posterior.diagnostics import r_hat
 from bnn_pyro.priors import gate, slab
-from bnn_pyro.recipes import Recipe
+from bnn_pyro.recipes import DenseTraining, Recipe
 from bnn_pyro.reports.figures import COLORS, GRID, INK, MUTED, new_figure
 from guides import AutoSpikeSlab
 
@@ -120,9 +129,10 @@ with pyro.validation_enabled(False):
         svi.step(x, y)
 
 length = {"warmup": 150, "draws": 500} if SMOKE else {"warmup": 500, "draws": 1000}
-batch = {"kernel": "chees", "chains": 32, "seed": 0, "progress": False, "engine": "traced", **length}
-sampled = {"relaxed gates": sample(regression, (x, y), **batch)}
-sampled["exact spikes"] = sample(regression, (x, y), gates="exact", **batch)
+batch = SamplingPlan(kernel="chees", chains=32, **length)
+options = {"seed": 0, "progress": False, "engine": "traced"}
+sampled = {"relaxed gates": sample(regression, (x, y), batch, **options)}
+sampled["exact spikes"] = sample(regression, (x, y), replace(batch, gates="exact"), **options)
 
 inclusion = {"exact": exact, "AutoSpikeSlab": guide.inclusion()["gate"]}
 inclusion |= {name: (draws.values["gate"] > 0.5).double().mean((0, 1)) for name, draws in sampled.items()}
@@ -174,12 +184,12 @@ model = SparseNetwork(net, x_line[:2], prior=Gaussian(), likelihood=GaussianNois
 
 epochs = 1500 if SMOKE else 8000
 rates = LearningRates(slab_locs=1e-2, slab_scales=1e-2)
-posterior = fit(model, (x_line, y_line), epochs=epochs, batch_size=50, learning_rates=rates, seed=0, progress=False)
+posterior = fit(model, (x_line, y_line), epochs=epochs, batch_size=50, rates=rates, seed=0, progress=False)
 
 start = time.perf_counter()
 length = {"warmup": 200, "draws": 100} if SMOKE else {"warmup": 500, "draws": 500}
-options = {"kernel": "chees", "chains": 16, "max_tree_depth": 7, "engine": "traced", "seed": 0, "progress": False}
-sampled_posterior = sample(model, (x_line, y_line), **options, **length)
+plan = SamplingPlan(kernel="chees", chains=16, max_tree_depth=7, **length)
+sampled_posterior = sample(model, (x_line, y_line), plan, **options)
 print(f"ChEES: {time.perf_counter() - start:.0f} s")
 
 # %% [markdown]
@@ -249,10 +259,9 @@ recipe = Recipe(
     hidden=(5,),
     select_inputs=True,
     inclusion=0.3,
-    pretrain_epochs=20 if SMOKE else 100,
+    dense=DenseTraining(epochs=20 if SMOKE else 100),
     epochs=300 if SMOKE else 1000,
-    hold=30 if SMOKE else 100,
-    freeze=0,
+    schedule=Schedule(hold=30 if SMOKE else 100),
 )
 length = {"warmup": 40, "draws": 20, "max_tree_depth": 5} if SMOKE else {"warmup": 300, "draws": 300}
 methods = ("svi", "chees") if SMOKE else ()

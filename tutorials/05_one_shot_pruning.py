@@ -22,11 +22,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bnn_pyro import Gaussian, SparseNetwork, SpikeSlab, networks, prune
+from bnn_pyro import (
+    Gaussian,
+    GaussianNoise,
+    GroupEM,
+    OneShot,
+    Sampler,
+    SparseNetwork,
+    SpikeSlab,
+    fit_sghmc,
+    networks,
+    prune,
+)
 from bnn_pyro.data.sparse_examples import SPARSE_EXAMPLES
-from bnn_pyro.inference import GroupEM, Sampler, SpikeSlabSGHMC, fit_sghmc
+from bnn_pyro.inference import SpikeSlabSGHMC
 from bnn_pyro.inference.sgmcmc.sghmc import effective_temperature
-from bnn_pyro.likelihoods import GaussianNoise
 from bnn_pyro.reports.figures import COLORS, MUTED, new_figure
 from bnn_pyro.reports.plots import plot_training
 from bnn_pyro.reports.plots.variables import plot_variables, reading_strength
@@ -141,18 +151,10 @@ model = SparseNetwork(
 # inputs are left.
 
 # %%
-posterior = fit_sghmc(
-    model,
-    (x, y),
-    epochs=epochs,
-    batch_size=batch,
-    cycles=1,
-    samples_per_cycle=20,
-    tail=0.5,
-    sampler=Sampler(lr=0.1 if SMOKE else 0.01),
-    em=GroupEM(spike=spike, soft=3e-2, hard=5e-3, warmup=40) if SMOKE else GroupEM(spike=spike, soft=1e-2, hard=1e-3),
-    seed=0,
-)
+em = GroupEM(spike=spike, soft=3e-2, hard=5e-3, warmup=40) if SMOKE else GroupEM(spike=spike, soft=1e-2, hard=1e-3)
+sampler = Sampler(lr=0.1 if SMOKE else 0.01)
+plan = OneShot(sampler=sampler, em=em, cycles=1, samples_per_cycle=20, tail=0.5)
+posterior = fit_sghmc(model, (x, y), plan, epochs=epochs, batch_size=batch, seed=0)
 for epoch in (1, 50, 55, 75, 100, epochs):
     record = posterior.history[min(epoch, epochs) - 1]
     print(f"epoch {record['epoch']:>4}: loss {record['loss']:.3f}, nodes {record['nodes_kept']}")

@@ -170,7 +170,7 @@ def _announce(dataset: "Dataset", settings: "Recipe") -> None:
     announce_data(dataset)
     widths = "-".join(map(str, settings.hidden))
     typer.echo(
-        f"{settings.net} {widths}, prior {settings.prior}: {settings.pretrain_epochs} epochs dense, "
+        f"{settings.net} {widths}, prior {settings.prior}: {settings.dense.epochs} epochs dense, "
         + (
             f"then {settings.epochs} of variational inference"
             if settings.method == "svi"

@@ -107,11 +107,11 @@ def recipe_of(
     given = {name: value for name, value in changes.items() if value is not None}
     if hidden is not None:
         given["hidden"] = widths_of(hidden)
-    if "kl_weight" in given:
-        given["frozen_kl_weight"] = None  # what was asked for is the weight of the posterior in the end
     default = recipe(dataset.name, prior, dataset.task, net=net, rows=len(dataset.train), method=method)
     if method == "sghmc" and "kl_weight" in given:
         raise ValueError(f"kl_weight is of method svi, got {given['kl_weight']} with method sghmc")
+    if "kl_weight" in given:  # what was asked for is the weight of the posterior in the end
+        given["schedule"] = replace(default.schedule, frozen_kl_weight=None)
     settings = replace(default, **given)
     return settings if epochs is None else settings.with_epochs(epochs)
 

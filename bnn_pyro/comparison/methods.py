@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -12,7 +12,8 @@ from pyro.infer.autoguide import AutoNormal
 from torch import Tensor
 
 from bnn_pyro.comparison.answers import Gates
-from bnn_pyro.inference.mcmc.plan import SamplingPlan
+from bnn_pyro.inference.mcmc.plan import Gates as SampledGates
+from bnn_pyro.inference.mcmc.plan import Kernel, SamplingPlan
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.runs import begin
@@ -22,6 +23,7 @@ from bnn_pyro.inference.svi.schedule import LearningRates
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.recipes import Recipe
+from bnn_pyro.tracing.engine import EngineName
 from guides import AutoCentered, AutoSpikeSlab, initial_value
 
 # Small networks learn fast: on the training bound of yacht, a third of the epochs at these rates do as well as all of
@@ -159,10 +161,9 @@ Found = tuple[Posterior, dict[str, Any]]
 def _by_svi(make_guide: Callable[[Job], Any], leads_gates: bool, job: Job) -> Found:
     """Fit a guide at KL weight 1."""
     recipe = job.plan.recipe
-    options = recipe.fit_options() | {"kl_weight": 1.0, "frozen_kl_weight": None, "shrink_below": None, "freeze": 0}
-    options |= {"learning_rates": RATES, "seed": job.seed, "progress": job.progress}
-    if not leads_gates:
-        options["hold"] = 0
+    schedule = replace(recipe.schedule, freeze=0, frozen_kl_weight=None, shrink_below=None)
+    options = recipe.fit_options() | {"kl_weight": 1.0, "rates": RATES, "seed": job.seed, "progress": job.progress}
+    options["schedule"] = schedule if leads_gates else replace(schedule, hold=0)
     ends = time.perf_counter() + job.share
     posterior = fit(
         job.model, job.train, guide=make_guide(job), callback=lambda *_: time.perf_counter() > ends, **options
@@ -193,25 +194,38 @@ def _normal(job: Job) -> AutoNormal:
     return AutoNormal(job.model.prior, init_loc_fn=start, init_scale=job.plan.recipe.init_scale)
 
 
-def _by_sampling(kernel: str, is_exact: bool, job: Job) -> Found:
+def _by_sampling(kernel: Kernel, is_exact: bool, job: Job) -> Found:
     """Sample, for as long as there is time where the numbers of transitions are not given."""
     plan, share = job.plan, job.share
     chains = plan.chains if kernel == "nuts" else plan.batch_chains
-    engine, warmup, draws = "auto", plan.warmup, plan.draws
+    engine: EngineName = "auto"
+    warmup, draws = plan.warmup, plan.draws
     if warmup is None or draws is None:
         engine = "compiled" if share > COMPILED_SECONDS else "traced"
         allowed = _transitions(kernel, is_exact, engine, job, time.perf_counter() + share)
         warmup, draws = warmup or allowed, draws or allowed
-    options: dict[str, Any] = {"kernel": kernel, "chains": chains, "warmup": warmup, "draws": draws}
-    options |= {"max_tree_depth": plan.max_tree_depth, "engine": engine}
-    if is_exact:
-        options |= {"gates": "exact", "pseudo_prior": job.posteriors.get("svi")}
-    else:
-        options["start"] = job.starts_of(chains)
-    posterior = sample(job.model, job.train, seed=job.seed, progress=job.progress, **options)
+    sampled = SamplingPlan(
+        kernel=kernel,
+        chains=chains,
+        warmup=warmup,
+        draws=draws,
+        max_tree_depth=plan.max_tree_depth,
+        gates="exact" if is_exact else "relaxed",
+    )
+    posterior = sample(
+        job.model,
+        job.train,
+        sampled,
+        seed=job.seed,
+        progress=job.progress,
+        start=None if is_exact else job.starts_of(chains),
+        pseudo_prior=job.posteriors.get("svi") if is_exact else None,
+        engine=engine,
+    )
     found = posterior.draws
     return posterior, {
-        **{name: options[name] for name in ("chains", "warmup", "draws", "max_tree_depth", "engine")},
+        **{name: getattr(sampled, name) for name in ("chains", "warmup", "draws", "max_tree_depth")},
+        "engine": engine,
         "divergences": int(found.divergences.sum()),
         "acceptance": float(found.acceptance.mean()),
         "leapfrogs": float(found.leapfrogs.double().mean() / draws),
@@ -219,7 +233,7 @@ def _by_sampling(kernel: str, is_exact: bool, job: Job) -> Found:
     }
 
 
-def _transitions(kernel: str, is_exact: bool, engine: str, job: Job, ends: float) -> int:
+def _transitions(kernel: Kernel, is_exact: bool, engine: EngineName, job: Job, ends: float) -> int:
     """Return how many transitions the warm-up and the draws may have each, if all trajectories are long ones."""
     if kernel not in job.pace:
         seconds, steps = _trial(kernel, "relaxed", engine, job, depth=5)
@@ -233,12 +247,10 @@ def _transitions(kernel: str, is_exact: bool, engine: str, job: Job, ends: float
     return min(max(int(0.85 * (ends - time.perf_counter()) / (2 * each)), _LEAST), _MOST)
 
 
-def _trial(kernel: str, gates: str, engine: str, job: Job, *, depth: int) -> tuple[float, float]:
+def _trial(kernel: Kernel, gates: SampledGates, engine: EngineName, job: Job, *, depth: int) -> tuple[float, float]:
     """Return the seconds and the leapfrog steps of a transition, of one chain of NUTS or of a batch of chains."""
     chains = 1 if kernel == "nuts" else job.plan.batch_chains
-    lengths = {"warmup": 4, "draws": 12, "thinning": 1, "max_tree_depth": depth}
-    given = {"target_accept": None, "dense_mass": False, "trajectory_length": None}
-    trial = SamplingPlan(kernel=kernel, chains=chains, gates=gates, **lengths, **given)  # type: ignore[arg-type]
+    trial = SamplingPlan(kernel=kernel, chains=chains, warmup=4, draws=12, max_tree_depth=depth, gates=gates)
     potential = potential_of(job.model, job.train, engine, trial)
     run = begin(trial, potential, None if gates == "exact" else job.starts_of(chains))
     for _ in range(trial.warmup):

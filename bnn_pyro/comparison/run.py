@@ -106,7 +106,7 @@ def _network(
     """Return the network that all methods are given; a trained dense one is in it, where guides start."""
     likelihood = default_likelihood(dataset.task)
     untrained = recipe.make_net(dataset.input_shape, dataset.outputs, inputs=dataset.train.x)
-    options = recipe.pretrain_options()
+    options: dict[str, Any] = {**dataclasses.asdict(recipe.dense), "augmentation": recipe.augmentation}
     dense = train_dense(untrained, train, likelihood=likelihood, seed=seed, progress=progress, **options)
     model = recipe.make_model(dense, train[0][:2], likelihood, len(train[1]))
     model.net.eval()

@@ -131,6 +131,6 @@ def check_rows(model: SparseNetwork, train: tuple[Tensor, Tensor], held_out: tup
         raise ValueError(
             f"num_data must be the number of training rows after the validation split ({rows}), got {model.num_data}"
         )
-    check_against("train_data", model, *train)
+    check_against("data", model, *train)
     if held_out is not None:
         check_against("validation", model, *held_out)

@@ -2,11 +2,13 @@
 
 from bnn_pyro.recipes.defaults import check_data, default_prior, recipe
 from bnn_pyro.recipes.definition import METHODS, PRIORS, Recipe, check_names
+from bnn_pyro.recipes.dense_training import DenseTraining
 from bnn_pyro.recipes.runs import load_pruned, load_run, run
 
 __all__ = [
     "METHODS",
     "PRIORS",
+    "DenseTraining",
     "Recipe",
     "check_data",
     "check_names",

@@ -1,17 +1,19 @@
 """Settings that work, by data set, prior, net and method."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from bnn_pyro.data import DATASETS
 from bnn_pyro.data.augmentation import Augmentation
-from bnn_pyro.inference.sgmcmc.fit import Sampler
 from bnn_pyro.inference.sgmcmc.group_em import GroupEM
-from bnn_pyro.inference.svi.schedule import LearningRates
+from bnn_pyro.inference.sgmcmc.one_shot import OneShot
+from bnn_pyro.inference.sgmcmc.sampler import Sampler
+from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
 from bnn_pyro.networks.named import default_widths, reads_images
 from bnn_pyro.recipes.definition import Recipe, check_names
-from bnn_pyro.recipes.one_shot import OneShot
+from bnn_pyro.recipes.dense_training import DenseTraining
 
 Task = Literal["classification", "regression"]
 
@@ -20,18 +22,12 @@ _IMAGES: dict[str, Any] = {
     "hidden": (400, 400),
     "select_inputs": True,
     "inclusion": 1e-3,
-    "pretrain_epochs": 5,
-    "pretrain_batch_size": 128,
-    "pretrain_learning_rate": 3e-3,
+    "dense": DenseTraining(epochs=5, batch_size=128, learning_rate=3e-3),
     "epochs": 60,
     "batch_size": 512,
-    "hold": 3,
-    "freeze": 15,
     "kl_weight": 0.12,
-    "kl_warmup": 1.5,
-    "frozen_kl_weight": 0.06,
-    "learning_rates": _FAST,
-    "shrink_below": 0.03,
+    "schedule": Schedule(hold=3, freeze=15, kl_warmup=1.5, frozen_kl_weight=0.06, shrink_below=0.03),
+    "rates": _FAST,
 }
 _SETTINGS: dict[str, dict[str, Any]] = {
     "mnist": _IMAGES,
@@ -41,15 +37,11 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "digits": {
         "hidden": (50, 50),
         "inclusion": 1e-3,
-        "pretrain_epochs": 60,
-        "pretrain_learning_rate": 3e-3,
+        "dense": DenseTraining(epochs=60, learning_rate=3e-3),
         "epochs": 120,
-        "hold": 20,
-        "freeze": 15,
         "kl_weight": 0.15,
-        "kl_warmup": 10.0,
-        "learning_rates": _FAST,
-        "shrink_below": 0.03,
+        "schedule": Schedule(hold=20, freeze=15, kl_warmup=10.0, shrink_below=0.03),
+        "rates": _FAST,
     },
 }
 # A wide start of the slabs' posteriors, and fast ones, make nodes close within the first epochs: what is left of LeNet
@@ -57,20 +49,13 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 _LENET: dict[str, Any] = {
     "sigma": 0.3,
     "inclusion": 1e-3,
-    "pretrain_epochs": 6,
-    "pretrain_batch_size": 128,
-    "pretrain_learning_rate": 2e-3,
+    "dense": DenseTraining(epochs=6, batch_size=128, learning_rate=2e-3),
     "epochs": 33,
     "batch_size": 256,
-    "hold": 1,
-    "freeze": 20,
     "kl_weight": 1.0,
-    "kl_warmup": 1.3,
-    "frozen_kl_weight": 0.05,
-    "decay": 0.5,
-    "learning_rates": LearningRates(slab_locs=3e-3, slab_scales=4e-2, scales=2e-2, gates=5e-2),
+    "schedule": Schedule(hold=1, freeze=20, kl_warmup=1.3, frozen_kl_weight=0.05, decay=0.5, shrink_below=0.2),
+    "rates": LearningRates(slab_locs=3e-3, slab_scales=4e-2, scales=2e-2, gates=5e-2),
     "init_scale": 0.5,
-    "shrink_below": 0.2,
 }
 _CLOTHING_SIGMA = 0.17  # of LeNet's slab; .2 keeps 10 % of the FLOPs, and a net that fits its training rows no better
 _COLOUR = Augmentation(fill=(0.4914, 0.4822, 0.4465))  # the mean of the channels stands in rectangles that are erased
@@ -121,23 +106,26 @@ def recipe(
     if reads_images(net):
         chosen["select_inputs"] = False
     if net.startswith("resnet"):
-        chosen |= {"sigma": 0.2, "inclusion": 1e-4, "pretrain_epochs": 30, "batch_size": 128}
+        dense = replace(chosen["dense"], epochs=30)
+        chosen |= {"sigma": 0.2, "inclusion": 1e-4, "dense": dense, "batch_size": 128}
     chosen["normalize"] = reads_images(net) and data in ("cifar10", "cifar10-jpeg")
     chosen["augmentation"] = _AUGMENTATIONS.get(data) if reads_images(net) else None
     if _SETTINGS.get(data) is _IMAGES and prior in _IMAGE_KL_WEIGHTS:
-        chosen["kl_weight"], chosen["frozen_kl_weight"] = _IMAGE_KL_WEIGHTS[prior]
+        chosen["kl_weight"], frozen = _IMAGE_KL_WEIGHTS[prior]
+        chosen["schedule"] = replace(chosen["schedule"], frozen_kl_weight=frozen)
     if _SETTINGS.get(data) is _IMAGES and net == "lenet":
         chosen |= _LENET | ({"sigma": _CLOTHING_SIGMA} if data == "fashion-mnist" else {})
     if not prior.startswith("ss-"):
-        chosen |= {"hold": 0, "freeze": 0, "select_inputs": False, "inclusion": None, "frozen_kl_weight": None}
+        schedule = replace(chosen["schedule"], hold=0, freeze=0, frozen_kl_weight=None)
+        chosen |= {"schedule": schedule, "select_inputs": False, "inclusion": None}
     if method == "sghmc":
         sampling = _SAMPLING.get(data) or _small_sampling(chosen["epochs"])
         if sampling is _SAMPLED_IMAGES and reads_images(net):
             has_its_thresholds = net == "lenet" and not chosen["normalize"]  # which are by the names of its layers
             sampling = _SAMPLED_LENET if has_its_thresholds else _sampled_resnet(rows)
         own = sampling if prior.startswith("ss-") else {**sampling, "inclusion": None}
-        chosen |= {**own, "hold": 0, "freeze": 0, "kl_weight": 1.0, "kl_warmup": 0.0, "frozen_kl_weight": None}
-        chosen["augmentation"] = None
+        schedule = replace(chosen["schedule"], hold=0, freeze=0, kl_warmup=0.0, frozen_kl_weight=None)
+        chosen |= {**own, "kl_weight": 1.0, "schedule": schedule, "augmentation": None}
     return Recipe(**chosen)
 
 
@@ -201,13 +189,11 @@ def _table_settings(task: Task, rows: int) -> dict[str, Any]:
     epochs = min(1_000, max(20, round(_TABLE_STEPS * 64 / rows)))
     return {
         "hidden": (50,),
-        "pretrain_epochs": epochs,
+        "dense": DenseTraining(epochs=epochs),
         "epochs": epochs,
         "batch_size": 64,
-        "hold": epochs // 10,
-        "freeze": epochs // 10,
         "kl_weight": _TABLE_KL_WEIGHTS[task],
-        "kl_warmup": epochs / 20,
+        "schedule": Schedule(hold=epochs // 10, freeze=epochs // 10, kl_warmup=epochs / 20),
     }
 
 

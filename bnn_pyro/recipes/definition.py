@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 from bnn_pyro.data import Split
 from bnn_pyro.data.augmentation import Augmentation
+from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
+from bnn_pyro.inference.svi.timetable import Timetable
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks.named import NETS, check_widths, make_net, reads_images
 from bnn_pyro.networks.normalize import normalized
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, Slab, SpikeSlab
-from bnn_pyro.recipes.one_shot import OneShot
+from bnn_pyro.recipes.dense_training import DenseTraining
 from guides import AutoSpikeSlab
 
 _SLABS: dict[str, Callable[..., Slab]] = {"ig": Gaussian, "gl": GroupLasso, "ghs": GroupHorseshoe}
@@ -64,24 +66,15 @@ class Recipe:
             them as they are.
         sigma: Standard deviation of the slab.
         inclusion: Prior inclusion probability of a node, in (0, 1); None takes the theory's.
-        pretrain_epochs: Epochs of dense training that the posterior starts from.
-        pretrain_batch_size: Rows a step of dense training.
-        pretrain_learning_rate: Learning rate of dense training.
-        pretrain_weight_decay: Weight decay of dense training.
+        dense: How the dense network is trained that the posterior starts from.
         epochs: Epochs of variational inference.
-        batch_size: Rows a step.
-        hold: Epochs at the start with all gates held open.
-        freeze: Epochs at the end with gates frozen.
+        batch_size: Rows per step.
         kl_weight: Weight of the divergence; below 1 the posterior is a tempered (cold) one.
-        kl_warmup: Epochs until the KL weight is reached.
-        frozen_kl_weight: Weight of the divergence while gates are frozen, and so that of the posterior in the end; None
-            keeps `kl_weight`.
-        decay: Fraction of the run over which learning rates fall.
-        learning_rates: By the role of a parameter.
+        schedule: What changes in the course of the run.
+        rates: Learning rates by the role of a parameter.
         clip_norm: Largest norm of a step's gradient; None does not clip.
         init_inclusion: Inclusion probability of every gate at the start.
         init_scale: Standard deviation of a slab at the start, as a fraction of the root mean square of its weights.
-        shrink_below: Nodes below this inclusion probability are left out of further training; None trains all.
         one_shot: Settings of sampling with one-shot pruning, which starts from an untrained net and takes of the above
             the net, its inputs, the slab's `sigma`, `inclusion`, `epochs` and `batch_size` alone; None for variational
             inference.
@@ -98,23 +91,15 @@ class Recipe:
     augmentation: Augmentation | None = None
     sigma: float = 1.0
     inclusion: float | None = None
-    pretrain_epochs: int = 30
-    pretrain_batch_size: int = 64
-    pretrain_learning_rate: float = 1e-3
-    pretrain_weight_decay: float = 0.05
+    dense: DenseTraining = DenseTraining()  # noqa: RUF009  (frozen)
     epochs: int = 150
     batch_size: int = 64
-    hold: int = 15
-    freeze: int = 15
     kl_weight: float = 1.0
-    kl_warmup: float = 0.0
-    frozen_kl_weight: float | None = None
-    decay: float = 0.4
-    learning_rates: LearningRates = LearningRates()  # noqa: RUF009  (frozen)
+    schedule: Schedule = Schedule(hold=15, freeze=15)  # noqa: RUF009  (frozen)
+    rates: LearningRates = LearningRates()  # noqa: RUF009  (frozen)
     clip_norm: float | None = None
     init_inclusion: float = 0.95
     init_scale: float = 0.1
-    shrink_below: float | None = None
     one_shot: OneShot | None = None
 
     def __post_init__(self) -> None:
@@ -129,15 +114,13 @@ class Recipe:
             raise ValueError(f"augmentation must be None for a {self.net}, which reads no images as they are")
         if not (math.isfinite(self.kl_weight) and self.kl_weight > 0):
             raise ValueError(f"kl_weight must be positive and finite, got {self.kl_weight}; 1 is the posterior")
-        for name in ("pretrain_epochs", "pretrain_batch_size", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if not self.has_gates and (self.select_inputs or self.inclusion is not None):
             raise ValueError(
                 f"select_inputs and inclusion need a prior with gates, ss-{self.prior}, got {self.prior!r}"
             )
-        frozen = self.frozen_kl_weight if self.freeze else None
-        Schedule(self.epochs, self.hold, self.freeze, self.kl_weight, self.kl_warmup, self.decay, None, frozen)
+        Timetable(self.schedule, self.epochs, self.kl_weight)  # checks that they fit each other
         if self.one_shot is not None and self.prior not in ("ss-ig", "ig"):
             raise ValueError(f"prior must be ss-ig or ig, with a Gaussian slab, for method sghmc, got {self.prior!r}")
         self.make_prior()
@@ -170,10 +153,8 @@ class Recipe:
             ValueError: If epochs is below 1.
         """
         ratio = epochs / self.epochs
-        hold, freeze = (int(phase * ratio) for phase in (self.hold, self.freeze))
         one_shot = None if self.one_shot is None else self.one_shot.stretched(ratio, epochs)
-        phases = dataclasses.replace(self, hold=hold, freeze=freeze, kl_warmup=self.kl_warmup * ratio, epochs=epochs)
-        return dataclasses.replace(phases, one_shot=one_shot)
+        return dataclasses.replace(self, epochs=epochs, schedule=self.schedule.stretched(ratio), one_shot=one_shot)
 
     def make_prior(self) -> SpikeSlab | Slab:
         """Return the prior to give to a `SparseNetwork`."""
@@ -182,14 +163,8 @@ class Recipe:
 
     def fit_options(self) -> dict[str, Any]:
         """Return what `bnn_pyro.fit` is given: how long, at which weights and rates."""
-        names = ("epochs", "batch_size", "kl_weight", "kl_warmup", "hold", "freeze", "decay", "learning_rates")
-        options = {name: getattr(self, name) for name in (*names, "clip_norm", "shrink_below", "augmentation")}
-        return options | {"frozen_kl_weight": self.frozen_kl_weight if self.freeze else None}
-
-    def pretrain_options(self) -> dict[str, Any]:
-        """Return what `train_dense` is given: how long, at which rates."""
-        names = ("epochs", "batch_size", "learning_rate", "weight_decay")
-        return {name: getattr(self, f"pretrain_{name}") for name in names} | {"augmentation": self.augmentation}
+        names = ("epochs", "batch_size", "kl_weight", "schedule", "rates", "clip_norm", "augmentation")
+        return {name: getattr(self, name) for name in names}
 
     def tensors(self, split: Split, device: str | torch.device = "cpu") -> tuple[Tensor, Tensor]:
         """Return rows as the net reads them: images as they are, or flattened.

@@ -1,10 +1,8 @@
 """The whole main job: from a data set to a pruned network and its report, and back from the run's folder."""
 
-import dataclasses
-import json
 import math
 import time
-from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,19 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from bnn_pyro.data import Dataset
-from bnn_pyro.data.augmentation import Augmentation
 from bnn_pyro.export import load_net
 from bnn_pyro.inference.generators import seeded
+from bnn_pyro.inference.sgmcmc.fit import fit_sghmc
+from bnn_pyro.inference.svi.elbo import SparseELBO
 from bnn_pyro.inference.svi.fit import fit
-from bnn_pyro.inference.svi.schedule import LearningRates
+from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.inference.training.processes import Processes
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.files import load_posterior, save_posterior
 from bnn_pyro.posterior.prune import prune
+from bnn_pyro.recipes.config_file import config_of, read_config
 from bnn_pyro.recipes.definition import Recipe, default_likelihood
-from bnn_pyro.recipes.one_shot import OneShot
 from bnn_pyro.reports.folder import check_run_folder, write_report
 from bnn_pyro.reports.measures import Run, evaluate_run
 
@@ -74,7 +73,7 @@ def run(
     evaluation.metrics["seconds"] = time.perf_counter() - start
     processes.told(evaluation.metrics)
     if out is not None:
-        config = _config(dataset, settings, seed, device)
+        config = config_of(dataset, settings, seed=seed, device=device)
         save = partial(save_posterior, finished.posterior)
         write_report(out, finished, evaluation, config=config, save_checkpoint=save)
     return evaluation.metrics
@@ -88,7 +87,8 @@ def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.
         make_untrained(),
         train,
         likelihood=likelihood,
-        **settings.pretrain_options(),
+        **asdict(settings.dense),
+        augmentation=settings.augmentation,
         seed=seed,
         progress=progress,
     )
@@ -116,14 +116,22 @@ def _fit(
     progress: bool | None,
 ) -> Posterior:
     if settings.one_shot is not None:
-        options = {"epochs": settings.epochs, "batch_size": settings.batch_size}
-        return settings.one_shot.fit(model, train, validation=validation, seed=seed, progress=progress, **options)
+        return fit_sghmc(
+            model,
+            train,
+            settings.one_shot,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            validation=validation,
+            seed=seed,
+            progress=progress,
+        )
     return fit(
         model,
         train,
         **settings.fit_options(),
-        channels_last=settings.reads_images,
-        local_reparameterization="exact",  # with which the settings were chosen, whatever the size of the batches
+        elbo=SparseELBO(local_reparameterization="exact"),  # with which the settings were chosen, for all batch sizes
+        compute=Compute(channels_last=settings.reads_images),
         validation=validation,
         seed=seed,
         progress=progress,
@@ -149,25 +157,7 @@ def _checked_device(device: str | torch.device) -> torch.device:
     return found
 
 
-# ---- a run's settings, and back --------------------------------------------------------------------------------------
-
-
-def _config(dataset: Dataset, settings: Recipe, seed: int, device: torch.device) -> dict[str, Any]:
-    """Return all that the run was told, as JSON values, and what is needed to build its model again."""
-    return {
-        "data": dataset.name,
-        "method": settings.method,
-        **dataclasses.asdict(settings),
-        "seed": seed,
-        "device": str(device),
-        "task": dataset.task,
-        "num_data": len(dataset.train),
-        "input_shape": list(dataset.input_shape),
-        "outputs": dataset.outputs,
-        "y_mean": dataset.y_mean,
-        "y_std": dataset.y_std,
-        "torch": str(torch.__version__),
-    }
+# ---- back from a run's folder ----------------------------------------------------------------------------------------
 
 
 def load_run(folder: str | Path) -> Posterior:
@@ -182,7 +172,7 @@ def load_run(folder: str | Path) -> Posterior:
     Raises:
         ValueError: If the folder holds no whole run.
     """
-    config, settings = _read_config(folder)
+    config, settings = read_config(folder)
     input_shape = config["input_shape"]
     with torch.random.fork_rng([]):
         net = settings.make_net(input_shape, config["outputs"])
@@ -204,29 +194,6 @@ def load_pruned(folder: str | Path) -> nn.Module:
     Raises:
         ValueError: If the folder holds no whole run.
     """
-    config, settings = _read_config(folder)
+    config, settings = read_config(folder)
     with torch.random.fork_rng([]):
         return load_net(folder, settings.make_net(config["input_shape"], config["outputs"]))
-
-
-def _read_config(folder: str | Path) -> tuple[dict[str, Any], Recipe]:
-    """Return all that a run was told, and the settings among it."""
-    try:
-        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-        settings = _settings(config)
-        missing = {"input_shape", "outputs", "task", "num_data"} - config.keys()
-        if missing:
-            raise KeyError(*sorted(missing))
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"folder must hold the config.json of a run, got '{folder}' ({error!r})") from error
-    return config, settings
-
-
-def _settings(config: Mapping[str, Any]) -> Recipe:
-    names = [field.name for field in dataclasses.fields(Recipe)]
-    given = {"normalize": False, "augmentation": None, **config}  # a run may be older than these settings
-    values = {name: given[name] for name in names}
-    values |= {"hidden": tuple(values["hidden"]), "learning_rates": LearningRates(**values["learning_rates"])}
-    values["one_shot"] = None if values["one_shot"] is None else OneShot.of(values["one_shot"])
-    values["augmentation"] = None if values["augmentation"] is None else Augmentation.of(values["augmentation"])
-    return Recipe(**values)

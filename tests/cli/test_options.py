@@ -35,7 +35,7 @@ def test_a_recipe_has_what_was_given() -> None:
     default = recipe_of(digits, "mlp", "ss-ghs", "svi", None, None, {})
     changed = recipe_of(digits, "mlp", "ss-ghs", "svi", 12, "7,5", {"kl_weight": 1.0, "inclusion": None})
     assert (changed.epochs, changed.hidden, changed.kl_weight) == (12, (7, 5), 1.0)
-    assert changed.frozen_kl_weight is None and changed.inclusion == default.inclusion
+    assert changed.schedule.frozen_kl_weight is None and changed.inclusion == default.inclusion
     with pytest.raises(ValueError, match="kl_weight is of method svi, got 1.0 with method sghmc"):
         recipe_of(digits, "mlp", "ss-ig", "sghmc", None, None, {"kl_weight": 1.0})
 

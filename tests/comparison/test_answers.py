@@ -10,7 +10,9 @@ from bnn_pyro import GroupHorseshoe, SparseNetwork, SpikeSlab, fit, networks
 from bnn_pyro.comparison.answers import Answer, Sample, answer, compared_rows, distances
 from bnn_pyro.evaluation.metrics import regression_metrics
 from bnn_pyro.inference.generators import seeded
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.sample import sample
+from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.likelihoods import Categorical, Classes, GaussianNoise, Normals
 from bnn_pyro.posterior.guide import GuidePosterior
 
@@ -104,7 +106,7 @@ def test_compared_rows_are_spread_evenly() -> None:
 
 def test_answer_of_a_guide() -> None:
     model, data = regression()
-    posterior = fit(model, data, epochs=2, seed=0, progress=False, engine="eager")
+    posterior = fit(model, data, epochs=2, seed=0, progress=False, compute=Compute(engine="eager"))
     with seeded(1, torch.device("cpu")):
         found = answer(posterior, data, y_std=2.0, gates="exact", seconds=3.0, details={"epochs": 2})
     with seeded(1, torch.device("cpu")):
@@ -122,7 +124,7 @@ def test_answer_of_a_guide() -> None:
 
 def test_answer_of_chains_has_all_draws_in_their_order() -> None:
     model, data = regression()
-    posterior = sample(model, data, chains=2, warmup=3, draws=5, max_tree_depth=2, seed=0, progress=False)
+    posterior = sample(model, data, SamplingPlan(chains=2, warmup=3, draws=5, max_tree_depth=2), seed=0, progress=False)
     found = answer(posterior, data, gates="relaxed")
     gates = posterior.draws.values["hidden1.gate"].flatten(0, 1) > 0.5
     assert found.sample.by_chain.shape == (2, 5, 30)
@@ -140,7 +142,9 @@ def test_answer_of_a_classification_looks_at_the_label() -> None:
     net = networks.mlp(2, (3,), 3)
     model = SparseNetwork(net, x[:2], prior=GroupHorseshoe(), likelihood=Categorical(), num_data=20)
     found = answer(
-        GuidePosterior(model, fit(model, (x, y), epochs=1, progress=False, engine="eager").guide), (x, y), gates="none"
+        GuidePosterior(model, fit(model, (x, y), epochs=1, progress=False, compute=Compute(engine="eager")).guide),
+        (x, y),
+        gates="none",
     )
     assert isinstance(found.sample.predicted, Classes)
     torch.testing.assert_close(found.sample.values[:, 4], found.sample.predicted.draws[:, 4, 1])

@@ -8,13 +8,18 @@ import torch
 
 from bnn_pyro.comparison import methods
 from bnn_pyro.comparison.methods import METHODS, Comparison, Job, _transitions
+from bnn_pyro.inference.mcmc.plan import Kernel
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
+from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.likelihoods import GaussianNoise
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.recipes import Recipe, recipe
+from bnn_pyro.recipes.dense_training import DenseTraining
 
-RECIPE = Recipe(hidden=(3,), select_inputs=True, epochs=2, hold=0, freeze=0, pretrain_epochs=2)
+RECIPE = Recipe(
+    hidden=(3,), select_inputs=True, epochs=2, schedule=Schedule(hold=0, freeze=0), dense=DenseTraining(epochs=2)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -80,9 +85,10 @@ def test_the_number_of_transitions_fits_into_the_time() -> None:
     """Warm-up and draws, with trajectories of 16 leapfrogs in each of 4 chains, or of 8 in a batch, and its gates."""
     work = job()
     work.pace.update(nuts=1e-3, chees=1e-3, gates=4e-3)
+    kernels: dict[str, Kernel] = {"nuts": "nuts", "chees": "chees", "exact": "chees"}
     counts = {
         name: _transitions(kernel, name == "exact", "traced", work, time.perf_counter() + 20)
-        for name, kernel in (("nuts", "nuts"), ("chees", "chees"), ("exact", "chees"))
+        for name, kernel in kernels.items()
     }
     assert counts == {
         "nuts": pytest.approx(17 / (2 * 4 * 16 * 1e-3), abs=2),

@@ -12,9 +12,18 @@ from bnn_pyro.comparison import methods
 from bnn_pyro.comparison.methods import METHODS, Comparison
 from bnn_pyro.comparison.run import Compared, compare
 from bnn_pyro.data import Dataset, Split
+from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.recipes import Recipe
+from bnn_pyro.recipes.dense_training import DenseTraining
 
-RECIPE = Recipe(hidden=(3,), select_inputs=True, epochs=3, hold=1, freeze=1, kl_weight=0.2, pretrain_epochs=3)
+RECIPE = Recipe(
+    hidden=(3,),
+    select_inputs=True,
+    epochs=3,
+    schedule=Schedule(hold=1, freeze=1),
+    kl_weight=0.2,
+    dense=DenseTraining(epochs=3),
+)
 PLAN = Comparison(RECIPE, chains=2, batch_chains=4, warmup=4, draws=6, max_tree_depth=3)
 TITLES = {name: method.title for name, method in METHODS.items()}
 
@@ -105,7 +114,7 @@ def test_a_method_that_fails_is_told_and_the_others_go_on(monkeypatch: pytest.Mo
 
 
 def test_a_prior_without_gates_and_classes() -> None:
-    bare = replace(RECIPE, prior="ghs", select_inputs=False, hold=0, freeze=0)
+    bare = replace(RECIPE, prior="ghs", select_inputs=False, schedule=Schedule())
     found = compared(replace(PLAN, recipe=bare, methods=("svi", "relaxed", "exact", "normal")), "classification")
     rows = found.metrics["methods"]
     assert list(rows) == ["AutoSpikeSlab", "AutoNormal"] and found.metrics["groups"] == {}

@@ -11,6 +11,7 @@ from pyro.infer.autoguide import AutoNormal
 from torch import Tensor
 
 from bnn_pyro import fit, prune
+from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.likelihoods import GaussianNoise
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.base import Posterior
@@ -42,7 +43,12 @@ def predicted(posterior: Posterior) -> Tensor:
 def fitted() -> GuidePosterior:
     """A posterior with frozen gates and trained points, fitted with a small weight of the divergence."""
     model = network("normed", prior=SpikeSlab(GroupHorseshoe(), inclusion=0.3), select_inputs=True)
-    options: dict[str, Any] = {"epochs": 3, "freeze": 1, "kl_weight": 0.5, "temperature": (0.7, 0.2), "seed": 0}
+    options: dict[str, Any] = {
+        "epochs": 3,
+        "schedule": Schedule(freeze=1, temperature=(0.7, 0.2)),
+        "kl_weight": 0.5,
+        "seed": 0,
+    }
     return fit(model, (inputs(), labels()), **options)
 
 

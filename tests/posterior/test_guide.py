@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bnn_pyro import fit
 from bnn_pyro.evaluation.metrics import classification_metrics, regression_metrics
+from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.likelihoods import Categorical, Classes, GaussianNoise, HeteroscedasticNoise, Likelihood, Normals
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
@@ -348,7 +349,7 @@ def test_on_a_gpu() -> None:
         num_data=12,
         select_inputs=True,
     )
-    posterior = fit(model, (x, y), epochs=2, shrink_below=0.4, seed=0)
+    posterior = fit(model, (x, y), epochs=2, schedule=Schedule(shrink_below=0.4), seed=0)
     predicted = posterior.predict(inputs(), num_samples=2)
     assert isinstance(predicted, Tensor) and predicted.is_cuda
     assert posterior.evaluate(inputs(), labels())["accuracy"] >= 0

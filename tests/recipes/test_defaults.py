@@ -22,7 +22,7 @@ def test_every_data_set_has_a_recipe_for_every_prior_and_net(data: str, net: str
         settings = recipe(data, prior, task, net=net, rows=rows)  # type: ignore[arg-type]
         assert (settings.prior, settings.net) == (prior, net)
         assert isinstance(settings.make_prior(), SpikeSlab) == prior.startswith("ss-") == settings.has_gates
-        assert settings.has_gates or settings.hold == settings.freeze == 0
+        assert settings.has_gates or settings.schedule.hold == settings.schedule.freeze == 0
         for epochs in (1, 2, 3, 7, 1000):
             assert settings.with_epochs(epochs).epochs == epochs
 
@@ -55,13 +55,16 @@ def test_the_images_have_the_net_of_the_literature(data: str) -> None:
 @pytest.mark.parametrize("data", ["mnist", "fashion-mnist"])
 def test_lenet_has_settings_of_its_own_with_every_prior(data: str) -> None:
     chosen = recipe(data, "ss-ghs", net="lenet")
-    assert chosen.shrink_below is not None and chosen.hold > 0  # the gates wait until the slabs have settled
-    assert chosen.frozen_kl_weight is not None and chosen.frozen_kl_weight < chosen.kl_weight
+    assert (
+        chosen.schedule.shrink_below is not None and chosen.schedule.hold > 0
+    )  # the gates wait until the slabs have settled
+    frozen = chosen.schedule.frozen_kl_weight
+    assert frozen is not None and frozen < chosen.kl_weight
     for prior in ("ss-gl", "ss-ig"):
         other = recipe(data, prior, net="lenet")
         assert dataclasses.replace(other, prior="ss-ghs") == chosen
     dense, perceptron = recipe(data, "ghs", net="lenet"), recipe(data, "ss-ghs")
-    assert dense.hold == dense.freeze == 0 and dense.sigma == chosen.sigma
+    assert dense.schedule.hold == dense.schedule.freeze == 0 and dense.sigma == chosen.sigma
     assert perceptron.init_scale != chosen.init_scale and perceptron.sigma != chosen.sigma
 
 
@@ -108,10 +111,10 @@ def test_only_nets_of_colour_images_normalise() -> None:
 
 def test_lenet_is_pruned_by_thresholds_of_its_own_layers() -> None:
     lenet, perceptron = (recipe("mnist", net=net, method="sghmc").one_shot for net in ("lenet", "mlp"))
-    assert lenet is not None and perceptron is not None
+    assert lenet is not None and lenet.em is not None and perceptron is not None and perceptron.em is not None
     layers = {"conv1", "conv2", "hidden1", "hidden2"}
     for threshold in (lenet.em.soft, lenet.em.hard):
         assert isinstance(threshold, dict) and threshold.keys() == layers
     assert lenet.em.measure == "mean_square" and perceptron.em.measure == "norm"
     normalising = recipe("cifar10", net="lenet", method="sghmc").one_shot  # its layers have other names
-    assert normalising is not None and normalising.em.measure == "relative"
+    assert normalising is not None and normalising.em is not None and normalising.em.measure == "relative"

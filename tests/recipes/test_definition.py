@@ -1,5 +1,6 @@
 """A recipe makes prior, net, model and guide, and refuses what does not fit before there is any data."""
 
+import dataclasses
 import inspect
 from typing import Any
 
@@ -9,6 +10,8 @@ from torch import nn
 
 from bnn_pyro.data import Split
 from bnn_pyro.data.augmentation import Augmentation
+from bnn_pyro.inference.svi.fit import fit
+from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.likelihoods import Categorical, GaussianNoise
 from bnn_pyro.networks import ResidualMLP
@@ -16,13 +19,14 @@ from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from bnn_pyro.recipes import Recipe, recipe
 from bnn_pyro.recipes.definition import default_likelihood
+from bnn_pyro.recipes.dense_training import DenseTraining
 
 
 def test_phases_keep_their_share_of_the_epochs() -> None:
-    settings = Recipe(epochs=40, hold=5, freeze=4, kl_warmup=2.5)
+    settings = Recipe(epochs=40, schedule=Schedule(hold=5, freeze=4, kl_warmup=2.5))
     long, short = settings.with_epochs(80), settings.with_epochs(2)
-    assert (long.hold, long.freeze, long.kl_warmup) == (10, 8, 5.0)
-    assert (short.hold, short.freeze, short.kl_warmup) == (0, 0, 0.125)
+    assert long.schedule == Schedule(hold=10, freeze=8, kl_warmup=5.0)
+    assert short.schedule == Schedule(hold=0, freeze=0, kl_warmup=0.125)
 
 
 @pytest.mark.parametrize(("prior", "slab"), [("ss-ig", Gaussian), ("ss-gl", GroupLasso), ("ghs", GroupHorseshoe)])
@@ -68,9 +72,8 @@ def test_a_net_that_reads_images_is_made_for_their_shape() -> None:
         ({"kl_weight": 0.0}, "kl_weight must be positive and finite, got 0.0"),
         ({"kl_weight": float("nan")}, "kl_weight must be positive and finite, got nan"),
         ({"sigma": -1.0}, "sigma must be positive, got -1.0"),
-        ({"epochs": 0, "hold": 0, "freeze": 0}, "epochs must be at least 1, got 0"),
+        ({"epochs": 0, "schedule": Schedule()}, "epochs must be at least 1, got 0"),
         ({"epochs": 20}, r"hold \+ freeze must be below epochs"),
-        ({"pretrain_epochs": 0}, "pretrain_epochs must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"prior": "gl", "inclusion": 0.1}, "select_inputs and inclusion need a prior with gates"),
         ({"prior": "gl", "select_inputs": True}, "select_inputs and inclusion need a prior with gates"),
@@ -90,10 +93,17 @@ def test_rows_are_flattened_unless_the_net_reads_images() -> None:
 
 
 def test_dense_training_has_all_of_its_settings() -> None:
-    settings = Recipe(net="lenet", hidden=(2, 3), pretrain_epochs=7, augmentation=Augmentation(padding=1))
-    options = settings.pretrain_options()
-    assert options["epochs"] == 7 and options["augmentation"] is settings.augmentation
+    settings = Recipe(net="lenet", hidden=(2, 3), dense=DenseTraining(epochs=7), augmentation=Augmentation(padding=1))
+    options = dataclasses.asdict(settings.dense)
+    assert options["epochs"] == 7 and settings.augmentation == Augmentation(padding=1)
     assert options.keys() <= inspect.signature(train_dense).parameters.keys()
+
+
+def test_inference_has_all_of_its_settings() -> None:
+    settings = Recipe(epochs=40, schedule=Schedule(hold=3), clip_norm=2.0)
+    options = settings.fit_options()
+    assert options["schedule"] is settings.schedule and options["epochs"] == 40 and options["clip_norm"] == 2.0
+    assert options.keys() <= inspect.signature(fit).parameters.keys()
 
 
 def test_the_model_has_the_prior_and_the_guide_its_start() -> None:

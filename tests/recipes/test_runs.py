@@ -4,24 +4,26 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyro
 import pytest
 import torch
 
 from bnn_pyro.data import Dataset, Split, load
+from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.posterior.ensemble import Ensemble
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.recipes import Recipe, load_pruned, load_run, recipe, run
+from bnn_pyro.recipes.dense_training import DenseTraining
 
 QUICK = Recipe(
     prior="ss-ig",
     hidden=(8,),
     inclusion=0.1,
-    pretrain_epochs=2,
+    dense=DenseTraining(epochs=2),
     epochs=2,
-    hold=0,
-    freeze=0,
+    schedule=Schedule(hold=0, freeze=0),
     kl_weight=0.5,
     batch_size=64,
 )
@@ -52,6 +54,14 @@ def test_the_job_on_digits_leaves_the_world_alone_and_can_be_repeated() -> None:
     assert first["nodes_kept"]["hidden1"][1] == 8
 
 
+def flattened(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's settings as they were written at first, when none was inside another."""
+    rest = {name: value for name, value in config.items() if name not in ("dense", "schedule", "rates")}
+    schedule = {name: v for name, v in config["schedule"].items() if name not in ("temperature", "patience")}
+    dense = {f"pretrain_{name}": value for name, value in config["dense"].items()}
+    return {**rest, **schedule, **dense, "learning_rates": config["rates"]}
+
+
 def test_a_run_can_be_loaded_from_its_folder(tmp_path: Path) -> None:
     dataset = load("digits")
     settings = dataclasses.replace(QUICK, net="residual-mlp", hidden=(8, 6), select_inputs=True)
@@ -65,10 +75,15 @@ def test_a_run_can_be_loaded_from_its_folder(tmp_path: Path) -> None:
     assert {f"test_{name}": value for name, value in scores.items()}.items() <= metrics.items()
     assert posterior.kl_weight == 0.5
     assert len(posterior.history) == 2
+    pruned = load_pruned(tmp_path / "run")(dataset.test.x.flatten(1))
     assert config.pop("normalize") is False  # which runs from before there was this setting do not have
     assert config.pop("augmentation") is None
-    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
-    assert load_run(tmp_path / "run").evaluate(dataset.test.x.flatten(1), dataset.test.y) == scores
+    flat = flattened(config)
+    assert {"hold", "pretrain_epochs", "learning_rates"} < flat.keys() and "schedule" not in flat
+    for older in (config, flat):
+        (tmp_path / "run" / "config.json").write_text(json.dumps(older))
+        assert load_run(tmp_path / "run").evaluate(dataset.test.x.flatten(1), dataset.test.y) == scores
+        assert torch.equal(load_pruned(tmp_path / "run")(dataset.test.x.flatten(1)), pruned)
 
 
 def test_the_job_on_images_as_they_are(tmp_path: Path) -> None:
@@ -114,7 +129,7 @@ def test_an_output_folder_with_a_run_is_refused_before_training(tmp_path: Path) 
 
 def test_regression_is_learnt_and_pruned() -> None:
     settings = dataclasses.replace(
-        QUICK, pretrain_epochs=40, epochs=40, kl_weight=1.0, prior="ss-gl", select_inputs=True
+        QUICK, dense=DenseTraining(epochs=40), epochs=40, kl_weight=1.0, prior="ss-gl", select_inputs=True
     )
     metrics = run(table("regression"), settings)
     assert metrics["test_rmse"] < 0.6 * 3.0  # the standard deviation is about .65, the scale 3

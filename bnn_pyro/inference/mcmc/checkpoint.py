@@ -1,7 +1,6 @@
-"""The file from which a run of `sample` that was stopped goes on."""
+"""The file from which a run of `sample` that was stopped is resumed."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,33 +10,32 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.runs import Run
 from bnn_pyro.storage import read_whole, write_whole
 
 FORMAT = 1
+EVERY = 100  # transitions from one save to the next, where no number is given
 
 
 # ---- runs on their way -----------------------------------------------------------------------------------------------
-class Checkpoint:
-    """The file that a run's state is kept in, and what tells whose state it is.
+class RunFile:
+    """The file that a run's state is saved in, and what tells whose state it is.
 
     Args:
-        path: The file.
+        checkpoint: Where and how often it is saved.
         plan: How to sample.
         potential: The potential energy; some of its values tell one model from another.
         args: The model's arguments.
         start: Starting points, or None.
         seed: The seed, or None.
-
-    Raises:
-        ValueError: If the folder of the file does not exist.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        checkpoint: Checkpoint,
         plan: SamplingPlan,
         potential: Potential,
         args: tuple[Any, ...],
@@ -45,9 +43,7 @@ class Checkpoint:
         start: Tensor | None,
         seed: int | None,
     ) -> None:
-        self.path = Path(path)
-        if not self.path.parent.is_dir():
-            raise ValueError(f"checkpoint must be in a folder that exists, got {path}")
+        self.path, self.every = Path(checkpoint.path), checkpoint.every or EVERY
         self.identity: dict[str, Any] = {
             **asdict(plan),
             "seed": seed,
@@ -58,8 +54,12 @@ class Checkpoint:
         }
         self.density = _density(potential, plan)
 
+    def is_due(self, transitions: int) -> bool:
+        """Return whether the state is saved after so many transitions."""
+        return transitions % self.every == 0
+
     def save(self, run: Run, seconds: float) -> None:
-        """Writes a run's state, whole or not at all.
+        """Write a run's state, whole or not at all.
 
         Args:
             run: The run.

@@ -9,19 +9,18 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from bnn_pyro.inference.mcmc.checkpoint import Checkpoint
+from bnn_pyro.inference.mcmc.checkpoint import RunFile
 from bnn_pyro.inference.mcmc.runs import Run
 
 
-def drive(run: Run, file: Checkpoint | None, *, save_every: int = 100, progress: bool | None = None) -> float:
-    """Takes a run to its end, from where its file has it.
+def drive(run: Run, file: RunFile | None, *, progress: bool | None = None) -> float:
+    """Take a run to its end, from where its file has it.
 
     With a file, Ctrl-C lets the transition end and saves the run before it stops it; a second one stops it at once.
 
     Args:
         run: The run; its generators are seeded.
         file: What keeps its state; None keeps it nowhere.
-        save_every: Transitions between two savings.
         progress: Whether to show a progress bar; None shows it on a terminal.
 
     Returns:
@@ -40,11 +39,11 @@ def drive(run: Run, file: Checkpoint | None, *, save_every: int = 100, progress:
                 bar.set_postfix(run.note(), refresh=False)
             if file is None:
                 continue
-            if interrupts or run.done % save_every == 0 or run.done == run.total:
+            if interrupts or file.is_due(run.done) or run.done == run.total:
                 file.save(run, before + time.perf_counter() - started)
             if interrupts:
                 raise KeyboardInterrupt(
-                    f"stopped after {run.done} of {run.total} transitions; the same call goes on from {file.path}"
+                    f"stopped after {run.done} of {run.total} transitions; the same call resumes it from {file.path}"
                 )
     return before + time.perf_counter() - started
 

@@ -4,32 +4,45 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Kernel = Literal["nuts", "hmc", "chees"]
-
-
 Gates = Literal["relaxed", "exact"]
-
-
 KERNELS: tuple[Kernel, ...] = get_args(Kernel)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SamplingPlan:
-    """How to sample; the arguments of :func:`~bnn_pyro.inference.mcmc.sample.sample` of the same names.
+    r"""How to sample.
+
+    ``"nuts"`` and ``"hmc"`` are Pyro's kernels, one chain after another; with a seed, a chain is the same however many
+    there are. ``"chees"`` (:class:`~bnn_pyro.inference.mcmc.chees.ChEES`) moves all chains as one batch, which costs
+    little more than one of them: give it dozens, and fewer draws of each.
+
+    Args:
+        kernel: ``"nuts"``, ``"hmc"`` with trajectories of one length, or ``"chees"`` with trajectories of one length
+            that adapts too.
+        chains: Number of chains; two at least for ``"chees"``.
+        warmup: Transitions per chain to adapt in, which are thrown away.
+        draws: Draws per chain to keep.
+        thinning: Transitions per draw.
+        target_accept: Acceptance probability that the step size is adapted to; None for 0.8, and 0.9 for ``"chees"``.
+        dense_mass: Whether the mass matrix is a full one; not for ``"chees"``.
+        max_tree_depth: NUTS and ChEES make at most 2 to the power of it leapfrog steps in a transition.
+        trajectory_length: Step size times leapfrog steps of a transition of ``"hmc"``; None for :math:`2\pi`.
+        gates: ``"relaxed"``, or ``"exact"`` with ``kernel="chees"``.
 
     Raises:
         ValueError: If an option is out of range, or the kernel does not have it.
     """
 
-    kernel: str
-    chains: int
-    warmup: int
-    draws: int
-    thinning: int
-    target_accept: float | None
-    dense_mass: bool
-    max_tree_depth: int
-    trajectory_length: float | None
-    gates: str = "relaxed"
+    kernel: Kernel = "nuts"
+    chains: int = 4
+    warmup: int = 1000
+    draws: int = 1000
+    thinning: int = 1
+    target_accept: float | None = None
+    dense_mass: bool = False
+    max_tree_depth: int = 10
+    trajectory_length: float | None = None
+    gates: Gates = "relaxed"
 
     def __post_init__(self) -> None:
         for name in ("chains", "warmup", "draws", "thinning", "max_tree_depth"):

@@ -6,17 +6,18 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict, overload
+from typing import Any, overload
 
 import pyro
 import torch
 from torch import Tensor
 
-from bnn_pyro.inference.checks import as_pair, check_against
+from bnn_pyro.inference.checkpoint import Checkpoint
+from bnn_pyro.inference.checks import Data, as_pair, check_against
 from bnn_pyro.inference.generators import seeded
-from bnn_pyro.inference.mcmc.checkpoint import Checkpoint
+from bnn_pyro.inference.mcmc.checkpoint import RunFile
 from bnn_pyro.inference.mcmc.loop import drive
-from bnn_pyro.inference.mcmc.plan import Gates, Kernel, SamplingPlan
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.exact_gate_potential import SpikePotential
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
@@ -27,83 +28,66 @@ from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.tracing.engine import ENGINES, EngineName
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
 logger = logging.getLogger(__name__)
 
 COMPILE_CALLS = 50_000  # gradients after which the seconds of compiling have come back
 _LEAPFROGS = 16  # a guess at a transition's
 
 
-class Options(TypedDict, total=False):
-    """The options of :func:`sample`."""
-
-    kernel: Kernel
-    chains: int
-    warmup: int
-    draws: int
-    thinning: int
-    seed: int | None
-    progress: bool | None
-    target_accept: float | None
-    dense_mass: bool
-    max_tree_depth: int
-    trajectory_length: float | None
-    gates: Gates
-    pseudo_prior: Any
-    start: Tensor | None
-    engine: EngineName
-    checkpoint: str | os.PathLike[str] | None
-    save_every: int
+@overload
+def sample(
+    model: SparseNetwork,
+    data: Data,
+    plan: SamplingPlan = ...,
+    *,
+    seed: int | None = ...,
+    progress: bool | None = ...,
+    start: Tensor | None = ...,
+    pseudo_prior: Posterior | Callable[..., object] | None = ...,
+    engine: EngineName = ...,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = ...,
+) -> SampledPosterior: ...
 
 
 @overload
-def sample(model: SparseNetwork, data: Any, **options: "Unpack[Options]") -> SampledPosterior: ...
-
-
-@overload
-def sample(model: Callable[..., Any], data: Any, **options: "Unpack[Options]") -> Draws: ...
+def sample(
+    model: Callable[..., Any],
+    data: Data,
+    plan: SamplingPlan = ...,
+    *,
+    seed: int | None = ...,
+    progress: bool | None = ...,
+    start: Tensor | None = ...,
+    pseudo_prior: Posterior | Callable[..., object] | None = ...,
+    engine: EngineName = ...,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = ...,
+) -> Draws: ...
 
 
 def sample(
     model: Callable[..., Any],
-    data: Any,
+    data: Data,
+    plan: SamplingPlan = SamplingPlan(),  # noqa: B008  (frozen)
     *,
-    kernel: Kernel = "nuts",
-    chains: int = 4,
-    warmup: int = 1000,
-    draws: int = 1000,
-    thinning: int = 1,
     seed: int | None = None,
     progress: bool | None = None,
-    target_accept: float | None = None,
-    dense_mass: bool = False,
-    max_tree_depth: int = 10,
-    trajectory_length: float | None = None,
-    gates: Gates = "relaxed",
-    pseudo_prior: Any = None,
     start: Tensor | None = None,
+    pseudo_prior: Posterior | Callable[..., object] | None = None,
     engine: EngineName = "auto",
-    checkpoint: str | os.PathLike[str] | None = None,
-    save_every: int = 100,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
 ) -> SampledPosterior | Draws:
-    r"""Samples the posterior of a model's latents by Hamiltonian Monte Carlo.
+    r"""Sample the posterior of a model's latents by Hamiltonian Monte Carlo.
 
     Slabs are non-centred and gates relaxed, as logits
     (:func:`~bnn_pyro.inference.mcmc.potential.noncentered.noncentered`). Step size and mass matrix adapt during
     warm-up. The model is left as it is, Pyro's parameter store stays as it was, and so does the global random state if
-    there is a seed. Chains that have not met, and divergences, are logged as warnings.
-
-    ``"nuts"`` and ``"hmc"`` are Pyro's kernels, one chain after another; with a seed, a chain is the same however many
-    there are. ``"chees"`` (:class:`~bnn_pyro.inference.mcmc.chees.ChEES`) moves all chains as one batch, which costs
-    little more than one of them: give it dozens, and fewer draws of each.
+    there is a seed. Chains that have not mixed, and divergences, are logged as warnings.
 
     Relaxed gates are another model than the true spike and slab. With ``gates="exact"`` they are exactly 0 or 1, drawn
     by Gibbs between the moves of ``"chees"`` (:class:`~bnn_pyro.inference.mcmc.exact_gates.ExactSpikes`): the true
     posterior, for small networks. Closed slabs are then 0 in the draws.
 
-    With a checkpoint, a run that was stopped goes on where it was last saved when it is called again with the same
+    With a checkpoint, a run that was stopped is resumed where it was last saved when it is called again with the same
     arguments, and gives the draws that it would have given. Ctrl-C lets the transition end and saves it.
 
     Args:
@@ -111,19 +95,9 @@ def sample(
             (parameters without a slab) stay at their values, and it runs in evaluation mode.
         data: For a network (x, y), or anything with ``x`` and ``y``, or a ``TensorDataset``, all rows of it; for other
             models the tuple of its arguments. Sampling happens on the data's device and in its dtype.
-        kernel: ``"nuts"``, ``"hmc"`` with trajectories of one length, or ``"chees"`` with trajectories of one length
-            that adapts too.
-        chains: Number of chains; two at least for ``"chees"``.
-        warmup: Transitions a chain to adapt in, which are thrown away.
-        draws: Draws a chain to keep.
-        thinning: Transitions a draw.
-        seed: Seed of this call; None goes on from the global random state.
+        plan: The kernel, the number and length of the chains, and what kind of gates they sample.
+        seed: Seed of this call; None continues from the global random state.
         progress: Whether to show a progress bar; None shows it on a terminal.
-        target_accept: Acceptance probability that the step size is adapted to; None for 0.8, and 0.9 for ``"chees"``.
-        dense_mass: Whether the mass matrix is a full one; not for ``"chees"``.
-        max_tree_depth: NUTS and ChEES make at most 2 to the power of it leapfrog steps a transition.
-        trajectory_length: Step size times leapfrog steps of a transition of ``"hmc"``; None for :math:`2\pi`.
-        gates: ``"relaxed"``, or ``"exact"`` with ``kernel="chees"``.
         pseudo_prior: For exact gates a fitted posterior of the model, or a guide called with the model's arguments:
             what closed slabs are drawn from at first, so that gates find good weights to open with. None begins with
             the prior.
@@ -131,8 +105,8 @@ def sample(
             draws them uniformly from a cube.
         engine: How the potential is computed: ``"compiled"``, which takes half a minute, ``"traced"``, ``"eager"``, or
             ``"auto"``, which compiles for long runs.
-        checkpoint: A file to keep the run's state in; None keeps it nowhere.
-        save_every: Transitions between two savings.
+        checkpoint: A file to save the run's state in, after every 100 transitions or as often as a
+            :class:`~bnn_pyro.inference.checkpoint.Checkpoint` says; None saves it nowhere.
 
     Returns:
         For a network its posterior, with the ``draws``; for other models the draws.
@@ -145,30 +119,26 @@ def sample(
     Hamiltonian Monte Carlo*; Hoffman, Radul, Sountsov (2021), *An adaptive-MCMC scheme for setting trajectory lengths
     in Hamiltonian Monte Carlo*; Carlin, Chib (1995), *Bayesian model choice via Markov chain Monte Carlo methods*.
     """
-    plan = SamplingPlan(
-        kernel, chains, warmup, draws, thinning, target_accept, dense_mass, max_tree_depth, trajectory_length, gates
-    )
-    draw_slabs = _pseudo_prior(gates, pseudo_prior)
-    if save_every < 1:
-        raise ValueError(f"save_every must be at least 1, got {save_every}")
+    draw_slabs = _pseudo_prior(plan.gates, pseudo_prior)
+    saving = Checkpoint.of(checkpoint)
     with _posterior(model, data) as (program, args):
         potential = potential_of(program, args, engine, plan)
-        _check_start(start, chains, potential)
-        file = None
-        if checkpoint is not None:
-            file = Checkpoint(checkpoint, plan, potential, args, start=start, seed=seed)
+        _check_start(start, plan.chains, potential)
+        file = None if saving is None else RunFile(saving, plan, potential, args, start=start, seed=seed)
         own_seed = int(torch.randint(2**62, ())) if seed is None else seed
         with seeded(own_seed, potential.like.device):
             run = begin(plan, potential, start, None if draw_slabs is None else partial(draw_slabs, *args))
-            seconds = drive(run, file, save_every=save_every, progress=progress)
+            seconds = drive(run, file, progress=progress)
         found = _draws(run.result(), potential, plan, seconds)
     for problem in found.problems():
         logger.warning(problem)
     return SampledPosterior(program, found) if isinstance(program, SparseNetwork) else found
 
 
-def potential_of(program: Callable[..., Any], args: tuple[Any, ...], engine: str, plan: SamplingPlan) -> Potential:
-    """Returns the potential that a plan samples, computed as told; where it cannot be compiled it runs traced.
+def potential_of(
+    program: Callable[..., Any], args: tuple[Any, ...], engine: EngineName, plan: SamplingPlan
+) -> Potential:
+    """Return the potential that a plan samples, computed as asked for; where it cannot be compiled it runs traced.
 
     Args:
         program: The model.

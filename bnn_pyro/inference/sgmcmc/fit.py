@@ -4,18 +4,19 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from bnn_pyro.inference.checks import Data, as_pair, check_rows, hold_out
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.sgmcmc.group_em import GroupEM
 from bnn_pyro.inference.sgmcmc.likelihood_latent import Latent
-from bnn_pyro.inference.sgmcmc.sghmc import SpikeSlabSGHMC, Temperature, cosine, effective_temperature
+from bnn_pyro.inference.sgmcmc.one_shot import OneShot
+from bnn_pyro.inference.sgmcmc.sampler import Sampler
+from bnn_pyro.inference.sgmcmc.sghmc import cosine, effective_temperature
 from bnn_pyro.inference.sgmcmc.step import SamplingStep
 from bnn_pyro.inference.training.batches import batches
 from bnn_pyro.inference.training.flat_parameters import ParameterVector
@@ -31,62 +32,20 @@ SETTLED = 25  # epochs without a removal, after which the network is taken to st
 LATENT = "likelihood"  # the latent's name among the trained parameters; those of a net have a dot or are a layer's
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampler:
-    r"""Options of the sampler; `bnn_pyro.inference.sgmcmc.sghmc.SpikeSlabSGHMC` says what they mean.
-
-    Args:
-        lr: :math:`C_0^2`, the learning rate at the start of each cycle.
-        betas: How much momentum stays, and the weight of the gradient.
-        eta: Step size of the preconditioner in its dual coordinate.
-        temperature: ``"cooled"``, or the temperature relative to the posterior's, which is 1.
-        noise_scale: T of the cooled sampler; None for :math:`N^{-1/2}`.
-        alpha: 1/2 or 1, for the cooled sampler.
-
-    Raises:
-        ValueError: If a number is out of range.
-    """
-
-    lr: float = 0.01
-    betas: tuple[float, float] = (0.1, 1.0)
-    eta: float = 0.1
-    temperature: Temperature = "cooled"
-    noise_scale: float | None = None
-    alpha: float = 0.5
-
-    def __post_init__(self) -> None:
-        self.optimizer(nn.Parameter(torch.zeros(())), num_data=1, weight_decay=0.0)  # checks them
-
-    def optimizer(self, parameter: nn.Parameter, *, num_data: int, weight_decay: float) -> SpikeSlabSGHMC:
-        """Returns the optimiser of a parameter.
-
-        Args:
-            parameter: What it moves.
-            num_data: Number of training rows.
-            weight_decay: Weight decay of all entries without one of their own.
-        """
-        return SpikeSlabSGHMC([parameter], num_data=num_data, weight_decay=weight_decay, **asdict(self))
-
-
 def fit_sghmc(
     model: SparseNetwork,
-    train_data: Data,
+    data: Data,
+    plan: OneShot = OneShot(),  # noqa: B008  (frozen)
     *,
     epochs: int = 200,
     batch_size: int = 256,
-    cycles: int = 4,
-    samples_per_cycle: int = 3,
-    burn_in: int = 0,
-    tail: float = 0.1,
-    sampler: Sampler = Sampler(),  # noqa: B008  (frozen)
-    em: GroupEM | None = GroupEM(),  # noqa: B008  (frozen)
     validation: Data | float | None = None,
     callback: Callable[[Record], bool | None] | None = None,
     seed: int | None = None,
     progress: bool | None = None,
     engine: EngineName = "auto",
 ) -> Ensemble:
-    r"""Samples a network's weights in cycles of a falling step size, and removes nodes for good while it does.
+    r"""Sample a network's weights in cycles of a falling step size, and remove nodes for good while doing so.
 
     The weights start at the net's own and follow `bnn_pyro.inference.sgmcmc.sghmc.SpikeSlabSGHMC`. At the start of each
     epoch an EM says which nodes' weights decay much and which little, and a hard rule which nodes go
@@ -102,42 +61,37 @@ def fit_sghmc(
     Args:
         model: The network; ``model.num_data`` must be the number of training rows (after the validation split). With a
             bare slab as its prior nothing is pruned, and this is the plain adaptive sampler.
-        train_data: (x, y): inputs ``(rows, *input_shape)`` and observations ``(rows,)``, or anything with ``x`` and
-            ``y``, or a ``TensorDataset``. Training happens on the inputs' device and in their dtype.
+        data: (x, y): inputs ``(rows, *input_shape)`` and observations ``(rows,)``, or anything with ``x`` and ``y``, or
+            a ``TensorDataset``. Training happens on the inputs' device and in their dtype.
+        plan: The sampler, the rule of removal, and from where in its cycles snapshots are taken.
         epochs: Passes over the data.
         batch_size: Rows a step.
-        cycles: Number of cycles; in each the step size falls from its first value to 0.
-        samples_per_cycle: Snapshots taken from each cycle.
-        burn_in: Cycles at the start without snapshots, which are to find the nodes.
-        tail: Fraction of a cycle, at its end, over which its snapshots are spread; the last one is always at the end.
-        sampler: Options of the sampler.
-        em: Prior of the groups and rule of removal; None prunes nothing.
         validation: (x, y), or the fraction of the training rows to hold out; scored after each epoch.
         callback: Called after each epoch with the epoch's record; True stops.
-        seed: Seed of this call; None goes on from the global random state.
+        seed: Seed of this call; None continues from the global random state.
         progress: Whether to show a progress bar; None shows it on a terminal.
         engine: How loss and gradient are computed once no node has gone for a while: ``"traced"`` (a program of tensors
             without Python in between, twice as fast for a small network), ``"compiled"``, ``"eager"``, or ``"auto"``
             for what pays; see `bnn_pyro.tracing.engine.Engine`.
 
     Returns:
-        The snapshots as a posterior, with one record an epoch in ``history``.
+        The snapshots as a posterior, with one record per epoch in ``history``.
 
     Raises:
-        ValueError: If data, shapes or an option are out of range, the slab is not Gaussian, ``em`` has a threshold for
-            nodes that are not there, or the loss is not finite.
+        ValueError: If data, shapes or an option are out of range, the slab is not Gaussian, ``plan.em`` has a threshold
+            for nodes that are not there, or the loss is not finite.
     """
-    _check_options(model, epochs, batch_size, samples_per_cycle, burn_in, cycles, tail)
-    x, y = as_pair("train_data", train_data)
+    _check_options(model, epochs, batch_size, plan)
+    x, y = as_pair("data", data)
     with seeded(seed, x.device):
         whole = copy.deepcopy(model).to(x)
         train, held_out = hold_out(x, y, validation)
         check_rows(whole, train, held_out)
-        if em is not None:
-            em.check(whole.nodes.groups)
-        run = _Run(whole, train, sampler, em, engine, epochs)
-        length = epochs * -(-len(train[0]) // batch_size) / cycles
-        taken = _epochs_of_snapshots(epochs, cycles, samples_per_cycle, burn_in, tail)
+        if plan.em is not None:
+            plan.em.check(whole.nodes.groups)
+        run = _Run(whole, train, plan.sampler, plan.em, engine, epochs)
+        length = epochs * -(-len(train[0]) // batch_size) / plan.cycles
+        taken = plan.epochs_of_snapshots(epochs)
         start = time.perf_counter()
         for epoch in tqdm(range(epochs), unit="epoch", disable=None if progress is None else not progress):
             record = run.epoch(epoch, batch_size, length)
@@ -150,7 +104,7 @@ def fit_sghmc(
                 run.snapshots.append(run.snapshot())
             if stops:
                 break
-    return Ensemble(whole, run.snapshots, history=run.history, temperature=sampler.temperature)
+    return Ensemble(whole, run.snapshots, history=run.history, temperature=plan.sampler.temperature)
 
 
 class _Run:
@@ -276,31 +230,15 @@ def _are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-def _epochs_of_snapshots(epochs: int, cycles: int, samples: int, burn_in: int, tail: float) -> set[int]:
-    """Returns after which epochs, counted from 0, a snapshot is taken."""
-    taken = set()
-    for cycle in range(burn_in, cycles):
-        begin, end = (round(epochs * c / cycles) for c in (cycle, cycle + 1))
-        apart = max(1, int(tail * (end - begin) / samples))
-        taken |= {max(begin, end - 1 - apart * sample) for sample in range(samples)}
-    return taken
-
-
-def _check_options(
-    model: SparseNetwork, epochs: int, batch_size: int, samples: int, burn_in: int, cycles: int, tail: float
-) -> None:
+def _check_options(model: SparseNetwork, epochs: int, batch_size: int, plan: OneShot) -> None:
     if not isinstance(model, SparseNetwork):
         raise ValueError(f"model must be a SparseNetwork, got {type(model).__name__}")
     if not isinstance(model.slab, Gaussian):
         raise ValueError(
             f"prior must have a Gaussian slab, whose precision is a weight decay, got {type(model.slab).__name__}"
         )
-    for name, value in {"epochs": epochs, "batch_size": batch_size, "samples_per_cycle": samples}.items():
+    for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    if not 1 <= cycles <= epochs:
-        raise ValueError(f"cycles must be at least 1 and at most the {epochs} epochs, got {cycles}")
-    if not 0 <= burn_in < cycles:
-        raise ValueError(f"burn_in must leave a cycle of the {cycles} to take snapshots from, got {burn_in}")
-    if not 0 <= tail <= 1:
-        raise ValueError(f"tail must be a fraction of a cycle, in [0, 1], got {tail}")
+    if plan.cycles > epochs:
+        raise ValueError(f"cycles must be at most the {epochs} epochs, got {plan.cycles}")

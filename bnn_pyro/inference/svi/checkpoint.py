@@ -1,4 +1,4 @@
-"""The file from which a run of ``fit`` that was stopped goes on."""
+"""The file from which a run of ``fit`` that was stopped is resumed."""
 
 import os
 from collections.abc import Mapping
@@ -47,12 +47,12 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Keeping:
-    """When and where the progress of a run is kept.
+class RunFile:
+    """The file that the progress of a run is saved in.
 
     Args:
         path: The file.
-        every: Epochs from one writing to the next; the end of the run is written, too.
+        every: Epochs from one save to the next; the end of the run is saved, too.
         settings: What must be the same when the run is resumed, plain values by name.
     """
 
@@ -61,19 +61,19 @@ class Keeping:
     settings: dict[str, Any]
 
     def is_due(self, epochs: int) -> bool:
-        """Whether progress is written after so many epochs."""
+        """Return whether progress is written after so many epochs."""
         return epochs % self.every == 0
 
     def write(self, progress: Progress) -> None:
-        """Writes the file, whole or not at all; the one before is replaced then.
+        """Write the file, whole or not at all; the one before is replaced then.
 
         Args:
-            progress: What to keep.
+            progress: What to save.
         """
         write_whole({"run": FORMAT, "settings": self.settings, **vars(progress)}, self.path)
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Checks that a run that was kept is this one.
+        """Check that a run that was saved is this one.
 
         Args:
             settings: Its settings.
@@ -89,24 +89,8 @@ class Keeping:
                 )
 
 
-def check_checkpoint(path: str | os.PathLike[str] | None, every: int) -> None:
-    """Checks where and how often a run is to be kept, before it begins.
-
-    Args:
-        path: The file, or None.
-        every: Epochs from one writing to the next.
-
-    Raises:
-        ValueError: If the folder of the file does not exist, or ``every`` is below 1.
-    """
-    if every < 1:
-        raise ValueError(f"checkpoint_every must be at least 1, got {every}")
-    if path is not None and (Path(path).is_dir() or not Path(path).parent.is_dir()):
-        raise ValueError(f"checkpoint must be a file in a folder that exists, got {path}")
-
-
 def read_progress(path: str | os.PathLike[str] | None) -> tuple[dict[str, Any], Progress] | None:
-    """Reads what :meth:`Keeping.write` wrote.
+    """Read what :meth:`RunFile.write` wrote.
 
     Args:
         path: The file, or None.

@@ -164,7 +164,9 @@ class SparseELBO(ELBO):
     Args:
         kl_weight: Weight :math:`\kappa` of the divergence; below 1 the posterior is a tempered (cold) one.
         num_particles: Draws a step, averaged.
-        local_reparameterization: As for :func:`elbo_terms`.
+        local_reparameterization: As for :func:`elbo_terms`; None lets :func:`~bnn_pyro.inference.svi.fit.fit` choose,
+            ``"exact"`` for batches of up to 64 rows, and is False elsewhere. In larger batches the second product costs
+            more than the draw of the weights.
 
     Raises:
         ValueError: If ``kl_weight`` is negative or ``num_particles`` below 1.
@@ -175,7 +177,7 @@ class SparseELBO(ELBO):
         *,
         kl_weight: float = 1.0,
         num_particles: int = 1,
-        local_reparameterization: bool | Literal["exact"] = False,
+        local_reparameterization: bool | Literal["exact"] | None = None,
     ) -> None:
         if kl_weight < 0:
             raise ValueError(f"kl_weight must not be negative, got {kl_weight}")
@@ -188,13 +190,13 @@ class SparseELBO(ELBO):
     def _get_trace(
         self, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any
     ) -> tuple[Any, Any]:
-        return _traces(model, guide, args, kwargs, self.local_reparameterization)
+        return _traces(model, guide, args, kwargs, self.local_reparameterization or False)
 
     def differentiable_loss(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Tensor:
         """Returns the negative bound of all rows, in nats, with its gradients."""
-        local = self.local_reparameterization
+        local = self.local_reparameterization or False
         draws = [
             elbo_terms(model, guide, *args, local_reparameterization=local, **kwargs).loss(self.kl_weight)
             for _ in range(self.num_particles)

@@ -12,10 +12,10 @@ from pyro.optim import PyroOptim
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from bnn_pyro.inference.svi.autocast import Precision, computing
 from bnn_pyro.inference.svi.elbo import SparseELBO
 from bnn_pyro.inference.svi.flat_adam import Flat, corrections, flatten, update, update_in_graph
 from bnn_pyro.inference.svi.schedule import LearningRates
+from bnn_pyro.inference.training.autocast import Precision, computing
 from bnn_pyro.inference.training.micro_batches import Gradients, Shares
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.pruning.positions import select

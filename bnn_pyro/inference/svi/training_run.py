@@ -12,9 +12,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from bnn_pyro.inference.generators import random_state, set_random_state
-from bnn_pyro.inference.svi.checkpoint import Keeping, Progress
-from bnn_pyro.inference.svi.schedule import Schedule
+from bnn_pyro.inference.svi.checkpoint import Progress, RunFile
 from bnn_pyro.inference.svi.shrinking import WORTH_IT, Whole, settled_open, weights_kept
+from bnn_pyro.inference.svi.timetable import Timetable
 from bnn_pyro.inference.training.batches import Change, batches
 from bnn_pyro.inference.training.processes import Processes
 from bnn_pyro.network import SparseNetwork
@@ -35,13 +35,12 @@ class TrainingRun:
         model: The network, which belongs to the run.
         guide: Its guide, likewise.
         step: What makes the steps.
-        schedule: What changes when.
+        timetable: What changes when.
         data: Training inputs and observations.
         held_out: Those to validate on, or None.
         batch_size: Rows a step.
-        shrink_below: Inclusion probability below which nodes are left out; None leaves out none.
         augmentation: What changes the inputs of a batch; None leaves them.
-        channels_last: Whether batches are laid out with their channels last.
+        layout: How batches are laid out in memory.
         processes: Those that share the run.
     """
 
@@ -50,43 +49,38 @@ class TrainingRun:
         model: SparseNetwork,
         guide: Any,
         step: Any,
-        schedule: Schedule,
+        timetable: Timetable,
         data: tuple[Tensor, Tensor],
         held_out: tuple[Tensor, Tensor] | None,
         *,
         batch_size: int,
-        shrink_below: float | None = None,
         augmentation: Change | None = None,
-        channels_last: bool = False,
+        layout: torch.memory_format = torch.contiguous_format,
         processes: Processes = Processes(),  # noqa: B008  (frozen)
     ) -> None:
         self.whole = Whole(model, guide)
-        self.shrink_below = shrink_below
-        self.model, self.guide, self.step, self.schedule = model, guide, step, schedule
+        self.model, self.guide, self.step = model, guide, step
+        self.timetable, self.schedule = timetable, timetable.schedule
         self.data, self.held_out, self.batch_size = data, held_out, batch_size
-        self.augmentation, self.processes = augmentation, processes
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.posterior = GuidePosterior(model, guide, kl_weight=schedule.kl_weight)  # of the whole network
+        self.augmentation, self.layout, self.processes = augmentation, layout, processes
+        self.posterior = GuidePosterior(model, guide, kl_weight=timetable.kl_weight)  # of the whole network
         self.history = self.posterior.history
-        self.kl_weight = schedule.kl_weight  # of the latest step
+        self.kl_weight = timetable.kl_weight  # of the latest step
         self.first = 0  # the first epoch that this call makes
         self.since = 0  # the first epoch with the network of now
         self.is_over = False
 
-    def train(
-        self, patience: int | None, callback: Callback | None, progress: bool | None, keeping: Keeping | None = None
-    ) -> None:
-        """Runs the epochs that are left.
+    def train(self, callback: Callback | None, progress: bool | None, file: RunFile | None = None) -> None:
+        """Run the epochs that are left.
 
         Args:
-            patience: Epochs without a better validation NLL before it stops; None does not stop.
             callback: Called after each epoch, by the first process; True stops.
             progress: Whether to show a bar; None shows it on a terminal.
-            keeping: When and where to keep what the run can be resumed from; None does not keep it.
+            file: What the progress is saved in; None saves it nowhere.
         """
         start = time.perf_counter() - (self.history[-1]["seconds"] if self.history else 0.0)
         disable = (None if progress is None else not progress) if self.processes.is_first else True
-        epochs = self.schedule.epochs
+        epochs = self.timetable.epochs
         with tqdm(total=epochs, initial=self.first, unit="epoch", disable=disable) as bar:
             for epoch in range(self.first, 0 if self.is_over else epochs):
                 loss = self._epoch(epoch)
@@ -94,11 +88,11 @@ class TrainingRun:
                 self.history.append(record)
                 bar.set_postfix_str(_summary(record))
                 bar.update()
-                self.is_over = self._stops(record, patience, callback) or epoch + 1 == epochs
+                self.is_over = self._stops(record, callback) or epoch + 1 == epochs
                 if not self.is_over:
                     self._shrink(epoch)
-                if keeping is not None and (self.is_over or keeping.is_due(epoch + 1)) and self.processes.is_first:
-                    keeping.write(self._progress(epoch + 1))
+                if file is not None and (self.is_over or file.is_due(epoch + 1)) and self.processes.is_first:
+                    file.write(self._progress(epoch + 1))
                 if self.is_over:
                     break
         self.posterior.model.net.eval()
@@ -110,31 +104,32 @@ class TrainingRun:
         x, y = self.data
         steps = -(-len(x) // self.batch_size)
         if isinstance(self.guide, AutoProgram):
-            self.guide.gate_mode = self.schedule.gate_mode(epoch)
+            self.guide.gate_mode = self.timetable.gate_mode(epoch)
         self.model.net.train()
         total = x.new_zeros(())
         for i, (xs, ys) in enumerate(batches(x, y, self.batch_size, self.augmentation)):
             now = epoch + i / steps
-            self._set_temperature(self.schedule.temperature_at(now))
-            self.kl_weight = self.schedule.kl_weight_at(now)
+            self._set_temperature(self.timetable.temperature_at(now))
+            self.kl_weight = self.timetable.kl_weight_at(now)
             xs = xs.contiguous(memory_format=self.layout)
-            loss = self.step(xs, ys, self.kl_weight, self.schedule.rate_at(now), self._plan(epoch, len(xs)))
+            loss = self.step(xs, ys, self.kl_weight, self.timetable.rate_at(now), self._plan(epoch, len(xs)))
             total += loss.detach() * (len(xs) / len(x))
         self.processes.settle_buffers(self.model.net)
         return total
 
     def _plan(self, epoch: int, rows: int) -> Plan:
         """Returns how many steps on batches of some rows are to come with this network, at least and at most."""
-        schedule, each = self.schedule, len(self.data[0]) // self.batch_size if rows == self.batch_size else 1
+        timetable, each = self.timetable, len(self.data[0]) // self.batch_size if rows == self.batch_size else 1
         is_switched = getattr(self.step, "is_switched", False)
         if epoch == self.first:  # resumed or not, the same way of computing is to be chosen
-            same = (e for e in range(self.since, epoch) if schedule.gate_mode(e) == schedule.gate_mode(epoch))
+            same = (e for e in range(self.since, epoch) if timetable.gate_mode(e) == timetable.gate_mode(epoch))
             epoch = self.since if is_switched else next(same, epoch)
-        most = schedule.epochs - epoch
+        most = timetable.epochs - epoch
         if not is_switched:  # other operations in another mode of the gates
-            modes = [schedule.gate_mode(later) for later in range(epoch, schedule.epochs)]
+            modes = [timetable.gate_mode(later) for later in range(epoch, timetable.epochs)]
             most = next((i for i, mode in enumerate(modes) if mode != modes[0]), most)
-        least = most if self.shrink_below is None else min(most, max(schedule.hold - epoch, 0) + 1)
+        shrinks = self.schedule.shrink_below is not None
+        least = min(most, max(self.schedule.hold - epoch, 0) + 1) if shrinks else most
         return Plan(least * each, most * each)
 
     def _set_temperature(self, temperature: float | None) -> None:
@@ -147,7 +142,7 @@ class TrainingRun:
         value = float(loss)
         if not math.isfinite(value):
             raise ValueError(
-                f"the loss must stay finite, got {value} in epoch {epoch + 1}: lower learning_rates or set clip_norm"
+                f"the loss must stay finite, got {value} in epoch {epoch + 1}: lower rates or set clip_norm"
             )
         self.model.net.eval()
         self.whole.update(self.model, self.guide)
@@ -157,7 +152,7 @@ class TrainingRun:
             "epoch": epoch + 1,
             "loss": value,
             "kl_weight": self.kl_weight,
-            "gates": self.schedule.gate_mode(epoch),
+            "gates": self.timetable.gate_mode(epoch),
             "nodes_kept": {name: int(mask.sum()) for name, mask in keep.items()},
             "seconds": seconds,
             "compile_seconds": getattr(getattr(self.step, "engine", None), "compile_seconds", 0.0),
@@ -169,7 +164,7 @@ class TrainingRun:
             )  # of the smaller network, which gives the same
         except ValueError as error:  # the data was checked: it is the outputs that are not finite
             raise ValueError(
-                f"the loss must stay finite, got weights that diverged in epoch {epoch + 1}: lower learning_rates or "
+                f"the loss must stay finite, got weights that diverged in epoch {epoch + 1}: lower rates or "
                 f"set clip_norm ({error})"
             ) from error
         record.update({f"{prefix}_{name}": score for name, score in scores.items()})
@@ -181,9 +176,9 @@ class TrainingRun:
         stride = max(1, len(x) // rows)
         return x[::stride], y[::stride]
 
-    def _stops(self, record: Record, patience: int | None, callback: Callback | None) -> bool:
+    def _stops(self, record: Record, callback: Callback | None) -> bool:
         """Whether the run is to stop, as the first process has it; random states become its own, too."""
-        stops = self._stalled(patience)
+        stops = self._stalled()
         if callback is not None and self.processes.is_first:
             stops = bool(callback(record, self.posterior)) or stops
         if self.processes.count > 1:
@@ -192,8 +187,9 @@ class TrainingRun:
             set_random_state(state, device)
         return stops
 
-    def _stalled(self, patience: int | None) -> bool:
-        """Whether the validation NLL has not improved for ``patience`` epochs past the hold."""
+    def _stalled(self) -> bool:
+        """Return whether the validation NLL has not improved for ``patience`` epochs past the hold."""
+        patience = self.schedule.patience
         nll = [r["validation_nll"] for r in self.history if r["gates"] != "open"] if patience is not None else []
         return patience is not None and len(nll) > patience and min(nll[-patience:]) >= min(nll[:-patience])
 
@@ -201,10 +197,11 @@ class TrainingRun:
 
     def _shrink(self, epoch: int) -> None:
         """Goes on without the nodes whose gates have settled closed, if there are enough of them to pay."""
-        if self.shrink_below is None or self.schedule.gate_mode(epoch) == "open":
+        shrink_below = self.schedule.shrink_below
+        if shrink_below is None or self.timetable.gate_mode(epoch) == "open":
             return
-        freezing = self.schedule.gate_mode(epoch + 1) == "frozen"  # then the closed ones are closed for good
-        keep = settled_open(GuidePosterior(self.model, self.guide).inclusion(), 0.5 if freezing else self.shrink_below)
+        freezing = self.timetable.gate_mode(epoch + 1) == "frozen"  # then the closed ones are closed for good
+        keep = settled_open(GuidePosterior(self.model, self.guide).inclusion(), 0.5 if freezing else shrink_below)
         if not keep or weights_kept(self.model, keep) > WORTH_IT:
             return
         self._move_to(shrink(self.model, self.guide, keep), since=epoch + 1)

@@ -11,7 +11,9 @@ from tqdm.auto import tqdm
 
 from bnn_pyro.inference.checks import Data, as_pair
 from bnn_pyro.inference.generators import seeded
+from bnn_pyro.inference.training.autocast import computing
 from bnn_pyro.inference.training.batches import Change, batches, check_augmentation
+from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.micro_batches import Gradients, Shares
 from bnn_pyro.inference.training.processes import Processes
 from bnn_pyro.likelihoods import Likelihood
@@ -19,7 +21,7 @@ from bnn_pyro.likelihoods import Likelihood
 
 def train_dense(
     net: nn.Module,
-    train_data: Data,
+    data: Data,
     *,
     likelihood: Likelihood,
     epochs: int = 5,
@@ -29,16 +31,15 @@ def train_dense(
     augmentation: Change | None = None,
     seed: int | None = None,
     progress: bool | None = None,
-    accumulate: int = 1,
-    data_parallel: bool | None = None,
+    compute: Compute = Compute(),  # noqa: B008  (frozen)
 ) -> nn.Module:
-    """Trains a copy of a plain network by AdamW on the likelihood's negative log-density.
+    """Train a copy of a plain network by AdamW on the likelihood's negative log-density.
 
     The learning rate falls to 0 by a cosine over the run. A latent of the likelihood (a learned noise) is held at 1.
 
     Args:
         net: Any plain module.
-        train_data: (x, y); training happens on their device and dtype.
+        data: (x, y); training happens on their device and dtype.
         likelihood: How outputs give observations.
         epochs: Passes over the data.
         batch_size: Rows a step.
@@ -47,9 +48,8 @@ def train_dense(
         augmentation: What changes the inputs of each batch at random, on their device; None leaves them as they are.
         seed: Seed of this call; None goes on from the global random state.
         progress: Whether to show a progress bar; None shows it on a terminal. Only the first process shows one.
-        accumulate: Parts in which a process computes its batch, one after the other, as in `fit`.
-        data_parallel: Whether the processes of ``torch.distributed`` share every batch, as in `fit`; None says yes
-            where it is initialised.
+        compute: How steps are computed, as in ``fit``: precision, parts of a batch, processes. The engine is always
+            the eager one.
 
     Returns:
         The trained copy, in eval mode.
@@ -58,19 +58,23 @@ def train_dense(
         ValueError: If the data is empty, not finite or does not fit the likelihood, a number is out of range, or the
             loss is not finite.
     """
-    for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
+    for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    if compute.engine not in ("auto", "eager"):
+        raise ValueError(f"engine must be 'auto' or 'eager', as dense training is eager, got {compute.engine!r}")
     check_augmentation(augmentation)
-    x, y = as_pair("train_data", train_data)
+    x, y = as_pair("data", data)
+    compute.check_inputs(x)
     trained = copy.deepcopy(net).to(x)
-    processes = Processes.found(data_parallel)
+    processes = Processes.found(compute.data_parallel)
     if seed is None and processes.count > 1:
         seed = processes.told(int(torch.randint(2**31, ())))
-    with seeded(seed, x.device):
+    with seeded(seed, x.device), computing(trained, compute.precision):
         _check_outputs(trained, x, y, likelihood)
         processes.copy_first([*trained.parameters(), *trained.buffers()])
-        loss = partial(Shares(accumulate, processes).compute, partial(_loss, trained.train(), likelihood))
+        loss_of_part = partial(_loss, trained.train(), likelihood, compute.layout)
+        loss = partial(Shares(compute.accumulate, processes).compute, loss_of_part)
         epoch = partial(batches, x, y, batch_size, augmentation)
         steps = epochs * -(-len(x) // batch_size)
         shown = progress if processes.is_first else False
@@ -85,8 +89,10 @@ def _check_outputs(net: nn.Module, x: Tensor, y: Tensor, likelihood: Likelihood)
     likelihood.check(output.expand(len(y), *output.shape[1:]), y)
 
 
-def _loss(net: nn.Module, likelihood: Likelihood, x: Tensor, y: Tensor) -> tuple[Tensor, Gradients]:
-    distribution: Any = likelihood.distribution(net(x), x.new_ones(()))
+def _loss(
+    net: nn.Module, likelihood: Likelihood, layout: torch.memory_format, x: Tensor, y: Tensor
+) -> tuple[Tensor, Gradients]:
+    distribution: Any = likelihood.distribution(net(x.contiguous(memory_format=layout)), x.new_ones(()))
     loss: Tensor = -distribution.log_prob(y).mean()
     moving = {i: p for i, p in enumerate(net.parameters()) if p.requires_grad}
     found = torch.autograd.grad(loss, list(moving.values()), allow_unused=True)

@@ -11,7 +11,7 @@ from bnn_pyro.inference.generators import random_state, seeded, set_random_state
 from bnn_pyro.inference.training.processes import Processes
 
 Gradients = list[Tensor | None]
-Compute = Callable[[Tensor, Tensor], tuple[Tensor, Gradients]]
+LossAndGradients = Callable[[Tensor, Tensor], tuple[Tensor, Gradients]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Shares:
         """Whether a batch is one part."""
         return self.accumulate == 1 and self.processes.count == 1
 
-    def compute(self, function: Compute, x: Tensor, y: Tensor) -> tuple[Tensor, Gradients]:
+    def compute(self, function: LossAndGradients, x: Tensor, y: Tensor) -> tuple[Tensor, Gradients]:
         """Returns the loss and gradients of a batch.
 
         Args:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.inference.mcmc.arviz import to_arviz
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.sample import sample
 from bnn_pyro.likelihoods import GaussianNoise
 from bnn_pyro.posterior.draws import Draws
@@ -33,8 +34,8 @@ def arviz() -> Any:
 def run() -> tuple[Draws, tuple[Tensor, Tensor]]:
     torch.manual_seed(0)
     given = data()
-    options: Any = {"chains": 2, "warmup": 100, "draws": 60, "seed": 0, "progress": False}
-    return sample(regression, given, **options), given
+    plan = SamplingPlan(chains=2, warmup=100, draws=60)
+    return sample(regression, given, plan, seed=0, progress=False), given
 
 
 def values(group: Any, name: str) -> Tensor:

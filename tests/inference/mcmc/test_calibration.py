@@ -80,7 +80,7 @@ def test_horseshoe_regression(options: dict[str, Any]) -> None:
     """Two large coefficients and three of nothing; fails by chance less than once in 10,000 seeds."""
     x = torch.randn(15, 5, dtype=DOUBLE)
     y = x @ torch.tensor([2.0, -0.7, 0.0, 0.0, 0.0], dtype=DOUBLE) + NOISE * torch.randn(15, dtype=DOUBLE)
-    draws = sample(horseshoe, (x, y), seed=0, progress=False, **options)
+    draws = sample(horseshoe, (x, y), SamplingPlan(**options), seed=0, progress=False)
     assert_alike(draws.values["w"], gibbs(x, y))
 
 
@@ -88,10 +88,12 @@ def test_horseshoe_regression(options: dict[str, Any]) -> None:
 
 RANKS, BINS = 32, 8
 PLANS = {
-    "nuts": SamplingPlan("nuts", 1, 60, 31, 3, None, False, 7, None),
-    "hmc": SamplingPlan("hmc", 1, 60, 31, 4, None, False, 7, 1.5),
-    "chees": SamplingPlan("chees", 16, 60, 2, 12, None, False, 7, None),
-    "exact": SamplingPlan("chees", 16, 60, 2, 12, None, False, 7, None, "exact"),
+    "nuts": SamplingPlan(kernel="nuts", chains=1, warmup=60, draws=31, thinning=3, max_tree_depth=7),
+    "hmc": SamplingPlan(
+        kernel="hmc", chains=1, warmup=60, draws=31, thinning=4, max_tree_depth=7, trajectory_length=1.5
+    ),
+    "chees": SamplingPlan(kernel="chees", chains=16, warmup=60, draws=2, thinning=12, max_tree_depth=7),
+    "exact": SamplingPlan(kernel="chees", chains=16, warmup=60, draws=2, thinning=12, max_tree_depth=7, gates="exact"),
 }
 
 

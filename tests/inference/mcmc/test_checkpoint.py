@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnn_pyro.inference.mcmc.plan import KERNELS
+from bnn_pyro.inference.mcmc.plan import KERNELS, Kernel, SamplingPlan
 from bnn_pyro.inference.mcmc.sample import sample
 from bnn_pyro.posterior.draws import Draws
 from tests.inference.mcmc.test_sample import regression
@@ -21,11 +21,12 @@ from tests.models import data
 ROOT = Path(__file__).resolve().parents[3]
 
 
-RUN: Any = {"chains": 2, "warmup": 24, "draws": 4, "max_tree_depth": 3, "seed": 3, "progress": False}
+RUN = SamplingPlan(chains=2, warmup=24, draws=4, max_tree_depth=3)
 
 
-def options(kernel: str) -> Any:
-    return {**RUN, "kernel": kernel, "trajectory_length": 0.2 if kernel == "hmc" else None, "engine": "traced"}
+def options(kernel: Kernel) -> Any:
+    plan = replace(RUN, kernel=kernel, trajectory_length=0.2 if kernel == "hmc" else None)
+    return {"plan": plan, "seed": 3, "progress": False, "engine": "traced"}
 
 
 def rows_of_data() -> tuple[Tensor, Tensor]:
@@ -34,7 +35,7 @@ def rows_of_data() -> tuple[Tensor, Tensor]:
 
 
 @cache
-def finished(kernel: str) -> Draws:
+def finished(kernel: Kernel) -> Draws:
     """The draws of a run that was not stopped."""
     return sample(regression, rows_of_data(), **options(kernel))
 
@@ -52,7 +53,9 @@ KILLED = """
 import os, signal, sys
 import torch
 torch.set_num_threads(1)
+from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.mcmc import runs as chains
+from bnn_pyro.inference.mcmc.plan import KERNELS
 from bnn_pyro.inference.mcmc.sample import sample
 from tests.inference.mcmc.test_checkpoint import KERNELS, options, regression, rows_of_data
 
@@ -68,7 +71,8 @@ for way in (chains.InTurn, chains.Together):
 for kernel in KERNELS:
     child = os.fork()
     if not child:
-        sample(regression, rows_of_data(), checkpoint=f"{sys.argv[1]}/{kernel}.pt", save_every=10, **options(kernel))
+        checkpoint = Checkpoint(f"{sys.argv[1]}/{kernel}.pt", every=10)
+        sample(regression, rows_of_data(), checkpoint=checkpoint, **options(kernel))
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
@@ -84,7 +88,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_killed_run_goes_on(kernel: str, killed: Path) -> None:
+def test_a_killed_run_goes_on(kernel: Kernel, killed: Path) -> None:
     path = killed / f"{kernel}.pt"
     assert torch.load(path, weights_only=True)["state"]["done"] == 20
     again = sample(regression, rows_of_data(), checkpoint=path, **options(kernel))
@@ -106,8 +110,8 @@ def other_regression(x: Tensor, y: Tensor) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"warmup": 25}, r"another warmup \(24 there, 25 here\)"),
-        ({"kernel": "hmc"}, "another kernel"),
+        ({"plan": replace(RUN, warmup=25)}, r"another warmup \(24 there, 25 here\)"),
+        ({"plan": replace(RUN, kernel="hmc")}, "another kernel"),
         ({"seed": 4}, r"another seed \(3 there, 4 here\)"),
         ({"start": torch.zeros(2, 3)}, "another start;"),
     ],
@@ -131,13 +135,11 @@ def test_a_checkpoint_of_another_model_or_data_is_refused(killed: Path) -> None:
 
 def test_checkpoints_that_are_none(tmp_path: Path) -> None:
     given = options("nuts")
-    with pytest.raises(ValueError, match="checkpoint must be in a folder that exists"):
+    with pytest.raises(ValueError, match="checkpoint must be a file in a folder that exists"):
         sample(regression, rows_of_data(), **given, checkpoint=tmp_path / "nowhere" / "run.pt")
     (tmp_path / "damaged.pt").write_bytes(b"not a file of torch")
     with pytest.raises(ValueError, match="written by sample, got .*damaged"):
         sample(regression, rows_of_data(), **given, checkpoint=tmp_path / "damaged.pt")
-    with pytest.raises(ValueError, match="save_every must be at least 1, got 0"):
-        sample(regression, rows_of_data(), **given, save_every=0)
 
 
 def test_a_checkpoint_whose_state_is_incomplete_is_refused(tmp_path: Path, killed: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.inference.mcmc.chees import ChEES, _criterion_slope, _halton
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.sample import sample
@@ -22,7 +24,8 @@ from bnn_pyro.priors import Gaussian, SpikeSlab
 from tests.inference.mcmc.test_sample import assert_conjugate, assert_moments, correlated, funnel, regression
 from tests.models import DOUBLE, data
 
-SHORT: Any = {"kernel": "chees", "chains": 3, "warmup": 10, "draws": 6, "seed": 3, "progress": False}
+SHORT = SamplingPlan(kernel="chees", chains=3, warmup=10, draws=6)
+GIVEN: Any = {"seed": 3, "progress": False}
 
 
 def independent() -> None:
@@ -45,14 +48,14 @@ def wide_and_narrow() -> None:
 def test_conjugate_posterior() -> None:
     """Mean and covariance; fails by chance less than once in 10,000 seeds."""
     x, y = correlated()
-    draws = sample(regression, (x, y), **{**SHORT, "chains": 16, "warmup": 150, "draws": 100})
+    draws = sample(regression, (x, y), replace(SHORT, chains=16, warmup=150, draws=100), **GIVEN)
     assert_conjugate(draws, x, y)
     assert (r_hat(draws.values["w"]) < 1.1).all() and (draws.summary()["w"]["ess_tail"] > 400).all()
     torch.testing.assert_close(draws.energy[0], Potential(noncentered(regression), x, y)(draws.vectors[0]))
 
 
 def test_funnel() -> None:
-    draws = sample(funnel, (), **{**SHORT, "chains": 16, "warmup": 100, "draws": 80})
+    draws = sample(funnel, (), replace(SHORT, chains=16, warmup=100, draws=80), **GIVEN)
     assert_moments(draws, "v", torch.zeros((), dtype=DOUBLE), torch.tensor(3.0, dtype=DOUBLE))
 
 
@@ -101,7 +104,7 @@ def test_network() -> None:
     prior = SpikeSlab(Gaussian(), inclusion=0.5)
     net = mlp(x.shape[1], (3,), 1).double()
     model = SparseNetwork(net, x, prior=prior, likelihood=GaussianNoise(0.3), num_data=len(x))
-    draws = sample(model, (x, y), **SHORT).draws
+    draws = sample(model, (x, y), SHORT, **GIVEN).draws
     assert all(value.shape[:2] == (3, 6) and value.dtype == DOUBLE for value in draws.values.values())
     assert draws.inverse_mass.shape == draws.vectors[:, 0].shape
     assert draws.leapfrogs.tolist() == [int(draws.leapfrogs[0])] * 3 and (draws.leapfrogs >= 6).all()
@@ -164,28 +167,29 @@ def test_transitions_stay_within_their_bound() -> None:
 def test_seed_decides_and_the_global_state_stays() -> None:
     x, y = data()
     state = torch.random.get_rng_state()
-    one, two, other = (sample(regression, (x, y), **{**SHORT, "seed": seed}).vectors for seed in (3, 3, 4))
+    one, two, other = (sample(regression, (x, y), SHORT, **{**GIVEN, "seed": seed}).vectors for seed in (3, 3, 4))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(one, two) and not torch.equal(one, other)
 
 
 def test_thinning_keeps_every_so_manyth_draw() -> None:
     x, y = data()
-    every, third = (sample(regression, (x, y), **{**SHORT, **o}) for o in ({"draws": 6}, {"draws": 2, "thinning": 3}))
+    plans = (replace(SHORT, draws=6), replace(SHORT, draws=2, thinning=3))
+    every, third = (sample(regression, (x, y), plan, **GIVEN) for plan in plans)
     assert torch.equal(every.vectors[:, 2::3], third.vectors)
 
 
 def test_start_is_left_as_it_is() -> None:
     x, y = data()
     start = torch.zeros(3, x.shape[1], dtype=DOUBLE)
-    sample(regression, (x, y), **SHORT, start=start)
+    sample(regression, (x, y), SHORT, start=start, **GIVEN)
     assert not start.any()
 
 
 @pytest.mark.parametrize("options", [{"chains": 1}, {"dense_mass": True}], ids=str)
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="kernel='chees' needs at least 2 chains and has no dense_mass"):
-        sample(regression, data(), **{**SHORT, **options})
+        sample(regression, data(), replace(SHORT, **options), **GIVEN)
 
 
 def test_one_chain_is_refused() -> None:

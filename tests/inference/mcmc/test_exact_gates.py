@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.inference.mcmc.exact_gates import ExactSpikes
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.exact_gate_potential import SpikePotential
 from bnn_pyro.inference.mcmc.pseudo_prior import PseudoPrior
 from bnn_pyro.inference.mcmc.sample import sample
@@ -169,8 +171,8 @@ def test_guide_as_pseudo_prior() -> None:
     """By ``sample``, on a model by hand."""
     x, y = data(10)
     guide = fitted(AutoSpikeSlab(linear, x, y), linear, x, y, steps=60, draws=8)
-    options: Any = {"kernel": "chees", "gates": "exact", "chains": 32, "warmup": 40, "draws": 100}
-    draws = sample(linear, (x, y), pseudo_prior=guide, seed=0, progress=False, **options)
+    plan = SamplingPlan(kernel="chees", gates="exact", chains=32, warmup=40, draws=100)
+    draws = sample(linear, (x, y), plan, pseudo_prior=guide, seed=0, progress=False)
     assert_means(draws.values["w.gate"], exact_inclusion(x, y))
     assert draws.energy.shape == (32, 100) and not list(pyro.get_param_store().keys())
 
@@ -185,14 +187,15 @@ def network() -> tuple[SparseNetwork, tuple[Tensor, Tensor]]:
     return SparseNetwork(mlp(x.shape[1], (3,), 1), x.float()[:2], prior=prior, **options), (x, y)
 
 
-SHORT: Any = {"kernel": "chees", "gates": "exact", "chains": 2, "warmup": 12, "draws": 4, "seed": 3, "progress": False}
+SHORT = SamplingPlan(kernel="chees", gates="exact", chains=2, warmup=12, draws=4)
+GIVEN: Any = {"seed": 3, "progress": False}
 
 
 def test_posterior_of_a_network() -> None:
     """Its gates are 0 or 1, closed weights are 0, and what it predicts is finite."""
     model, (x, y) = network()
     guide = AutoSpikeSlab(model.prior)
-    found = sample(model, (x, y), pseudo_prior=GuidePosterior(model, guide), max_tree_depth=4, **SHORT)
+    found = sample(model, (x, y), replace(SHORT, max_tree_depth=4), pseudo_prior=GuidePosterior(model, guide), **GIVEN)
     assert isinstance(found, SampledPosterior)
     values = found.draws.values
     gates = {name: values[f"{name}.gate"] for name in model.groups}
@@ -245,17 +248,15 @@ def test_gates_stay_in_the_first_quarter_of_the_warm_up() -> None:
     [
         ({"kernel": "nuts"}, "or 'exact' with kernel='chees', got gates='exact', kernel='nuts'"),
         ({"gates": "hard"}, "gates must be 'relaxed', or 'exact'"),
-        ({"gates": "relaxed", "pseudo_prior": dict}, "pseudo_prior is for gates='exact'"),
-        ({"pseudo_prior": dict}, "pseudo_prior must draw the slab 'w.weight' of shape \\(3,\\), got none"),
+        ({"gates": "relaxed"}, "pseudo_prior is for gates='exact'"),
+        ({}, "pseudo_prior must draw the slab 'w.weight' of shape \\(3,\\), got none"),
         ({"chains": 1}, "kernel='chees' needs at least 2 chains"),
     ],
     ids=str,
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:
-    if options.get("pseudo_prior") is dict:
-        options = {**options, "pseudo_prior": lambda *args: {}}
     with pytest.raises(ValueError, match=message):
-        sample(linear, data(), **{**SHORT, **options})
+        sample(linear, data(), replace(SHORT, **options), pseudo_prior=lambda *args: {}, **GIVEN)
 
 
 def test_no_tries_are_refused() -> None:
@@ -265,6 +266,6 @@ def test_no_tries_are_refused() -> None:
 
 def test_draws_have_no_guide() -> None:
     model, (x, y) = network()
-    found = sample(model, (x, y), max_tree_depth=2, **SHORT)
+    found = sample(model, (x, y), replace(SHORT, max_tree_depth=2), **GIVEN)
     with pytest.raises(ValueError, match="pseudo_prior must be a posterior of fit, or a guide, got SampledPosterior"):
-        sample(model, (x, y), pseudo_prior=found, **SHORT)
+        sample(model, (x, y), SHORT, pseudo_prior=found, **GIVEN)

@@ -6,17 +6,7 @@ import pytest
 
 from bnn_pyro.inference.mcmc.plan import KERNELS, SamplingPlan
 
-PLAN: Any = {
-    "kernel": "nuts",
-    "chains": 4,
-    "warmup": 30,
-    "draws": 10,
-    "thinning": 2,
-    "target_accept": None,
-    "dense_mass": False,
-    "max_tree_depth": 5,
-    "trajectory_length": None,
-}
+PLAN: Any = {"kernel": "nuts", "chains": 4, "warmup": 30, "draws": 10, "thinning": 2, "max_tree_depth": 5}
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -1,5 +1,6 @@
 """Runs that stop after any transition and go on as if they had not."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.inference.generators import seeded
-from bnn_pyro.inference.mcmc.plan import KERNELS, SamplingPlan
+from bnn_pyro.inference.mcmc.plan import KERNELS, Kernel, SamplingPlan
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.pyro_chain import Transition
@@ -15,17 +16,7 @@ from bnn_pyro.inference.mcmc.runs import Run, Track, begin
 from tests.inference.mcmc.test_sample import regression
 from tests.models import data
 
-PLAN: Any = {
-    "kernel": "nuts",
-    "chains": 2,
-    "warmup": 24,
-    "draws": 4,
-    "thinning": 2,
-    "target_accept": None,
-    "dense_mass": False,
-    "max_tree_depth": 3,
-    "trajectory_length": None,
-}
+PLAN = SamplingPlan(kernel="nuts", chains=2, warmup=24, draws=4, thinning=2, max_tree_depth=3)
 CPU = torch.device("cpu")
 
 
@@ -51,10 +42,10 @@ def whole(plan: SamplingPlan, potential: Potential) -> dict[str, Tensor]:
 STOPS = {"in the warm-up": 7, "at the end of a window": 21, "between two draws": 27, "after": 32, "in the next": 50}
 
 
-def plan_of(kernel: str, **options: Any) -> SamplingPlan:
+def plan_of(kernel: Kernel, **options: Any) -> SamplingPlan:
     """A plan of short trajectories."""
     length = 0.2 if kernel == "hmc" else None
-    return SamplingPlan(**{**PLAN, "kernel": kernel, "trajectory_length": length, **options})
+    return replace(PLAN, kernel=kernel, trajectory_length=length, **options)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +95,7 @@ def test_shapes(potential: Potential) -> None:
 
 def test_notes_for_the_progress_bar(potential: Potential) -> None:
     with seeded(3, CPU):
-        run = gone(begin(SamplingPlan(**PLAN), potential, None), 33)
+        run = gone(begin(PLAN, potential, None), 33)
         assert run.note()["chain"] == "2/2" and {"step size", "accept"} < run.note().keys()
         run = gone(begin(plan_of("chees"), potential, None), 3)
     assert run.note().keys() == {"step size", "accept"}

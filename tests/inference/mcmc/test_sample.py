@@ -1,5 +1,6 @@
 """HMC and NUTS: exact posteriors, seeds, thinning, what stays as it was."""
 
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from bnn_pyro import prune
 from bnn_pyro.inference.mcmc import sample as hmc
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential import potential
 from bnn_pyro.inference.mcmc.sample import sample
 from bnn_pyro.likelihoods import GaussianNoise
@@ -19,9 +21,11 @@ from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.draws import Draws
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.priors import Gaussian, SpikeSlab
+from bnn_pyro.tracing.engine import EngineName
 from tests.models import DOUBLE, NOISE, data, linear
 
-SHORT: Any = {"chains": 1, "warmup": 4, "draws": 6, "seed": 3, "progress": False, "max_tree_depth": 3}
+SHORT = SamplingPlan(chains=1, warmup=4, draws=6, max_tree_depth=3)
+GIVEN: Any = {"seed": 3, "progress": False}
 
 
 def regression(x: Tensor, y: Tensor) -> None:
@@ -85,23 +89,23 @@ KERNELS = pytest.mark.parametrize(
 def test_conjugate_posterior(options: dict[str, Any]) -> None:
     """A short chain; fails by chance less than once in 10,000 seeds."""
     x, y = correlated()
-    assert_conjugate(
-        sample(regression, (x, y), chains=1, warmup=50, draws=150, seed=0, progress=False, **options), x, y
-    )
+    plan = SamplingPlan(chains=1, warmup=50, draws=150, **options)
+    assert_conjugate(sample(regression, (x, y), plan, seed=0, progress=False), x, y)
 
 
 @pytest.mark.slow
 @KERNELS
 def test_conjugate_posterior_to_the_second_digit(options: dict[str, Any]) -> None:
     x, y = correlated()
-    draws = sample(regression, (x, y), chains=2, warmup=300, draws=2000, seed=0, progress=False, **options)
+    plan = SamplingPlan(chains=2, warmup=300, draws=2000, **options)
+    draws = sample(regression, (x, y), plan, seed=0, progress=False)
     assert_conjugate(draws, x, y)
     assert (draws.summary()["w"]["ess_tail"] > 800).all()
 
 
 def test_funnel() -> None:
     """Non-centred, it is a standard normal: v is N(0, 9), to its tails."""
-    draws = sample(funnel, (), chains=2, warmup=50, draws=120, seed=0, progress=False)
+    draws = sample(funnel, (), SamplingPlan(chains=2, warmup=50, draws=120), seed=0, progress=False)
     zero, three = torch.zeros((), dtype=DOUBLE), torch.tensor(3.0, dtype=DOUBLE)
     assert_moments(draws, "v", zero, three)
     shares = (draws.stacked()["v"].unsqueeze(-1) < 3 * torch.tensor([-1.645, 1.645])).double().mean(0)
@@ -112,7 +116,7 @@ def test_funnel() -> None:
 def test_divergences_are_counted() -> None:
     """With a step size that has not adapted to the wall."""
     start = torch.full((1, 1), -1.0, dtype=DOUBLE)
-    draws = sample(wall, (), **{**SHORT, "warmup": 1, "start": start})
+    draws = sample(wall, (), replace(SHORT, warmup=1), start=start, **GIVEN)
     assert 0 < int(draws.divergences) <= 6 and (draws.values["x"] < 0.6).all()
 
 
@@ -130,7 +134,7 @@ def test_draws_of_a_network_in_the_datas_dtype_leave_it_as_it_is() -> None:
     """One with dropout in training mode, and with parameters that are points."""
     model, (x, y) = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    sampled = sample(model, (x, y), **{**SHORT, "chains": 2})
+    sampled = sample(model, (x, y), replace(SHORT, chains=2), **GIVEN)
     assert isinstance(sampled, SampledPosterior) and set(sampled.inclusion()) == set(model.groups)
     torch.testing.assert_close(prune(sampled)(x), sampled.median_model()(x))
     draws = sampled.draws
@@ -147,7 +151,7 @@ def test_draws_of_a_network_in_the_datas_dtype_leave_it_as_it_is() -> None:
 
 def test_predictive_takes_the_draws() -> None:
     x, y = data()
-    draws = sample(linear, (x, y), **SHORT)
+    draws = sample(linear, (x, y), SHORT, **GIVEN)
     predictive: Any = Predictive(linear, posterior_samples=draws.stacked())
     assert predictive(x)["y"].shape == (6, len(x))
 
@@ -155,17 +159,13 @@ def test_predictive_takes_the_draws() -> None:
 # ---- randomness ------------------------------------------------------------------------------------------------------
 
 
-def vectors(**options: Any) -> Tensor:
-    return sample(regression, data(), **{**SHORT, **options}).vectors
-
-
 def test_seed_decides_and_the_global_state_stays() -> None:
     x, y = data()
     state = torch.random.get_rng_state()
-    one, two = (sample(regression, (x, y), **SHORT).vectors for _ in range(2))
+    one, two = (sample(regression, (x, y), SHORT, **GIVEN).vectors for _ in range(2))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(one, two)
-    assert not torch.equal(one, sample(regression, (x, y), **{**SHORT, "seed": 4}).vectors)
+    assert not torch.equal(one, sample(regression, (x, y), SHORT, **{**GIVEN, "seed": 4}).vectors)
 
 
 def test_without_a_seed_the_global_state_decides() -> None:
@@ -173,20 +173,21 @@ def test_without_a_seed_the_global_state_decides() -> None:
     found = []
     for _ in range(2):
         torch.manual_seed(5)
-        found.append([sample(regression, (x, y), **{**SHORT, "seed": None}).vectors for _ in range(2)])
+        found.append([sample(regression, (x, y), SHORT, **{**GIVEN, "seed": None}).vectors for _ in range(2)])
     assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
     assert not torch.equal(*found[0])
 
 
 def test_chain_is_the_same_however_many_there_are() -> None:
     x, y = data()
-    one, two = (sample(regression, (x, y), **{**SHORT, "chains": chains}).vectors for chains in (1, 2))
+    one, two = (sample(regression, (x, y), replace(SHORT, chains=chains), **GIVEN).vectors for chains in (1, 2))
     assert torch.equal(one[0], two[0]) and not torch.equal(two[0], two[1])
 
 
 def test_thinning_keeps_every_so_manyth_draw() -> None:
     x, y = data()
-    every, third = (sample(regression, (x, y), **{**SHORT, **o}) for o in ({"draws": 6}, {"draws": 2, "thinning": 3}))
+    plans = (replace(SHORT, draws=6), replace(SHORT, draws=2, thinning=3))
+    every, third = (sample(regression, (x, y), plan, **GIVEN) for plan in plans)
     assert torch.equal(every.vectors[:, 2::3], third.vectors)
     assert torch.equal(every.leapfrogs, third.leapfrogs)
 
@@ -194,7 +195,7 @@ def test_thinning_keeps_every_so_manyth_draw() -> None:
 def test_energy_is_that_of_the_draws() -> None:
     """Up to a constant, the regression's log joint density."""
     x, y = data()
-    draws = sample(regression, (x, y), **SHORT)
+    draws = sample(regression, (x, y), SHORT, **GIVEN)
     mean, covariance = exact(x, y)
     expected = -dist.MultivariateNormal(mean, covariance).log_prob(draws.values["w"])
     difference = draws.energy - expected
@@ -205,8 +206,8 @@ def test_starts_where_it_is_told() -> None:
     """One transition of hardly any length stays there."""
     x, y = data()
     start = torch.full((1, x.shape[1]), 0.3, dtype=DOUBLE)
-    options = {**SHORT, "kernel": "hmc", "trajectory_length": 1e-6, "warmup": 1, "draws": 1, "start": start}
-    found = sample(regression, (x, y), **options).vectors
+    plan = replace(SHORT, kernel="hmc", trajectory_length=1e-6, warmup=1, draws=1)
+    found = sample(regression, (x, y), plan, start=start, **GIVEN).vectors
     assert (found - start).abs().max() < 3 and torch.equal(start, torch.full_like(start, 0.3))
 
 
@@ -216,7 +217,8 @@ def test_starts_where_it_is_told() -> None:
 def test_engines_agree() -> None:
     """Up to rounding: the posterior's mean is the same, the draws may drift apart."""
     x, y = data()
-    traced, eager = (sample(regression, (x, y), **SHORT, engine=engine) for engine in ("traced", "eager"))
+    engines: tuple[EngineName, ...] = ("traced", "eager")
+    traced, eager = (sample(regression, (x, y), SHORT, engine=engine, **GIVEN) for engine in engines)
     torch.testing.assert_close(traced.vectors[:, 0], eager.vectors[:, 0])
 
 
@@ -232,13 +234,13 @@ def test_a_long_run_is_compiled_where_that_works(
     monkeypatch.setattr(potential, "compiled", failing)
     torch.manual_seed(0)
     x, y = data()
-    found = sample(regression, (x, y), **SHORT)
+    found = sample(regression, (x, y), SHORT, **GIVEN)
     assert "runs traced, as it cannot be compiled: no compiler" in caplog.text
-    assert torch.equal(found.vectors, sample(regression, (x, y), **SHORT, engine="traced").vectors)
+    assert torch.equal(found.vectors, sample(regression, (x, y), SHORT, engine="traced", **GIVEN).vectors)
 
 
 def test_problems_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    sample(wall, (), **{**SHORT, "warmup": 1, "start": torch.full((1, 1), -1.0, dtype=DOUBLE)})
+    sample(wall, (), replace(SHORT, warmup=1), start=torch.full((1, 1), -1.0, dtype=DOUBLE), **GIVEN)
     assert any("transitions diverged" in record.message for record in caplog.records)
     assert {record.levelname for record in caplog.records} == {"WARNING"}
 
@@ -249,29 +251,23 @@ def test_problems_are_logged(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"chains": 0}, "chains must be at least 1, got 0"),
-        ({"warmup": 0}, "warmup must be at least 1, got 0"),
-        ({"draws": 0}, "draws must be at least 1, got 0"),
-        ({"thinning": 0}, "thinning must be at least 1, got 0"),
-        ({"max_tree_depth": 0}, "max_tree_depth must be at least 1, got 0"),
-        ({"target_accept": 1.0}, "target_accept must lie in"),
-        ({"kernel": "gibbs"}, "kernel must be one of nuts, hmc, chees, got 'gibbs'"),
-        ({"trajectory_length": 1.0}, "trajectory_length must be positive, and is of kernel='hmc'"),
-        ({"kernel": "hmc", "trajectory_length": 0.0}, "trajectory_length must be positive"),
         ({"start": torch.zeros(2, 3)}, "start must have shape"),
-        ({"engine": "eager", "gates": "exact", "kernel": "chees", "chains": 2}, "engine='eager' is for relaxed gates"),
+        (
+            {"engine": "eager", "plan": SamplingPlan(kernel="chees", gates="exact", chains=2)},
+            "engine='eager' is for relaxed gates",
+        ),
         ({"engine": "fast"}, "engine must be one of auto, compiled, traced, eager, got 'fast'"),
     ],
     ids=str,
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        sample(regression, data(), **{**SHORT, **options})
+        sample(regression, data(), **{"plan": SHORT, **GIVEN, **options})
 
 
 def test_network_and_data_must_fit() -> None:
     model, (x, y) = network()
     with pytest.raises(ValueError, match="num_data must be the number of rows of data"):
-        sample(model, (x[:5], y[:5]), **SHORT)
+        sample(model, (x[:5], y[:5]), SHORT, **GIVEN)
     with pytest.raises(ValueError, match="data must have inputs of shape"):
-        sample(model, (x[:, :2], y), **SHORT)
+        sample(model, (x[:, :2], y), SHORT, **GIVEN)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from bnn_pyro import Gaussian, GroupLasso, SparseNetwork, SpikeSlab, prune
-from bnn_pyro.inference.sgmcmc.fit import Sampler, fit_sghmc
+from bnn_pyro.inference.sgmcmc.fit import fit_sghmc
 from bnn_pyro.inference.sgmcmc.group_em import GroupEM
+from bnn_pyro.inference.sgmcmc.one_shot import OneShot
+from bnn_pyro.inference.sgmcmc.sampler import Sampler
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
 from bnn_pyro.networks import mlp
 from bnn_pyro.tracing.engine import EngineName
@@ -45,7 +47,12 @@ def finished() -> Any:
     torch.manual_seed(0)
     data, model = table(), network()
     posterior = fit_sghmc(
-        model, data, epochs=90, batch_size=60, cycles=3, burn_in=1, samples_per_cycle=2, sampler=FAST, em=EM, seed=0
+        model,
+        data,
+        OneShot(cycles=3, burn_in=1, samples_per_cycle=2, sampler=FAST, em=EM),
+        epochs=90,
+        batch_size=60,
+        seed=0,
     )
     return posterior, data
 
@@ -87,7 +94,7 @@ def test_history(finished: Any) -> None:
 def test_is_reproducible_and_leaves_the_world_alone() -> None:
     model, data = network(), table()
     before, state = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
-    runs = [fit_sghmc(model, data, epochs=3, cycles=1, sampler=FAST, seed=3) for _ in range(2)]
+    runs = [fit_sghmc(model, data, OneShot(cycles=1, sampler=FAST), epochs=3, seed=3) for _ in range(2)]
     for one, two in zip(*(run.model.net.parameters() for run in runs), strict=True):
         assert torch.equal(one, two)
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -99,11 +106,13 @@ def test_shrinking_changes_nothing_but_the_work() -> None:
     """A node whose removal is put off by an epoch is computed with until then, and no other node is touched."""
     data, model = table(), network()
     seen: list[int] = []
-    whole = fit_sghmc(model, data, epochs=2, cycles=1, sampler=Sampler(lr=0.0, eta=0.0), em=None, seed=0)
+    whole = fit_sghmc(model, data, OneShot(cycles=1, sampler=Sampler(lr=0.0, eta=0.0), em=None), epochs=2, seed=0)
     threshold = float(whole.model.net.get_parameter("hidden1.weight").square().mean(0).median())
     em = GroupEM(spike=0.01, hard=threshold, warmup=1)
     still = Sampler(lr=0.0, eta=0.0)  # weights stay but for the momentum of the start
-    small = fit_sghmc(model, data, epochs=2, cycles=1, sampler=still, em=em, seed=0, callback=lambda r: seen.append(1))
+    small = fit_sghmc(
+        model, data, OneShot(cycles=1, sampler=still, em=em), epochs=2, seed=0, callback=lambda r: seen.append(1)
+    )
     kept = small.keep()["inputs"]
     assert len(seen) == 2 and 0 < int(kept.sum()) < 12
     found = small.snapshots[-1].model.net.get_parameter("hidden1.weight")
@@ -119,10 +128,9 @@ def test_plain_sampler_without_groups() -> None:
     model = SparseNetwork(
         nn.Linear(1, 1, bias=False), x[:2], prior=Gaussian(0.5), likelihood=GaussianNoise(1.0), num_data=200
     )
-    posterior = fit_sghmc(
-        model, (x, y), epochs=3000, batch_size=200, cycles=1, samples_per_cycle=2000, tail=1.0,
-        sampler=Sampler(lr=0.3, temperature=1.0, eta=0.0), seed=0,
-    )  # fmt: skip
+    sampler = Sampler(lr=0.3, temperature=1.0, eta=0.0)
+    plan = OneShot(cycles=1, samples_per_cycle=2000, tail=1.0, sampler=sampler)
+    posterior = fit_sghmc(model, (x, y), plan, epochs=3000, batch_size=200, seed=0)
     # the step size falls, so that only the first half of the draws mixes fast enough to count
     draws = torch.cat([s.model.net.get_parameter("weight").flatten() for s in posterior.snapshots[:1000]])
     precision = float(x.square().sum()) + 4
@@ -133,7 +141,7 @@ def test_plain_sampler_without_groups() -> None:
 
 
 def test_em_can_be_left_out() -> None:
-    posterior = fit_sghmc(network(), table(), epochs=2, cycles=1, sampler=FAST, em=None)
+    posterior = fit_sghmc(network(), table(), OneShot(cycles=1, sampler=FAST, em=None), epochs=2)
     assert all(mask.all() for mask in posterior.keep().values())
 
 
@@ -141,7 +149,7 @@ def test_learned_noise() -> None:
     torch.manual_seed(0)
     data = table(1000)
     model = network(1000, likelihood=GaussianNoise())
-    posterior = fit_sghmc(model, data, epochs=60, batch_size=100, cycles=1, sampler=FAST, em=EM, seed=0)
+    posterior = fit_sghmc(model, data, OneShot(cycles=1, sampler=FAST, em=EM), epochs=60, batch_size=100, seed=0)
     noise = posterior.snapshots[-1].latent
     assert noise is not None and noise.item() == pytest.approx(0.3, abs=0.05)
     assert posterior.evaluate(*data)["nll"] < 0.4
@@ -152,20 +160,28 @@ def test_classes_and_validation() -> None:
     x, signal = table()
     model = network(450, likelihood=Categorical(), outputs=2)
     posterior = fit_sghmc(
-        model, (x, (signal > 0).long()), epochs=30, batch_size=50, cycles=1, sampler=FAST, validation=0.25, seed=0
+        model,
+        (x, (signal > 0).long()),
+        OneShot(cycles=1, sampler=FAST),
+        epochs=30,
+        batch_size=50,
+        validation=0.25,
+        seed=0,
     )
     assert posterior.history[-1]["validation_accuracy"] > 0.85
 
 
 def test_callback_stops() -> None:
-    posterior = fit_sghmc(network(), table(), epochs=50, cycles=1, callback=lambda record: record["epoch"] == 3)
+    posterior = fit_sghmc(
+        network(), table(), OneShot(cycles=1), epochs=50, callback=lambda record: record["epoch"] == 3
+    )
     assert len(posterior.history) == 3 and len(posterior.snapshots) == 1
 
 
 @pytest.mark.parametrize("cycles", [1, 3])
 def test_snapshots_are_at_the_end_of_cycles(cycles: int) -> None:
     posterior = fit_sghmc(
-        network(), table(), epochs=12, cycles=cycles, samples_per_cycle=2, tail=0.0, sampler=Sampler(lr=1e-3)
+        network(), table(), OneShot(cycles=cycles, samples_per_cycle=2, tail=0.0, sampler=Sampler(lr=1e-3)), epochs=12
     )
     assert len(posterior.snapshots) == 2 * cycles
 
@@ -180,7 +196,9 @@ def test_convolutions() -> None:
         net, x[:2], prior=SpikeSlab(Gaussian(), inclusion=0.5), likelihood=Categorical(), num_data=120
     )
     em = GroupEM(hard=1e-5, warmup=1, soft=1e-4)
-    posterior = fit_sghmc(model, (x, y), epochs=4, batch_size=40, cycles=1, sampler=Sampler(lr=1e-3), em=em, seed=0)
+    posterior = fit_sghmc(
+        model, (x, y), OneShot(cycles=1, sampler=Sampler(lr=1e-3), em=em), epochs=4, batch_size=40, seed=0
+    )
     assert posterior.keep()["0"].tolist() == [True, True, False, True, True, True]
     small = prune(posterior)
     torch.testing.assert_close(small(x), posterior.median_model()(x))
@@ -189,7 +207,7 @@ def test_convolutions() -> None:
 
 def test_divergence_is_told() -> None:
     with pytest.raises(ValueError, match="the loss must stay finite, got .* lower the sampler's lr"):
-        fit_sghmc(network(), table(), epochs=60, cycles=1, sampler=Sampler(lr=1e6), em=None, seed=0)
+        fit_sghmc(network(), table(), OneShot(cycles=1, sampler=Sampler(lr=1e6), em=None), epochs=60, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -197,27 +215,19 @@ def test_divergence_is_told() -> None:
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"samples_per_cycle": 0}, "samples_per_cycle must be at least 1"),
-        ({"cycles": 0}, "cycles must be at least 1 and at most the 200 epochs, got 0"),
-        ({"burn_in": 4}, "burn_in must leave a cycle of the 4 .* got 4"),
-        ({"tail": 1.5}, "tail must be a fraction"),
-        ({"em": GroupEM(hard={"conv9": 0.1})}, "hard must name groups of nodes .* got conv9"),
+        ({"plan": OneShot(cycles=201)}, "cycles must be at most the 200 epochs, got 201"),
+        ({"plan": OneShot(em=GroupEM(hard={"conv9": 0.1}))}, "hard must name groups of nodes .* got conv9"),
         ({"engine": "fast"}, "engine must be one of auto, compiled, traced, eager, got 'fast'"),
         ({"model": nn.Linear(2, 1)}, "model must be a SparseNetwork, got Linear"),
         ({"model": network(prior=SpikeSlab(GroupLasso()))}, "prior must have a Gaussian slab"),
         ({"model": network(ROWS - 1)}, "num_data must be the number of training rows .* got 599"),
-        ({"train_data": (torch.zeros(ROWS, 3), torch.zeros(ROWS))}, "train_data"),
+        ({"data": (torch.zeros(ROWS, 3), torch.zeros(ROWS))}, "data must have inputs of shape"),
     ],
 )
 def test_refusals(changes: dict[str, Any], message: str) -> None:
-    arguments: dict[str, Any] = {"model": network(), "train_data": table(), **changes}
+    arguments: dict[str, Any] = {"model": network(), "data": table(), **changes}
     with pytest.raises(ValueError, match=message):
         fit_sghmc(**arguments)
-
-
-def test_sampler_checks_its_options() -> None:
-    with pytest.raises(ValueError, match="lr must be finite and not negative"):
-        Sampler(lr=-1.0)
 
 
 def test_traced_run_is_the_same(caplog: pytest.LogCaptureFixture) -> None:
@@ -228,7 +238,7 @@ def test_traced_run_is_the_same(caplog: pytest.LogCaptureFixture) -> None:
     model = network()
     engines: tuple[EngineName, ...] = ("eager", "traced", "auto")
     runs = [
-        fit_sghmc(model, data, epochs=90, batch_size=100, cycles=1, sampler=FAST, em=EM, seed=0, engine=engine)
+        fit_sghmc(model, data, OneShot(cycles=1, sampler=FAST, em=EM), epochs=90, batch_size=100, seed=0, engine=engine)
         for engine in engines
     ]
     assert caplog.text.count("traced the step") >= 3

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.sample import sample
 from bnn_pyro.inference.sgmcmc.sghmc import CyclicalCosine, SpikeSlabSGHMC, amplitude, effective_temperature
 from bnn_pyro.likelihoods import GaussianNoise
@@ -164,7 +165,9 @@ def test_draws_are_those_of_nuts() -> None:
     y = x @ torch.tensor([1.0, -0.5]) + 0.5 * torch.randn(ROWS)
     net = nn.Linear(2, 1, bias=False)
     model = SparseNetwork(net, x[:2], prior=Gaussian(1.0), likelihood=GaussianNoise(0.5), num_data=ROWS)
-    reference = sample(model, (x, y), chains=1, warmup=80, draws=150, seed=0, progress=False).draws.summary()["weight"]
+    reference = sample(
+        model, (x, y), SamplingPlan(chains=1, warmup=80, draws=150), seed=0, progress=False
+    ).draws.summary()["weight"]
     weights = nn.Parameter(torch.zeros(4_000, 2))
     optimizer = SpikeSlabSGHMC([weights], lr=0.01, num_data=ROWS, temperature=1.0, weight_decay=1 / ROWS)
     for _ in range(800):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from bnn_pyro import fit
-from bnn_pyro.inference.svi.checkpoint import Keeping, Progress, read_progress
+from bnn_pyro.inference.svi.checkpoint import Progress, RunFile, read_progress
+from bnn_pyro.inference.svi.schedule import Schedule
 from tests.inference.svi.test_fit import X, Y
 from tests.test_network import network
 
@@ -23,16 +24,16 @@ def progress(**changes: Any) -> Progress:
 
 
 def test_there_and_back(tmp_path: Path) -> None:
-    keeping = Keeping(tmp_path / "run.pt", 2, {"epochs": 7, "temperature": (0.5, 0.1)})
-    assert [keeping.is_due(epochs) for epochs in (1, 2, 3, 4)] == [False, True, False, True]
-    assert read_progress(keeping.path) is None and read_progress(None) is None
-    keeping.write(progress())
-    saved = read_progress(keeping.path)
-    assert saved is not None and saved[0] == keeping.settings
+    file = RunFile(tmp_path / "run.pt", 2, {"epochs": 7, "temperature": (0.5, 0.1)})
+    assert [file.is_due(epochs) for epochs in (1, 2, 3, 4)] == [False, True, False, True]
+    assert read_progress(file.path) is None and read_progress(None) is None
+    file.write(progress())
+    saved = read_progress(file.path)
+    assert saved is not None and saved[0] == file.settings
     found, expected = vars(saved[1]), vars(progress())
     assert found.keys() == expected.keys() and found["history"] == expected["history"]
     assert torch.equal(found["model"]["w"], torch.ones(2)) and found["keep"]["a"].tolist() == [True, False]
-    keeping.check(saved[0])
+    file.check(saved[0])
     assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
 
 
@@ -41,7 +42,7 @@ def test_another_run_is_refused(tmp_path: Path) -> None:
     fit(network(), (X, Y), seed=0, **options)
     for changes, message in (
         ({"seed": 1}, "seed must be 0, as when the run in .*run.pt was begun, got 1: give another checkpoint"),
-        ({"hold": 1}, "hold must be 0, as"),
+        ({"schedule": Schedule(hold=1)}, "hold must be 0, as"),
         ({"clip_norm": 1.0}, "optimizer must be 'AdamStep', as .* got 'Adam'"),
         ({"optimizer": torch.optim.SGD}, "got 'SGD'"),
     ):
@@ -58,5 +59,3 @@ def test_what_is_no_file_of_a_run(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere" / "run.pt"):
         with pytest.raises(ValueError, match="checkpoint must be a file in a folder that exists, got "):
             fit(network(), (X, Y), epochs=1, checkpoint=path)
-    with pytest.raises(ValueError, match="checkpoint_every must be at least 1, got 0"):
-        fit(network(), (X, Y), epochs=1, checkpoint_every=0)

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from bnn_pyro import fit, prune
 from bnn_pyro.inference import LearningRates
 from bnn_pyro.inference.svi import training_run as run_module
+from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.inference.svi.shrinking import Whole, settled_open, weights_kept
+from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from bnn_pyro.pruning.shrink import shrink
@@ -36,10 +39,13 @@ def start(net: str | nn.Module, closed: Mapping[str, list[int]], **options: Any)
     return GuidePosterior(model, guide)
 
 
+SHRINKING = Schedule(shrink_below=0.05)
+
+
 def run(posterior: GuidePosterior, **options: Any) -> GuidePosterior:
     """Trains on, leaving out what has closed."""
-    settings = {"epochs": 4, "batch_size": 6, "seed": 0, "shrink_below": 0.05, **options}
-    return fit(posterior.model, DATA, guide=posterior.guide, **settings)
+    given = {"epochs": 4, "batch_size": 6, "seed": 0, "schedule": SHRINKING, **options}
+    return fit(posterior.model, DATA, guide=posterior.guide, **given)
 
 
 @pytest.fixture
@@ -135,7 +141,7 @@ def test_a_traced_run_goes_on_without_what_has_closed() -> None:
                 if name.startswith("logits"):
                     parameter.copy_(40 * parameter.sign())
         rates = LearningRates(slab_scales=0, gates=0)
-        fitted = run(posterior, epochs=5, batch_size=12, engine=engine, learning_rates=rates)
+        fitted = run(posterior, epochs=5, batch_size=12, compute=Compute(engine=engine), rates=rates)
         assert fitted.inclusion()["hidden1"][[0, 5, 6]].max() < 2 * CLOSED
         found.append(fitted)
     for name, value in found[0].guide.state_dict().items():
@@ -188,7 +194,7 @@ def test_frozen_gates_below_one_half_are_left_out() -> None:
     posterior = start("mlp", {"hidden1": [1, 4]})
     with torch.no_grad():
         posterior.guide.logits.hidden1.gate_unconstrained[[1, 4]] = -1.0
-    fitted = run(posterior, epochs=3, freeze=1)
+    fitted = run(posterior, epochs=3, schedule=replace(SHRINKING, freeze=1))
     assert fitted.inclusion()["hidden1"][[1, 4]].max() < 2 * CLOSED and fitted.guide.gate_mode == "frozen"
     free = run(posterior, epochs=3)
     assert free.inclusion()["hidden1"][[1, 4]].min() > 0.1  # not closed by the run's end
@@ -202,7 +208,7 @@ def test_nothing_is_left_out_while_gates_are_held() -> None:
     def callback(record: dict[str, Any], so_far: GuidePosterior) -> None:
         seen.append(float(so_far.inclusion()["hidden1"][0]))
 
-    run(posterior, hold=2, callback=callback)
+    run(posterior, schedule=replace(SHRINKING, hold=2), callback=callback)
     assert seen[:2] == pytest.approx([torch.tensor(-7.0).sigmoid().item()] * 2)
     assert seen[3] < 2 * CLOSED
 
@@ -250,7 +256,11 @@ def test_two_rebuilds() -> None:
 @pytest.mark.usefixtures("always")
 def test_the_prediction_is_the_same_as_of_the_smaller_network() -> None:
     """With all that is left certain, the whole posterior predicts what the shrunk one does."""
-    fitted = run(start("mlp", {"inputs": [1, 2], "hidden1": [0, 5]}, select_inputs=True), epochs=3, freeze=1)
+    fitted = run(
+        start("mlp", {"inputs": [1, 2], "hidden1": [0, 5]}, select_inputs=True),
+        epochs=3,
+        schedule=replace(SHRINKING, freeze=1),
+    )
     fitted.guide.gate_mode = "frozen"
     with torch.no_grad():
         for name, parameter in fitted.guide.named_parameters():

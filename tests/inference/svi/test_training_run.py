@@ -9,8 +9,11 @@ from pyro.infer.autoguide import AutoNormal
 from torch import Tensor
 
 from bnn_pyro import fit
+from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.svi import training_run as run_module
 from bnn_pyro.inference.svi.checkpoint import read_progress
+from bnn_pyro.inference.svi.schedule import Schedule
+from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.guide import GuidePosterior
 from tests.inference.svi.test_fit import FAST, X, Y, is_same, state
@@ -19,16 +22,16 @@ from tests.test_network import network
 
 CASES: dict[str, dict[str, Any]] = {
     "adam": {},
-    "traced": {"engine": "traced", "epochs": 4, "net": mlp(6, (3,), 3).double()},
+    "traced": {"compute": Compute(engine="traced"), "epochs": 4, "net": mlp(6, (3,), 3).double()},
     "of torch": {"optimizer": lambda groups: torch.optim.SGD(groups, momentum=0.9), "clip_norm": 1.0},
-    "phases": {"hold": 1, "freeze": 2, "temperature": (0.7, 0.2), "kl_warmup": 2.0, "frozen_kl_weight": 0.3},
+    "phases": {"schedule": Schedule(hold=1, freeze=2, temperature=(0.7, 0.2), kl_warmup=2.0, frozen_kl_weight=0.3)},
     "held out": {"validation": 0.25, "net": "residual convolutions", "num_data": 9},
 }
 
 
-def run(path: Path | None = None, *, batches: int | None = None, **options: Any) -> GuidePosterior:
+def run(path: Path | Checkpoint | None = None, *, batches: int | None = None, **options: Any) -> GuidePosterior:
     """A run that the power fails, or not."""
-    given = {"epochs": 5, "batch_size": 6, "learning_rates": FAST, "seed": 0, **options}
+    given = {"epochs": 5, "batch_size": 6, "rates": FAST, "seed": 0, **options}
     model = network(given.pop("net", "mlp"), num_data=given.pop("num_data", 12))
     left = batches
 
@@ -67,7 +70,7 @@ def test_a_shrunk_run_is_resumed_as_it_was(tmp_path: Path) -> None:
 
 def test_a_run_shrunk_twice_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "WORTH_IT", 1.0)
-    options: dict[str, Any] = {"shrink_below": 0.45, "epochs": 6, "kl_weight": 3.0}
+    options: dict[str, Any] = {"schedule": Schedule(shrink_below=0.45), "epochs": 6, "kl_weight": 3.0}
     whole = run(**options)
     with pytest.raises(Stop):
         run(tmp_path / "run.pt", batches=9, **options)
@@ -88,17 +91,17 @@ def test_a_run_that_is_over_stays_so(tmp_path: Path) -> None:
 
 def test_it_is_written_every_so_often(tmp_path: Path) -> None:
     with pytest.raises(Stop):
-        run(tmp_path / "run.pt", batches=7, checkpoint_every=2)
+        run(Checkpoint(tmp_path / "run.pt", every=2), batches=7)
     saved = read_progress(tmp_path / "run.pt")
     assert saved is not None and saved[1].epoch == 2
-    assert len(run(tmp_path / "run.pt", checkpoint_every=4).history) == 5
+    assert len(run(Checkpoint(tmp_path / "run.pt", every=4)).history) == 5
     saved = read_progress(tmp_path / "run.pt")
     assert saved is not None and saved[1].epoch == 5 and saved[1].is_over
 
 
 def test_a_guide_of_pyro_is_resumed(tmp_path: Path) -> None:
     model = network()
-    options: dict[str, Any] = {"epochs": 3, "batch_size": 6, "seed": 0, "engine": "eager"}
+    options: dict[str, Any] = {"epochs": 3, "batch_size": 6, "seed": 0, "compute": Compute(engine="eager")}
 
     def fitted(**more: Any) -> GuidePosterior:
         return fit(model, (X, Y), guide=AutoNormal(model.prior), **options, **more)

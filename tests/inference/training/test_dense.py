@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise, Likelihood
 from bnn_pyro.networks import mlp
@@ -62,15 +63,15 @@ def test_dtype_follows_the_data_and_nothing_is_printed(capsys: pytest.CaptureFix
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"train_data": (inputs(), labels()[:3])}, "train_data must have as many rows"),
-        ({"train_data": (inputs() / 0, labels())}, "train_data must be finite"),
-        ({"train_data": (inputs(), labels() + 1)}, "y must hold labels in 0 ... 2"),
+        ({"data": (inputs(), labels()[:3])}, "data must have as many rows"),
+        ({"data": (inputs() / 0, labels())}, "data must be finite"),
+        ({"data": (inputs(), labels() + 1)}, "y must hold labels in 0 ... 2"),
         ({"likelihood": GaussianNoise()}, r"output must have shape \(rows, 1\)"),
         ({"learning_rate": 1e300, "epochs": 3}, "the loss must stay finite, got nan: lower learning_rate"),
     ],
 )
 def test_bad_input(options: dict[str, Any], message: str) -> None:
-    given = {"train_data": (inputs(), labels()), "likelihood": Categorical(), "epochs": 1, **options}
+    given = {"data": (inputs(), labels()), "likelihood": Categorical(), "epochs": 1, **options}
     with pytest.raises(ValueError, match=message):
         train_dense(mlp(6, (4,), 3).double(), **given)
 
@@ -104,9 +105,30 @@ def test_parts_of_a_batch_give_its_step() -> None:
     x, y = inputs(90), labels(90)
     net = mlp(6, (8,), 3).double()
     whole, parts = (
-        train_dense(net, (x, y), likelihood=Categorical(), accumulate=k, **{**OPTIONS, "epochs": 3}) for k in (1, 4)
+        train_dense(net, (x, y), likelihood=Categorical(), compute=Compute(accumulate=k), **{**OPTIONS, "epochs": 3})
+        for k in (1, 4)
     )
     for one, other in zip(parts.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
-    with pytest.raises(ValueError, match="accumulate must be at least 1, got 0"):
-        train_dense(net, (x, y), likelihood=Categorical(), accumulate=0)
+    with pytest.raises(ValueError, match="engine must be 'auto' or 'eager', as dense training is eager, got 'traced'"):
+        train_dense(net, (x, y), likelihood=Categorical(), compute=Compute(engine="traced"))
+
+
+def test_lower_precision_and_another_layout_change_the_rounding_alone() -> None:
+    x, y = torch.randn(24, 2, 6, 6), torch.arange(24) % 3
+    net = nn.Sequential(nn.Conv2d(2, 6, 3), nn.SiLU(), nn.Flatten(), nn.Linear(96, 3))
+    seen: list[bool] = []
+    net[0].register_forward_pre_hook(
+        lambda layer, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    options: dict[str, Any] = {"epochs": 3, "batch_size": 12, "learning_rate": 1e-4, "seed": 0}
+    full, other, low = (
+        train_dense(net, (x, y), likelihood=Categorical(), compute=compute, **options)
+        for compute in (Compute(), Compute(channels_last=True), Compute(precision="bf16"))
+    )
+    assert not any(seen[1:7]) and all(seen[8:14]) and not any(seen[15:])  # the first call of each checks the data
+    assert not torch.equal(low(x), full(x)) and all(p.dtype == torch.float32 for p in low.parameters())
+    for trained in (other, low):
+        torch.testing.assert_close(trained(x), full(x), rtol=0, atol=0.02)
+    with pytest.raises(ValueError, match="precision='bf16' needs inputs in float32"):
+        train_dense(net, (x.double(), y), likelihood=Categorical(), compute=Compute(precision="bf16"))

@@ -8,6 +8,8 @@ from pyro.optim import Adam  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from bnn_pyro import fit
+from bnn_pyro.inference.svi.elbo import SparseELBO
+from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.micro_batches import Shares, divide
 from bnn_pyro.inference.training.processes import Processes
 from bnn_pyro.networks import mlp
@@ -62,20 +64,27 @@ def test_the_noise_of_parts(own_noise: bool) -> None:
 # ---- in a run --------------------------------------------------------------------------------------------------------
 
 
+DRAWN = SparseELBO(local_reparameterization=False)  # weights are drawn, not outputs
+
+
 def step(**options: Any) -> list[Tensor | None]:
     """The loss and gradients of the first step."""
     seen, factory = spy()
-    given = {"epochs": 1, "batch_size": 12, "learning_rates": STILL, "optimizer": factory, "seed": 0, **options}
+    given = {"epochs": 1, "batch_size": 12, "rates": STILL, "optimizer": factory, "seed": 0, "elbo": DRAWN, **options}
+    compute = Compute(engine=given.pop("engine", "auto"), accumulate=given.pop("accumulate", 1))
     slab = Gaussian() if "engine" in options else GroupHorseshoe()  # the less to trace
     model = network(given.pop("net", "mlp"), prior=SpikeSlab(slab, inclusion=0.3))
-    run = fit(model, (X, Y), local_reparameterization=given.pop("local", False), **given)
+    run = fit(model, (X, Y), compute=compute, **given)
     return [torch.tensor(run.history[0]["loss"]), *seen[0]["gradients"]]
 
 
 TRACED = {"engine": "traced", "net": mlp(6, (3,), 3).double()}
 
 
-@pytest.mark.parametrize("options", [{}, {"num_particles": 2}, TRACED, {"net": "residual", "seed": 1}])
+TWICE = SparseELBO(num_particles=2, local_reparameterization=False)
+
+
+@pytest.mark.parametrize("options", [{}, {"elbo": TWICE}, TRACED, {"net": "residual", "seed": 1}])
 def test_a_step_in_parts_is_that_of_the_batch(options: Any) -> None:
     assert_same(step(accumulate=3, **options), step(**options), 1e-12)
 
@@ -86,15 +95,15 @@ def test_parts_that_are_not_alike() -> None:
 
 def test_a_run_in_parts_is_that_of_batches() -> None:
     model = network()
-    options: dict[str, Any] = {"epochs": 3, "batch_size": 8, "learning_rates": FAST, "seed": 0}
-    runs = [fit(model, (X, Y), local_reparameterization=False, accumulate=k, **options) for k in (1, 2, 4)]
+    options: dict[str, Any] = {"epochs": 3, "batch_size": 8, "rates": FAST, "seed": 0}
+    runs = [fit(model, (X, Y), elbo=DRAWN, compute=Compute(accumulate=k), **options) for k in (1, 2, 4)]
     for run in runs[1:]:
         assert_same(state(run), state(runs[0]), 1e-8)
 
 
 def test_a_batch_norm_sees_one_part_at_a_time() -> None:
     net = convolutions().double()
-    options: dict[str, Any] = {"epochs": 1, "batch_size": 12, "learning_rates": STILL, "seed": 0}
+    options: dict[str, Any] = {"epochs": 1, "batch_size": 12, "rates": STILL, "seed": 0}
     seen: list[int] = []
     norm: Any = nn.BatchNorm2d
     forward = norm.forward
@@ -107,23 +116,30 @@ def test_a_batch_norm_sees_one_part_at_a_time() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(norm, "forward", noting)
-        run = fit(network(net), (X, Y), accumulate=2, local_reparameterization=False, engine="eager", **options)
+        run = fit(
+            network(net),
+            (X, Y),
+            compute=Compute(accumulate=2, engine="eager"),
+            elbo=DRAWN,
+            **options,
+        )
     assert seen[:2] == [6, 6] and run.model.net.training is False
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
-        ({"accumulate": 7}, r"batch_size must leave every part at least 2 rows, got 12 in 7 parts \(accumulate=7"),
-    ],
-)
-def test_a_number_of_parts_that_makes_no_sense(options: Any, message: str) -> None:
+def test_a_number_of_parts_that_makes_no_sense() -> None:
+    message = r"batch_size must leave every part at least 2 rows, got 12 in 7 parts \(accumulate=7"
     with pytest.raises(ValueError, match=message):
-        fit(network(), (X, Y), epochs=1, batch_size=12, **options)
+        fit(network(), (X, Y), epochs=1, batch_size=12, compute=Compute(accumulate=7))
 
 
 def test_a_pyro_optimiser_cannot_wait_for_all_parts() -> None:
-    for options in ({"accumulate": 2}, {"checkpoint": "run.pt"}):
-        with pytest.raises(ValueError, match=f"{next(iter(options))} needs a torch optimiser, got a Pyro optimiser"):
-            fit(network(), (X, Y), epochs=1, optimizer=Adam({"lr": 0.1}), **options)
+    for name, compute, checkpoint in (("accumulate", Compute(accumulate=2), None), ("checkpoint", Compute(), "run.pt")):
+        with pytest.raises(ValueError, match=f"{name} needs a torch optimiser, got a Pyro optimiser"):
+            fit(
+                network(),
+                (X, Y),
+                epochs=1,
+                optimizer=Adam({"lr": 0.1}),
+                compute=compute,
+                checkpoint=checkpoint,
+            )

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from torch import nn
 
 from bnn_pyro import fit
+from bnn_pyro.inference.svi.elbo import SparseELBO
+from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.processes import Processes
 from tests.inference.svi.test_fit import is_same, state
 from tests.inference.training import two_processes
@@ -48,8 +51,8 @@ def test_loss_and_gradients_are_those_of_one_process(found: list[dict[str, Any]]
 
 
 def test_noise_of_ones_own_is_that_of_as_many_parts(found: list[dict[str, Any]]) -> None:
-    options: dict[str, Any] = {"batch_size": 12, "local_reparameterization": True}
-    assert_same(found[0]["noisy"], gradients(accumulate=2, **options), 1e-12)
+    options: dict[str, Any] = {"batch_size": 12, "elbo": SparseELBO(local_reparameterization=True)}
+    assert_same(found[0]["noisy"], gradients(compute=Compute(engine="eager", accumulate=2), **options), 1e-12)
     assert found[0]["noisy"][0] != pytest.approx(float(gradients(**options)[0]), rel=1e-6)
 
 
@@ -58,7 +61,8 @@ def test_a_run_is_that_of_one_process(found: list[dict[str, Any]], name: str) ->
     first, second = (process[name] for process in found)
     assert is_same(first, second)  # to the last bit, or they would part
     parts = 2 if name == "images" else 1  # a BatchNorm normalises each by itself
-    assert_same(first, state(train(name, accumulate=parts)), 1e-8)
+    compute = replace(CASES[name].get("compute", Compute()), accumulate=parts)
+    assert_same(first, state(train(name, compute=compute)), 1e-8)
 
 
 def test_each_process_may_have_a_run_of_its_own(found: list[dict[str, Any]]) -> None:
@@ -114,4 +118,4 @@ def test_settings_are_compared_with_those_of_the_first(monkeypatch: pytest.Monke
 
 def test_there_must_be_processes_to_share_with() -> None:
     with pytest.raises(ValueError, match="data_parallel must be False or None where .* start the program by torchrun"):
-        fit(network(), DATA, epochs=1, data_parallel=True)
+        fit(network(), DATA, epochs=1, compute=Compute(data_parallel=True))

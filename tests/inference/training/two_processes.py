@@ -11,22 +11,30 @@ from torch import Tensor, distributed
 
 from bnn_pyro import fit, recipes
 from bnn_pyro.data import Split, load
+from bnn_pyro.inference.svi.elbo import SparseELBO
+from bnn_pyro.inference.svi.schedule import Schedule
+from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, SpikeSlab
 from bnn_pyro.recipes import runs
+from bnn_pyro.recipes.dense_training import DenseTraining
 from guides import AutoSpikeSlab
 from tests.inference.svi.test_fit import FAST, STILL, spy, state
 from tests.test_network import inputs, labels, net_of, network
 
 DATA = (inputs(), labels())
-OPTIONS: dict[str, Any] = {"batch_size": 8, "learning_rates": FAST, "local_reparameterization": False, "seed": 3}
+DRAWN = SparseELBO(local_reparameterization=False)  # weights are drawn, not outputs
+OPTIONS: dict[str, Any] = {"batch_size": 8, "rates": FAST, "elbo": DRAWN, "seed": 3}
 CASES: dict[str, dict[str, Any]] = {
-    "traced": {"engine": "traced", "batch_size": 6},
-    "eager": {"engine": "eager", "clip_norm": 1.0},
-    "jittered": {"augmentation": lambda x: x + 0.1 * torch.randn_like(x), "num_particles": 2},
+    "traced": {"compute": Compute(engine="traced"), "batch_size": 6},
+    "eager": {"compute": Compute(engine="eager"), "clip_norm": 1.0},
+    "jittered": {
+        "augmentation": lambda x: x + 0.1 * torch.randn_like(x),
+        "elbo": SparseELBO(num_particles=2, local_reparameterization=False),
+    },
     "images": {"batch_size": 6},  # with a BatchNorm
-    "shrinking": {"shrink_below": 0.3, "validation": DATA, "frozen_kl_weight": 0.5, "freeze": 1},
+    "shrinking": {"schedule": Schedule(shrink_below=0.3, frozen_kl_weight=0.5, freeze=1), "validation": DATA},
 }
 
 
@@ -75,7 +83,7 @@ def stopped(path: Path, name: str, *, after: int) -> None:
 def gradients(**options: Any) -> list[Tensor]:
     """The loss and the gradients of one step on the whole data."""
     seen, factory = spy()
-    posterior = train("eager", epochs=1, clip_norm=None, optimizer=factory, **{**options, "learning_rates": STILL})
+    posterior = train("eager", epochs=1, clip_norm=None, optimizer=factory, **{**options, "rates": STILL})
     loss = torch.tensor(posterior.history[0]["loss"])
     return [loss, *(g for g in seen[0]["gradients"] if g is not None)]
 
@@ -84,7 +92,7 @@ def job(out: Path) -> dict[str, Any]:
     """The whole job on some digits."""
     digits = load("digits")
     train, test = (Split(split.x[:64], split.y[:64]) for split in (digits.train, digits.test))
-    settings = recipes.Recipe(hidden=(6,), pretrain_epochs=2, epochs=2, hold=0, freeze=0, batch_size=32)
+    settings = recipes.Recipe(hidden=(6,), dense=DenseTraining(epochs=2), epochs=2, schedule=Schedule(), batch_size=32)
     with mock.patch.object(runs, "write_report", lambda folder, *rest, **options: Path(folder).touch()):  # for time
         return recipes.run(dataclasses.replace(digits, train=train, test=test), settings, out=out)
 
@@ -96,11 +104,11 @@ def main(folder: Path) -> None:
     rank = distributed.get_rank()
     found: dict[str, Any] = {name: state(train(name, seed=rank)) for name in CASES}  # the first one's net is taken
     found["gradients"] = gradients(batch_size=12)
-    found["noisy"] = gradients(batch_size=12, local_reparameterization=True)
+    found["noisy"] = gradients(batch_size=12, elbo=SparseELBO(local_reparameterization=True))
     found["resumed"] = state(train("shrinking", checkpoint=folder / "by_one.pt"))
     stopped(folder / "by_two.pt", "shrinking", after=3)
     found["job"] = {k: v for k, v in job(folder / f"written_by_{rank}").items() if k.startswith("test_")}
-    found["alone"] = state(train("jittered", seed=rank, data_parallel=False))
+    found["alone"] = state(train("jittered", seed=rank, compute=Compute(data_parallel=False)))
     everybody: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(everybody, found)
     if rank == 0:

@@ -1,0 +1,101 @@
+"""The file ``config.json`` of a run: all that it was given, and what is needed to build its model again."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bnn_pyro.data import Dataset
+from bnn_pyro.data.augmentation import Augmentation
+from bnn_pyro.inference.sgmcmc.one_shot import OneShot
+from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
+from bnn_pyro.recipes.definition import Recipe
+from bnn_pyro.recipes.dense_training import DenseTraining
+
+_LATER = {"normalize": False, "augmentation": None, "one_shot": None}  # settings that a run may be older than
+_FLAT = ("hold", "freeze", "kl_warmup", "frozen_kl_weight", "decay", "shrink_below")  # once no part of a schedule
+
+
+def config_of(dataset: Dataset, settings: Recipe, *, seed: int, device: torch.device) -> dict[str, Any]:
+    """Return all that a run was given, as JSON values, and what is needed to build its model again.
+
+    Args:
+        dataset: The data.
+        settings: The settings.
+        seed: Seed of the run.
+        device: Where it was trained.
+    """
+    return {
+        "data": dataset.name,
+        "method": settings.method,
+        **dataclasses.asdict(settings),
+        "seed": seed,
+        "device": str(device),
+        "task": dataset.task,
+        "num_data": len(dataset.train),
+        "input_shape": list(dataset.input_shape),
+        "outputs": dataset.outputs,
+        "y_mean": dataset.y_mean,
+        "y_std": dataset.y_std,
+        "torch": str(torch.__version__),
+    }
+
+
+def read_config(folder: str | Path) -> tuple[dict[str, Any], Recipe]:
+    """Return all that a run was given, and the settings among it.
+
+    Args:
+        folder: The run's folder.
+
+    Raises:
+        ValueError: If the folder holds no whole run.
+    """
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        settings = settings_of(config)
+        missing = {"input_shape", "outputs", "task", "num_data"} - config.keys()
+        if missing:
+            raise KeyError(*sorted(missing))
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"folder must hold the config.json of a run, got '{folder}' ({error!r})") from error
+    return config, settings
+
+
+def settings_of(config: Mapping[str, Any]) -> Recipe:
+    """Return the settings of a run, also where they were written as one flat list, as they were at first.
+
+    Args:
+        config: What :func:`config_of` gave, perhaps by way of JSON.
+
+    Raises:
+        KeyError: If a setting is missing.
+        ValueError: If a setting is out of range.
+    """
+    given = {**_LATER, **(config if "schedule" in config else _nested(config))}
+    values = {field.name: given[field.name] for field in dataclasses.fields(Recipe)}
+    schedule: dict[str, Any] = dict(values["schedule"])
+    if isinstance(schedule["temperature"], list):
+        schedule["temperature"] = tuple(schedule["temperature"])
+    augmentation, one_shot = values["augmentation"], values["one_shot"]
+    return Recipe(
+        **{
+            **values,
+            "hidden": tuple(values["hidden"]),
+            "augmentation": None if augmentation is None else Augmentation.of(augmentation),
+            "dense": DenseTraining(**values["dense"]),
+            "schedule": Schedule(**schedule),
+            "rates": LearningRates(**values["rates"]),
+            "one_shot": None if one_shot is None else OneShot.of(one_shot),
+        }
+    )
+
+
+def _nested(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a flat list of settings as it is written now; a weight for frozen gates then needed no frozen gates."""
+    schedule = {name: config[name] for name in _FLAT} | {"temperature": None}
+    schedule["frozen_kl_weight"] = schedule["frozen_kl_weight"] if schedule["freeze"] else None
+    dense = {field.name: config[f"pretrain_{field.name}"] for field in dataclasses.fields(DenseTraining)}
+    return {**config, "dense": dense, "schedule": schedule, "rates": config["learning_rates"]}

@@ -1,0 +1,28 @@
+"""DenseTraining: how the dense network is trained that a posterior starts from."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseTraining:
+    """How a dense network is trained, by :func:`~bnn_pyro.inference.training.dense.train_dense`.
+
+    Args:
+        epochs: Passes over the data.
+        batch_size: Rows per step.
+        learning_rate: Of AdamW.
+        weight_decay: Of AdamW.
+
+    Raises:
+        ValueError: If there is no epoch, or no row in a batch.
+    """
+
+    epochs: int = 30
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"dense.{name} must be at least 1, got {getattr(self, name)}")
