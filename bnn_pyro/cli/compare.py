@@ -4,10 +4,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
+from bnn_pyro.cli.choices import ComparedName, PriorName
 from bnn_pyro.cli.options import (
     Data,
     DataDir,
@@ -57,6 +58,17 @@ EPILOG = """\
 """
 
 
+METHODS: tuple[ComparedName, ...] = get_args(ComparedName)
+
+
+def _checked_methods(methods: str | None) -> str | None:
+    """Refuse names of methods that are none, as Typer does for options with one name."""
+    for name in methods.split(",") if methods else ():
+        if name not in METHODS:
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, METHODS))}.")
+    return methods
+
+
 def compare(
     data: Data,
     data_dir: DataDir = None,
@@ -65,11 +77,17 @@ def compare(
     hidden: Annotated[
         str, typer.Option(help="Widths of hidden layers, such as 10,10.", rich_help_panel="Model")
     ] = "10",
-    prior: Annotated[str, typer.Option(help="The prior of the weights.", rich_help_panel="Model")] = "ss-ghs",
+    prior: Annotated[PriorName, typer.Option(help="The prior of the weights.", rich_help_panel="Model")] = "ss-ghs",
     select_inputs: SelectInputs = None,
     inclusion: Inclusion = None,
     methods: Annotated[
-        str | None, typer.Option(help="Names with commas between; see below. All.", rich_help_panel="Run")
+        str | None,
+        typer.Option(
+            help="Names with commas between; see below. All.",
+            callback=_checked_methods,
+            metavar=f"<{'|'.join(METHODS)}>",
+            rich_help_panel="Run",
+        ),
     ] = None,
     minutes: Annotated[
         float, typer.Option(help="About how long; samplers share what SVI leaves.", rich_help_panel="Run")
@@ -95,10 +113,9 @@ def compare(
         from bnn_pyro.comparison.page import print_comparison
         from bnn_pyro.data import load
         from bnn_pyro.networks.named import reads_images
-        from bnn_pyro.recipes import check_data, check_names
+        from bnn_pyro.recipes import check_data
 
         check_data(data)
-        check_names(net=net, prior=prior)
         folder = check_comparison_folder(out or Path("runs", f"compare-{Path(data).stem}-{prior}-{seed}"))
         set_up_torch(threads)
         dataset = load(data, data_dir=data_dir, target=target)

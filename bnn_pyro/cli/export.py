@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from bnn_pyro.cli.choices import FormName
 from bnn_pyro.cli.options import shown, user_errors
 
 HELP = """\
@@ -31,7 +32,7 @@ EPILOG = """\
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder that bnn-pyro fit wrote.")],
-    form: Annotated[str, typer.Option("--format", help="pt2, onnx or weights; see below.")] = "pt2",
+    form: Annotated[FormName, typer.Option("--format", help="The form; see below.")] = "pt2",
     multiple: Annotated[int, typer.Option(help="Round numbers of channels up to a multiple of this.")] = 1,
     out: Annotated[Path | None, typer.Option(help="File to write, or folder for weights; in RUN by default.")] = None,
 ) -> None:
@@ -40,11 +41,9 @@ def export(
         import torch
 
         from bnn_pyro import prune
-        from bnn_pyro.export import FORMS, check_target, export_net
+        from bnn_pyro.export import check_target, export_net
         from bnn_pyro.recipes import load_run
 
-        if form not in FORMS:
-            raise ValueError(f"format must be one of {', '.join(FORMS)}, got {form!r}")
         rounded = f"-x{multiple}" if multiple > 1 else ""
         target = out or run / f"pruned{rounded}{'' if form == 'weights' else f'.{form}'}"
         check_target(target)

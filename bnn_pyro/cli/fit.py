@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bnn_pyro.cli.choices import MethodName, PriorName
 from bnn_pyro.cli.options import (
     Data,
     DataDir,
@@ -101,10 +102,10 @@ def fit(
         str | None, typer.Option(help="Widths of hidden layers, such as 400,400.", rich_help_panel="Model")
     ] = None,
     prior: Annotated[
-        str | None,
+        PriorName | None,
         typer.Option(help="The prior of the weights; see below. ss-ghs, or the method's.", rich_help_panel="Model"),
     ] = None,
-    method: Annotated[str, typer.Option(help="The method; see below.", rich_help_panel="Model")] = "svi",
+    method: Annotated[MethodName, typer.Option(help="The method; see below.", rich_help_panel="Model")] = "svi",
     select_inputs: SelectInputs = None,
     inclusion: Inclusion = None,
     kl_weight: Annotated[
@@ -122,18 +123,17 @@ def fit(
     """Do the main job, from data to a report; `HELP` says more to the user."""
     with user_errors(), _processes(device) as place:
         from bnn_pyro.data import load
-        from bnn_pyro.recipes import check_data, check_names, default_prior, run
+        from bnn_pyro.recipes import check_data, default_prior, run
         from bnn_pyro.reports.folder import check_run_folder
 
-        prior = default_prior(method) if prior is None else prior
         check_data(data)
-        check_names(net=net, prior=prior, method=method)
-        label = prior if method == "svi" else method
+        chosen_prior = prior or default_prior(method)
+        label = chosen_prior if method == "svi" else method
         folder = check_run_folder(out or Path("runs", f"{Path(data).stem}-{label}-{seed}"))
         set_up_torch(threads)
         dataset = load(data, data_dir=data_dir, target=target)
         changes = {"kl_weight": kl_weight, "inclusion": inclusion, "select_inputs": select_inputs}
-        settings = recipe_of(dataset, net, prior, method, epochs, hidden, changes)
+        settings = recipe_of(dataset, net, chosen_prior, method, epochs, hidden, changes)
         set_up_torch(threads, settings.hidden)
         if _is_first():
             _announce(dataset, settings)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bnn_pyro.cli.choices import NetName
+
 if TYPE_CHECKING:
     from bnn_pyro.data import Dataset
     from bnn_pyro.recipes import Recipe
@@ -25,7 +27,7 @@ Target = Annotated[
     typer.Option(help="Column of a .csv to predict; the last by default.", rich_help_panel="Data"),
 ]
 Net = Annotated[
-    str,
+    NetName,
     typer.Option(help="The net; see below.", rich_help_panel="Model"),
 ]
 SelectInputs = Annotated[

@@ -41,4 +41,5 @@ def test_python_m_is_the_same_command(monkeypatch: pytest.MonkeyPatch, capsys: p
     with pytest.raises(SystemExit) as stop:
         runpy.run_module("bnn_pyro", run_name="__main__")
     assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("error: prior must be one of")
+    error = capsys.readouterr().err
+    assert "'--prior'" in error and "'ss-ig'" in error

@@ -8,6 +8,7 @@ import pytest
 
 from bnn_pyro.comparison import COMPARISON_FILES
 from bnn_pyro.comparison import METHODS as COMPARED
+from bnn_pyro.recipes import PRIORS
 from tests.cli.calls import call, made_table
 
 
@@ -36,16 +37,26 @@ def test_compare_a_table_of_ones_own(workplace: Path) -> None:
     ("arguments", "words"),
     [
         (["cifar"], "data must be one of"),
-        (["digits", "--methods", "svi,hmc"], "methods must be of svi, "),
         (["digits", "--minutes", "0"], "minutes must be positive and finite, got 0.0"),
         (["digits", "--draws", "3"], "draws must be at least 4, got 3"),
-        (["digits", "--prior", "laplace"], "prior must be one of"),
     ],
 )
 def test_compare_refuses_in_one_line(arguments: list[str], words: str, workplace: Path) -> None:
     code, _, err = call("compare", *arguments)
     assert code == 2 and err.startswith("error: ") and words in err and err.count("\n") == 1
     assert not list(workplace.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wrong", "names"),
+    [("--methods", "svi,hmc", "hmc", tuple(COMPARED)), ("--prior", "laplace", "laplace", PRIORS)],
+)
+def test_names_are_checked_and_printed(
+    option: str, value: str, wrong: str, names: tuple[str, ...], workplace: Path
+) -> None:
+    code, _, err = call("compare", "digits", option, value)
+    assert code == 2 and f"'{option}'" in err and f"'{wrong}' is not one of" in err
+    assert all(f"'{name}'" in err for name in names) and not list(workplace.iterdir())
 
 
 def test_help_of_compare_names_all_methods() -> None:

@@ -29,13 +29,17 @@ def test_export_writes_the_pruned_net_in_every_form(workplace: Path) -> None:
     assert {path.name for path in (workplace / "run").iterdir()} == before | {"pruned-x4.pt2"}
     for arguments, words in (
         (["run"], "out must not exist yet, got 'run/pruned.pt2'"),
-        (["run", "--format", "tflite"], "format must be one of pt2, onnx, weights, got 'tflite'"),
         (["run", "--multiple", "0", "--out", "a.pt2"], "multiple must be at least 1, got 0"),
         (["absent", "--out", "a.pt2"], "folder must hold the config.json of a run, got 'absent'"),
         (["run", "--out", str(Path("absent", "a.pt2"))], "out must be in a folder that exists"),
     ):
         code, _, err = call("export", *arguments)
         assert code == 2 and err.startswith("error: ") and words in err and err.count("\n") == 1
+
+
+def test_forms_are_checked_and_printed() -> None:
+    code, _, err = call("export", "run", "--format", "tflite")
+    assert code == 2 and "'--format'" in err and "'tflite' is not one of 'pt2', 'onnx', 'weights'" in err
 
 
 def test_help_of_export_names_the_forms_and_fits_into_a_small_terminal() -> None:

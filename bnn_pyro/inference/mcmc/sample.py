@@ -43,7 +43,7 @@ def sample(
     seed: int | None = ...,
     progress: bool | None = ...,
     start: Tensor | None = ...,
-    pseudo_prior: Posterior | Callable[..., object] | None = ...,
+    pseudo_prior: GuidePosterior | Callable[..., object] | None = ...,
     engine: EngineName = ...,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = ...,
 ) -> SampledPosterior: ...
@@ -58,7 +58,7 @@ def sample(
     seed: int | None = ...,
     progress: bool | None = ...,
     start: Tensor | None = ...,
-    pseudo_prior: Posterior | Callable[..., object] | None = ...,
+    pseudo_prior: GuidePosterior | Callable[..., object] | None = ...,
     engine: EngineName = ...,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = ...,
 ) -> Draws: ...
@@ -72,7 +72,7 @@ def sample(
     seed: int | None = None,
     progress: bool | None = None,
     start: Tensor | None = None,
-    pseudo_prior: Posterior | Callable[..., object] | None = None,
+    pseudo_prior: GuidePosterior | Callable[..., object] | None = None,
     engine: EngineName = "auto",
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
 ) -> SampledPosterior | Draws:
