@@ -22,6 +22,7 @@ from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.svi.schedule import LearningRates
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.recipes import Recipe
 from bnn_pyro.tracing.engine import EngineName
 from guides import AutoCentered, AutoSpikeSlab, initial_value
@@ -97,7 +98,7 @@ class Job:
         progress: Whether to show progress bars; None shows them on a terminal.
         ends: When it is to end, by `time.perf_counter`.
         names: The methods still to come, the one that runs included.
-        posteriors: Those found so far, by the method's name.
+        fitted: Posteriors of guides so far, by the method's name.
         pace: Kernel -> seconds of a leapfrog step; `"gates"` -> those of drawing all exact gates of a batch.
     """
 
@@ -108,7 +109,7 @@ class Job:
     progress: bool | None
     ends: float
     names: list[str]
-    posteriors: dict[str, Posterior] = field(default_factory=dict)
+    fitted: dict[str, GuidePosterior] = field(default_factory=dict)
     pace: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -168,6 +169,7 @@ def _by_svi(make_guide: Callable[[Job], Any], leads_gates: bool, job: Job) -> Fo
     posterior = fit(
         job.model, job.train, guide=make_guide(job), callback=lambda *_: time.perf_counter() > ends, **options
     )
+    job.fitted[job.names[0]] = posterior
     epochs, last = len(posterior.history), posterior.history[-_LAST_EPOCHS:]
     bound = -sum(record["loss"] for record in last) / len(last)
     stopped = epochs < recipe.epochs
@@ -219,7 +221,7 @@ def _by_sampling(kernel: Kernel, is_exact: bool, job: Job) -> Found:
         seed=job.seed,
         progress=job.progress,
         start=None if is_exact else job.starts_of(chains),
-        pseudo_prior=job.posteriors.get("svi") if is_exact else None,
+        pseudo_prior=job.fitted.get("svi") if is_exact else None,
         engine=engine,
     )
     found = posterior.draws

@@ -95,7 +95,6 @@ def _ask(name: str, job: Job, test: tuple[Tensor, Tensor], y_std: float) -> Answ
     with seeded(job.seed, job.train[0].device):
         posterior, details = method.find(job)
         seconds = time.perf_counter() - start
-        job.posteriors[name] = posterior
         gates = method.gates if job.plan.recipe.has_gates else "none"
         return answer(posterior, test, y_std=y_std, gates=gates, seconds=seconds, details=details)
 
