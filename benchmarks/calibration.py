@@ -221,7 +221,7 @@ def agreement(draws: int, seed: int) -> dict[str, Any]:
         predicted: Any = posterior.predict(inputs, return_draws=True)
         found[kernel] = predicted.mean.unflatten(0, (chains, -1))
         own = {"r_hat": float(r_hat(found[kernel]).max()), "ess": float(ess_bulk(found[kernel]).min())}
-        rows[kernel] = {**own, "seconds": seconds, "divergences": int(posterior.draws.divergences.sum())}
+        rows[kernel] = {**own, "seconds": seconds, "divergences": int(posterior.draws.diverged.sum())}
     both = torch.stack([values.transpose(0, 1).flatten(0, 1) for values in found.values()])  # a chain a kernel
     gap = (both[0].mean(0) - both[1].mean(0)).abs() / both.std((0, 1))
     return {"r_hat": float(r_hat(both).max()), "largest_gap_in_sd": float(gap.max()), "kernels": rows}

@@ -228,9 +228,9 @@ def _by_sampling(kernel: Kernel, is_exact: bool, job: Job) -> Found:
     return posterior, {
         **{name: getattr(sampled, name) for name in ("chains", "warmup", "draws", "max_tree_depth")},
         "engine": engine,
-        "divergences": int(found.divergences.sum()),
+        "divergences": int(found.diverged.sum()),
         "acceptance": float(found.acceptance.mean()),
-        "leapfrogs": float(found.leapfrogs.double().mean() / draws),
+        "leapfrogs": float(found.leapfrogs.double().mean()),
         "problems": found.problems(),
     }
 

@@ -25,9 +25,9 @@ class Draws:
         vectors: The same in the flat unconstrained coordinates of the sampler, shape ``(chains, draws, n)``.
         energy: The potential energy, shape ``(chains, draws)``.
         total_energy: With the kinetic energy that the draw's transition had, shape ``(chains, draws)``.
-        acceptances: Acceptance probability, the mean of a draw's transitions, shape ``(chains, draws)``.
+        acceptance: Acceptance probability, the mean of a draw's transitions, shape ``(chains, draws)``.
         diverged: Number of a draw's transitions whose energy error was beyond all bounds, shape ``(chains, draws)``.
-        steps: Leapfrog steps of a draw, shape ``(chains, draws)``.
+        leapfrogs: Leapfrog steps of a draw's transitions together, shape ``(chains, draws)``.
         step_size: After warm-up, shape ``(chains,)``.
         inverse_mass: After warm-up: the variances, shape ``(chains, n)``, or covariances, ``(chains, n, n)``.
         kernel: Name of the kernel.
@@ -39,29 +39,14 @@ class Draws:
     vectors: Tensor
     energy: Tensor
     total_energy: Tensor
-    acceptances: Tensor
+    acceptance: Tensor
     diverged: Tensor
-    steps: Tensor
+    leapfrogs: Tensor
     step_size: Tensor
     inverse_mass: Tensor
     kernel: str
     thinning: int
     seconds: float
-
-    @property
-    def divergences(self) -> Tensor:
-        """Transitions after warm-up whose energy error was beyond all bounds, shape ``(chains,)``."""
-        return self.diverged.sum(1)
-
-    @property
-    def acceptance(self) -> Tensor:
-        """Mean acceptance probability after warm-up, shape ``(chains,)``."""
-        return self.acceptances.mean(1)
-
-    @property
-    def leapfrogs(self) -> Tensor:
-        """Leapfrog steps after warm-up, shape ``(chains,)``."""
-        return self.steps.sum(1)
 
     @property
     def e_bfmi(self) -> Tensor:
@@ -153,7 +138,7 @@ class Draws:
         return (
             f"{self.kernel}: {chains} chains of {draws} draws in {self.seconds:.1f} s; acceptance "
             f"{self.acceptance.mean():.2f}, step size {self.step_size.mean():.3g}, "
-            f"{self.leapfrogs.double().mean() / (draws * self.thinning):.1f} leapfrogs a transition, "
+            f"{self.leapfrogs.double().mean() / self.thinning:.1f} leapfrogs a transition, "
             f"{int(self.diverged.sum())} divergences, E-BFMI {self.e_bfmi.min():.2f}"
         )
 
@@ -163,6 +148,18 @@ class Draws:
     def __repr__(self) -> str:
         chains, draws = self.energy.shape
         return f"Draws(of {', '.join(self.values)} by {chains} chains of {draws})"
+
+
+_OLD_NAMES = {"steps": "leapfrogs", "acceptances": "acceptance"}
+
+
+def current_names(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of saved draws under the names that they have now.
+
+    Args:
+        content: The fields as they were saved, by this version or by an older one.
+    """
+    return {_OLD_NAMES.get(name, name): value for name, value in content.items()}
 
 
 def _summary(value: Tensor) -> dict[str, Tensor]:

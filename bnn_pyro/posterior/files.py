@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map_only
 
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
-from bnn_pyro.posterior.draws import Draws
+from bnn_pyro.posterior.draws import Draws, current_names
 from bnn_pyro.posterior.ensemble import Ensemble, Snapshot
 from bnn_pyro.posterior.guide import GuidePosterior, copies
 from bnn_pyro.posterior.sampled import SampledPosterior
@@ -175,7 +175,7 @@ def _draws_content(draws: Draws) -> dict[str, object]:
 
 def _read_draws(content: Content, source: Source) -> Draws:
     try:
-        return Draws(**content["draws"])
+        return Draws(**current_names(content["draws"]))
     except TypeError as error:
         raise ValueError(f"path must be a file of draws, got {source.path}: {error}") from error
 

@@ -128,12 +128,13 @@ def _statistics(draws: Draws) -> dict[str, Tensor]:
         "lp": -draws.energy,
         "energy": draws.total_energy,
         "diverging": draws.diverged > 0,
-        "acceptance_rate": draws.acceptances,
+        "acceptance_rate": draws.acceptance,
         "step_size": draws.step_size.unsqueeze(1).expand_as(draws.energy),
-        "n_steps": draws.steps,
+        "n_steps": draws.leapfrogs,
     }
     if draws.kernel == "nuts" and draws.thinning == 1:
-        found["tree_depth"] = (draws.steps + 1).double().log2().floor().long()  # a tree of depth d has 2^d - 1 steps
+        leaves = draws.leapfrogs + 1  # a tree of depth d has 2^d
+        found["tree_depth"] = leaves.double().log2().floor().long()
     return found
 
 

@@ -84,7 +84,7 @@ def sample(
     there is a seed. Chains that have not mixed, and divergences, are logged as warnings.
 
     Relaxed gates are another model than the true spike and slab. With ``gates="exact"`` they are exactly 0 or 1, drawn
-    by Gibbs between the moves of ``"chees"`` (:class:`~bnn_pyro.inference.mcmc.exact_gates.ExactSpikes`): the true
+    by Gibbs between the moves of ``"chees"`` (:class:`~bnn_pyro.inference.mcmc.exact_gates.ExactGates`): the true
     posterior, for small networks. Closed slabs are then 0 in the draws.
 
     With a checkpoint, a run that was stopped is resumed where it was last saved when it is called again with the same
@@ -183,9 +183,9 @@ def _draws(kept: dict[str, Tensor], potential: Potential, plan: SamplingPlan, se
         vectors=kept["vectors"],
         energy=kept["energy"],
         total_energy=kept["total_energy"],
-        acceptances=kept["acceptance"],
+        acceptance=kept["acceptance"],
         diverged=kept["diverged"],
-        steps=kept["leapfrogs"],
+        leapfrogs=kept["leapfrogs"],
         step_size=kept["step_size"],
         inverse_mass=kept["inverse_mass"],
         kernel=plan.kernel,
