@@ -24,7 +24,8 @@ from torch.nn.functional import silu
 
 from bnn_pyro import Gaussian, SparseNetwork, SpikeSlab, networks
 from bnn_pyro.data import load
-from bnn_pyro.inference.mcmc.chees import ChEES
+from bnn_pyro.inference.mcmc.chees import ChEESWarmUp
+from bnn_pyro.inference.mcmc.jittered_hmc import JitteredHMC
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.pyro_chain import PyroChain
@@ -170,14 +171,16 @@ def ours_batch(case: Case, *, chains: int, warmup: int, draws: int) -> Found:
     spent: dict[str, float] = {}
     with clock(spent, "before"):
         potential = _potential(case)
-        sampler = ChEES(potential, potential.starts(chains))
-        sampler.warm_up(warmup)
+        kernel = JitteredHMC(potential, potential.starts(chains))
+        adaptation = ChEESWarmUp(kernel)
+        for number in range(1, warmup + 1):
+            adaptation.adapt(number, warmup)
     moves, vectors = [], []
     with clock(spent, "sampling"):
         for _ in range(draws):
-            moves.append(sampler.transition())
-            vectors.append(sampler.position)
-    leapfrogs = chains * sum(move.leapfrogs for move in moves)
+            moves.append(kernel.transition())
+            vectors.append(kernel.position)
+    leapfrogs = sum(int(move.leapfrogs.sum()) for move in moves)
     acceptance = torch.stack([move.acceptance for move in moves])
     how = {
         "acceptance": float(acceptance.mean()),

@@ -144,12 +144,12 @@ def test_draws_round_trip(tmp_path: Path) -> None:
 def test_draws_of_an_older_version_load(tmp_path: Path) -> None:
     """Their leapfrog steps and acceptance probabilities had other names."""
     first = draws_of({"a": torch.randn(2, 5)})
-    save_draws(first, tmp_path / "draws.pt")
+    save_posterior(first, tmp_path / "draws.pt")
     content = torch.load(tmp_path / "draws.pt", weights_only=True)
     for old, name in (("steps", "leapfrogs"), ("acceptances", "acceptance")):
         content["draws"][old] = content["draws"].pop(name)
     torch.save(content, tmp_path / "older.pt")
-    assert_same(load_draws(tmp_path / "older.pt"), first)
+    assert_same(load_posterior(tmp_path / "older.pt"), first)
 
 
 def test_sampled_round_trip(tmp_path: Path) -> None:

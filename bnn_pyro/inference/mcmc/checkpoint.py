@@ -16,7 +16,7 @@ from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.runs import Run
 from bnn_pyro.storage import read_whole, write_whole
 
-FORMAT = 1
+FORMAT = 2  # 1 kept a kernel and its warm-up as one
 EVERY = 100  # transitions from one save to the next, where no number is given
 
 

@@ -1,63 +1,38 @@
-"""ExactSpikes: the true spike-and-slab posterior, its gates drawn by Gibbs between HMC moves of all else."""
-
-import math
-from typing import Any
+"""ExactGates: the true spike-and-slab posterior, its gates drawn by Gibbs between HMC moves of all else."""
 
 import torch
 from torch import Tensor
 
-from bnn_pyro.inference.mcmc.chees import TARGET_ACCEPT, ChEES, Move
+from bnn_pyro.inference.mcmc.gate_draw import GateDraw
+from bnn_pyro.inference.mcmc.jittered_hmc import JitteredHMC, Trajectory
+from bnn_pyro.inference.mcmc.kernel import State
 from bnn_pyro.inference.mcmc.potential.exact_gate_potential import SpikePotential
 from bnn_pyro.inference.mcmc.pseudo_prior import Draw, PseudoPrior
-from bnn_pyro.inference.mcmc.running_moments import Moments
-
-_HELD = 1  # number of the stretch of the warm-up until whose end gates stay as they began, so that open slabs settle
 
 
-class ExactSpikes(ChEES):
-    r"""Draws from the true spike-and-slab posterior, whose gates are exactly 0 or 1.
+class ExactGates:
+    """Draws from the true spike-and-slab posterior, whose gates are exactly 0 or 1.
 
-    All chains are one batch. A transition is one of ChEES for the scales, the open slabs and all other latents, given
-    the gates; then each gate in turn, in random order, is drawn given all else but the weights that it closes. With K
-    tries :math:`w^{(k)}` of these, drawn from a pseudo-prior :math:`\psi` (of an open gate the first is what it has),
-    it is open with the odds
-
-    .. math::
-        \frac{P(z_j = 1 \mid \cdot)}{P(z_j = 0 \mid \cdot)} = \frac{\lambda_j}{1 - \lambda_j} \,
-        \frac1K \sum_{k=1}^K \frac{p(y \mid z_j = 1, w^{(k)}, \cdot)}{p(y \mid z_j = 0, \cdot)} \,
-        \prod_{i \in C_j} \frac{N(w_i^{(k)}; m_i, r_i^2)}{\psi(w_i^{(k)})},
-
-    and opens with one of the tries, in proportion to its term. :math:`C_j` are the weights that gate j multiplies and
-    that no other closed gate does: a weight is closed where either of its ends is. One try is Gibbs on the gate given
-    the slab; more make up for a pseudo-prior that does not fit. The likelihood does not see closed weights, so the
-    chain's law is the posterior whatever :math:`\psi` is; with the prior in its place a group of eight weights hardly
-    ever opens again.
-
-    In the first quarter of the warm-up the gates stay as they began, all open and all closed in turn, so that the open
-    slabs find their place and R-hat tells whether the chains have forgotten their start. In the rest :math:`\psi`
-    follows the moments that the slabs have while they are open, in all chains; one that is not given does from the
-    beginning.
-
-    Source: Carlin, Chib (1995), *Bayesian model choice via Markov chain Monte Carlo methods*, and for several tries
-    Andrieu, Doucet, Holenstein (2010), *Particle Markov chain Monte Carlo methods*; for the moves given the gates see
-    :class:`ChEES`.
+    All chains are one batch. A transition is one of :class:`~bnn_pyro.inference.mcmc.jittered_hmc.JitteredHMC` for the
+    scales, the open slabs and all other latents, given the gates; then
+    :class:`~bnn_pyro.inference.mcmc.gate_draw.GateDraw` draws the gates given all else.
 
     Args:
         potential: The potential energy.
-        chains: Number of chains, two at least.
+        chains: Number of chains.
         pseudo_prior: Returns a draw of the slabs, site -> value, such as a guide: the pseudo-prior begins with the
             median and the quartiles of such draws. None begins with those of the prior.
-        tries: K, tries of the weights of a gate, one at least.
-        start: Starting points, shape ``(chains, n)``; None draws them, slabs from the pseudo-prior.
-        target_accept: Acceptance probability that the step size is adapted to.
+        tries: Tries of the weights of a gate, one at least.
+        start: Starting points, shape ``(chains, n)``; None draws them, slabs from the pseudo-prior, and gates in turn
+            all open and all closed, so that R-hat tells whether the chains have forgotten their start.
         max_leapfrogs: Most leapfrog steps of a transition.
 
     Attributes:
-        position: Where the chains are, shape ``(chains, n)``: gates are 1 or -1, closed slabs 0, the prior's mean.
-        pseudo_prior: The pseudo-prior.
+        hmc: What moves the chains given the gates.
+        pseudo_prior: What the weights of closed gates are drawn from.
 
     Raises:
-        ValueError: If there is one chain only, or no try, or the pseudo-prior's slabs are not those of the model.
+        ValueError: If there is no try, or the pseudo-prior's slabs are not those of the model.
     """
 
     def __init__(
@@ -68,106 +43,68 @@ class ExactSpikes(ChEES):
         pseudo_prior: Draw | None = None,
         tries: int = 8,
         start: Tensor | None = None,
-        target_accept: float = TARGET_ACCEPT,
         max_leapfrogs: int = 1024,
     ) -> None:
-        if tries < 1:
-            raise ValueError(f"tries must be at least 1, got {tries}")
-        self._spikes, self._layout, self.tries = potential, potential.layout, tries
-        self._is_given = pseudo_prior is not None
-        draw = pseudo_prior or potential.prior_draw
-        self.pseudo_prior = PseudoPrior.of(draw, self._layout.shapes, potential.like)
+        self.potential, self._draw_gates = potential, GateDraw(potential, tries)
+        layout = potential.layout
+        self.pseudo_prior = PseudoPrior.of(pseudo_prior or potential.prior_draw, layout.shapes, potential.like)
         points = self._starts(chains) if start is None else start.to(potential.like)
-        self._moving = self._layout.moving(points)
-        super().__init__(potential, points, target_accept=target_accept, max_leapfrogs=max_leapfrogs)
+        self.hmc = JitteredHMC(potential, points, max_leapfrogs=max_leapfrogs, moving=layout.moving(points))
 
     def _starts(self, chains: int) -> Tensor:
-        points, slabs = self._spikes.starts(chains), self._layout.slabs
-        loc, scale = self._spikes.slab_prior(points)
+        points, layout = self.potential.starts(chains), self.potential.layout
+        loc, scale = self.potential.slab_prior(points)
         drawn = (self.pseudo_prior.sample((chains,)) - loc) / scale
-        points[:, slabs] = torch.where(self._layout.is_open(points), drawn, points[:, slabs])
+        points[:, layout.slabs] = torch.where(layout.is_open(points), drawn, points[:, layout.slabs])
         return points
 
-    # ---- a transition ------------------------------------------------------------------------------------------------
+    @property
+    def position(self) -> Tensor:
+        """Where the chains are, shape ``(chains, n)``: gates are 1 or -1, closed slabs 0, the prior's mean."""
+        return self.hmc.position
 
-    def transition(self) -> Move:
-        """Makes a transition of all chains: of all else given the gates, then of the gates.
+    @property
+    def energy(self) -> Tensor:
+        """The potential energy there, shape ``(chains,)``."""
+        return self.hmc.energy
+
+    @property
+    def step_size(self) -> float:
+        """The step size of the moves given the gates."""
+        return self.hmc.step_size
+
+    @property
+    def scale(self) -> Tensor:
+        """Standard deviations that their mass matrix assumes, shape ``(n,)``."""
+        return self.hmc.scale
+
+    def transition(self) -> Trajectory:
+        """Make a transition of all chains: of all else given the gates, then of the gates.
 
         Returns:
-            What the first tells about step size and length.
+            How the first went.
         """
-        move = super().transition()
-        self._draw_gates()
+        move = self.hmc.transition()
+        position = self._draw_gates(self.position, self.pseudo_prior)
+        self.hmc.moving = self.potential.layout.moving(position)
+        self.hmc.place(position)
         return move
 
-    def _momentum(self) -> Tensor:
-        return super()._momentum() * self._moving
+    def slabs(self) -> tuple[Tensor, Tensor]:
+        """Return the values that open slabs have, and which are open, both of shape ``(chains, entries)``."""
+        layout = self.potential.layout
+        loc, scale = self.potential.slab_prior(self.position)
+        return torch.addcmul(loc, scale, self.position[:, layout.slabs]), layout.is_open(self.position)
 
-    @torch.no_grad()
-    def _draw_gates(self) -> None:
-        """Draws each gate given all else."""
-        vectors = self.position
-        loc, scale = self._spikes.slab_prior(vectors)  # which gates do not change
-        for number in torch.randperm(len(self._layout.gates)).tolist():
-            vectors = self._draw_gate(number, vectors, loc, scale)
-        self._moving = self._layout.moving(vectors)
-        self.position = vectors
-        self.energy, self.gradient = self.potential.value_and_gradient(vectors)
+    def state_dict(self) -> State:
+        """Return the state of the chains, and the parameters."""
+        return {"hmc": self.hmc.state_dict(), "pseudo_prior": dict(vars(self.pseudo_prior))}
 
-    def _draw_gate(self, number: int, vectors: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-        """Draws a gate of all chains, and the weights to open it with; returns where that leads."""
-        layout, chains = self._layout, len(vectors)
-        gate, owned = layout.gates[number], layout.owned[number]
-        slabs, loc, scale = layout.slabs[owned], loc[:, owned], scale[:, owned]
-        points = vectors.repeat(self.tries + 1, 1, 1)
-        points[:-1, :, gate], points[-1, :, gate] = 1.0, -1.0
-        opened = layout.is_open(points[0], owned)  # if the gate opens
-        drawn = self.pseudo_prior.sample((self.tries, chains), owned)
-        drawn[0] = torch.where(vectors[:, gate : gate + 1] > 0, loc + scale * vectors[:, slabs], drawn[0])
-        points[:-1, :, slabs] = torch.where(opened, (drawn - loc) / scale, torch.zeros_like(drawn))
-        points[-1, :, slabs] = 0.0
-        energy = self.potential(points.flatten(0, 1)).unflatten(0, (-1, chains))
-        density = self.pseudo_prior.log_prob(drawn, owned) + scale.log()  # in the sampler's coordinates
-        weights = -energy
-        weights[:-1] -= torch.where(opened, density, torch.zeros_like(density)).sum(-1) + math.log(self.tries)
-        gumbel = -torch.empty_like(weights).exponential_().log()
-        chosen = (weights.nan_to_num(nan=-torch.inf) + gumbel).argmax(0)
-        each = torch.arange(chains, device=chosen.device)
-        return points[chosen, each]
-
-    # ---- the warm-up -------------------------------------------------------------------------------------------------
-
-    def _transition_of(self, stretch: int) -> Move:
-        return super().transition() if stretch <= _HELD else self.transition()
-
-    def _observe(self) -> None:
-        loc, scale = self._spikes.slab_prior(self.position)
-        slabs = torch.addcmul(loc, scale, self.position[:, self._layout.slabs])
-        self._coordinates.add(self.position, self._moving)
-        self._entries.add(slabs, self._moving[:, self._layout.slabs])
-
-    def _learn(self, stretch: int) -> None:
-        if stretch > _HELD or not self._is_given:
-            self.pseudo_prior = self.pseudo_prior.followed(self._entries)
-
-    def _forget(self) -> None:
-        super()._forget()
-        self._entries = Moments(self.pseudo_prior.loc)
-
-    # ---- stopping and going on ---------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns all that the chains' future depends on, but the states of the generators."""
-        parts = {"pseudo_prior": dict(vars(self.pseudo_prior)), "entries": dict(vars(self._entries))}
-        return {**super().state_dict(), **parts}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes to where another sampler of the same model was.
+    def load_state_dict(self, state: State) -> None:
+        """Resume from the state of another kernel of the same potential.
 
         Args:
-            state: Its state, on the sampler's device.
+            state: Its state, on the kernel's device.
         """
-        super().load_state_dict(state)
+        self.hmc.load_state_dict(state["hmc"])
         self.pseudo_prior = PseudoPrior(**state["pseudo_prior"])
-        vars(self._entries).update(state["entries"])
-        self._moving = self._layout.moving(self.position)

@@ -1,6 +1,5 @@
 """One chain of Pyro's HMC or NUTS on a flat potential, which can stop after any transition and go on elsewhere."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import pyro
@@ -9,28 +8,12 @@ from pyro.infer import HMC
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from bnn_pyro.inference.mcmc.kernel import Move, State
 from bnn_pyro.inference.mcmc.nuts_tree import FlatTrees
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 
 SITE = "vector"
 """The one site that Pyro's kernel sees."""
-
-
-@dataclass(frozen=True, eq=False)
-class Transition:
-    """How a transition of one chain, or of many, went; each of shape ``()`` or ``(chains,)``.
-
-    Attributes:
-        acceptance: Acceptance probability; NUTS averages it over its tree.
-        diverged: Whether the energy error was beyond all bounds.
-        leapfrogs: Leapfrog steps.
-        total_energy: Potential and kinetic energy at the start of the trajectory, along which it is conserved.
-    """
-
-    acceptance: Tensor
-    diverged: Tensor
-    leapfrogs: Tensor
-    total_energy: Tensor
 
 
 class PyroChain:
@@ -95,7 +78,7 @@ class PyroChain:
         inverse: Tensor = found
         return inverse
 
-    def advance(self) -> Transition:
+    def advance(self) -> Move:
         """Makes a transition.
 
         Returns:
@@ -106,14 +89,14 @@ class PyroChain:
         with pyro.validation_enabled(False):
             kernel.sample(kernel._z_last)
         number = kernel._t - (self._warmup if kernel._t > self._warmup else 0)
-        return Transition(
+        return Move(
             acceptance=energy.new_tensor(mean + number * (kernel._mean_accept_prob - mean)),  # it keeps the mean alone
             diverged=torch.tensor(len(kernel._divergences) > divergences, device=energy.device),
             leapfrogs=torch.tensor(self._energy.calls - calls, device=energy.device),
             total_energy=energy + kernel._kinetic_energy(kernel.momentum),
         )
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Returns all that the chain's future depends on, but the states of the generators."""
         kernel, adapter = self.kernel, self.kernel._adapter
         (welford,) = adapter.mass_matrix_adapter._adapt_scheme.values()
@@ -128,10 +111,10 @@ class PyroChain:
             "inverse_mass": self.inverse_mass,
             "welford": dict(vars(welford)),
         }
-        copied: dict[str, Any] = tree_map_only(Tensor, lambda tensor: tensor.detach().clone(), state)
+        copied: State = tree_map_only(Tensor, lambda tensor: tensor.detach().clone(), state)
         return copied
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Goes to where another chain with the same options was.
 
         Args:

@@ -66,7 +66,7 @@ def dying(advance):
             os.kill(os.getpid(), signal.SIGKILL)
     return advanced
 
-for way in (chains.InTurn, chains.Together):
+for way in (chains.SequentialRun, chains.BatchRun):
     way.advance = dying(way.advance)
 for kernel in KERNELS:
     child = os.fork()

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnn_pyro.inference.mcmc.exact_gates import ExactSpikes
+from bnn_pyro.inference.mcmc.exact_gates import ExactGates
+from bnn_pyro.inference.mcmc.exact_gates_warmup import ExactGatesWarmUp
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.exact_gate_potential import SpikePotential
 from bnn_pyro.inference.mcmc.pseudo_prior import PseudoPrior
@@ -25,6 +26,7 @@ from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.priors import Gaussian, SpikeSlab, gate, group_lasso_scale, slab, spike_slab_gaussian
 from guides import AutoSpikeSlab
+from tests.inference.mcmc.test_chees import warm_up
 from tests.models import DOUBLE, INCLUSION, NOISE, data, exact_inclusion, fitted, linear
 
 SIGMA = 0.5
@@ -63,9 +65,10 @@ def enumerated(x: Tensor, y: Tensor, gates: int, used: Callable[[Tensor], Tensor
     return share @ torch.stack(supports), share @ torch.stack(means)
 
 
-def drawn(sampler: ExactSpikes, warmup: int, transitions: int) -> dict[str, Tensor]:
+def drawn(sampler: ExactGates, warmup: int, transitions: int) -> dict[str, Tensor]:
     """Values of the model's sites after each transition, shape ``(chains, transitions, *shape)``."""
-    sampler.warm_up(warmup)
+    if warmup:
+        warm_up(ExactGatesWarmUp(sampler), warmup)
     vectors = []
     for _ in range(transitions):
         sampler.transition()
@@ -91,7 +94,7 @@ def test_inclusion_is_that_of_all_256_supports() -> None:
     x, y = columns(40, 2, 0.3, 0.15, 0.2, 0.1, 0.15, 0.0, 0.1, 0.0)
     inclusion, mean = enumerated(x, y, 8, lambda z: z.repeat_interleave(2))
     assert ((inclusion > 0.05) & (inclusion < 0.95)).sum() >= 4
-    draws = drawn(ExactSpikes(SpikePotential(groups, x, y), 16), 60, 100)
+    draws = drawn(ExactGates(SpikePotential(groups, x, y), 16), 60, 100)
     assert_means(draws["w.gate"], inclusion)
     assert_means(draws["w.weight"].flatten(2), mean)
     assert (r_hat(draws["w.weight"]) < 1.1).all()
@@ -104,7 +107,7 @@ def test_groups_of_eight_open_again() -> None:
     torch.manual_seed(1)
     x, y = columns(120, 8, *(0.06 * number for number in (1, 2, 3, 4)), 0.0, 0.0, 0.0, 0.0)
     inclusion, mean = enumerated(x, y, 8, lambda z: z.repeat_interleave(8))
-    draws = drawn(ExactSpikes(SpikePotential(groups, x, y), 32), 400, 1000)
+    draws = drawn(ExactGates(SpikePotential(groups, x, y), 32), 400, 1000)
     assert_means(draws["w.gate"], inclusion)
     assert_means(draws["w.weight"].flatten(2), mean)
     opened, closed = (draws["w.gate"][first::2] for first in (0, 1))
@@ -116,8 +119,8 @@ def test_groups_of_eight_open_again() -> None:
 def test_the_pseudo_prior_changes_no_posterior(tries: int, loc: float) -> None:
     """Nor does the number of tries; one is far off. They do not follow the draws here."""
     x, y = data(8)
-    sampler = ExactSpikes(SpikePotential(linear, x, y), 32, tries=tries)
-    sampler.warm_up(20)
+    sampler = ExactGates(SpikePotential(linear, x, y), 32, tries=tries)
+    warm_up(ExactGatesWarmUp(sampler), 20)
     sampler.pseudo_prior = PseudoPrior(torch.full((3,), loc, dtype=DOUBLE), torch.full((3,), 0.8, dtype=DOUBLE))
     assert_means(drawn(sampler, 0, 100)["w.gate"], exact_inclusion(x, y))
 
@@ -134,7 +137,7 @@ def test_weights_with_a_gate_at_either_end() -> None:
     torch.manual_seed(0)
     x, y = columns(25, 3, 0.4, 0.2)
     inclusion, mean = enumerated(x, y, 5, lambda z: z[:2].outer(z[2:]).flatten())
-    draws = drawn(ExactSpikes(SpikePotential(matrix, x, y), 16), 60, 100)
+    draws = drawn(ExactGates(SpikePotential(matrix, x, y), 16), 60, 100)
     assert_means(torch.cat([draws["rows"], draws["entries"]], -1), inclusion)
     assert_means(draws["w"].flatten(2), mean)
 
@@ -161,7 +164,7 @@ def test_latent_scales() -> None:
     share = opened / (opened + closed)
     assert 0.1 < share < 0.9
     mean = share * (likelihood * prior * squares).sum() / (likelihood * prior).sum() + (1 - share) * 0.75
-    draws = drawn(ExactSpikes(SpikePotential(model, x, y), 32), 60, 80)
+    draws = drawn(ExactGates(SpikePotential(model, x, y), 32), 60, 80)
     assert_means(draws["z"], share.reshape(1))
     assert_means(draws["w.tau_squared"], mean.reshape(1))
 
@@ -177,7 +180,7 @@ def test_guide_as_pseudo_prior() -> None:
     assert draws.energy.shape == (32, 100) and not list(pyro.get_param_store().keys())
 
 
-# ---- a network, stopping and going on --------------------------------------------------------------------------------
+# ---- a network -------------------------------------------------------------------------------------------------------
 
 
 def network() -> tuple[SparseNetwork, tuple[Tensor, Tensor]]:
@@ -206,40 +209,6 @@ def test_posterior_of_a_network() -> None:
     assert found.inclusion().keys() == {"inputs", "hidden1"}
 
 
-def test_goes_on_as_if_it_had_not_stopped() -> None:
-    """From a state in the warm-up, in another sampler, which has another random state."""
-    x, y = data()
-    potential = SpikePotential(linear, x, y)
-
-    def go(sampler: ExactSpikes, first: int) -> Tensor:
-        for number in range(first, 21):
-            sampler.adapt(number, 20)
-        sampler.transition()
-        return sampler.position
-
-    sampler = ExactSpikes(potential, 3)
-    for number in range(1, 13):
-        sampler.adapt(number, 20)
-    state, random = sampler.state_dict(), torch.random.get_rng_state()
-    expected = go(sampler, 13)
-    again = ExactSpikes(potential, 3)
-    again.load_state_dict(state)
-    torch.random.set_rng_state(random)
-    assert torch.equal(go(again, 13), expected)
-    assert torch.equal(again.pseudo_prior.loc, sampler.pseudo_prior.loc)
-
-
-def test_gates_stay_in_the_first_quarter_of_the_warm_up() -> None:
-    sampler = ExactSpikes(SpikePotential(linear, *data()), 4)
-    first = sampler.position[:, :3]
-    for number in range(1, 6):
-        sampler.adapt(number, 20)
-        assert torch.equal(sampler.position[:, :3], first)
-    for number in range(6, 21):
-        sampler.adapt(number, 20)
-    assert not torch.equal(sampler.position[:, :3], first)
-
-
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -257,11 +226,6 @@ def test_gates_stay_in_the_first_quarter_of_the_warm_up() -> None:
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sample(linear, data(), replace(SHORT, **options), pseudo_prior=lambda *args: {}, **GIVEN)
-
-
-def test_no_tries_are_refused() -> None:
-    with pytest.raises(ValueError, match="tries must be at least 1, got 0"):
-        ExactSpikes(SpikePotential(linear, *data()), 2, tries=0)
 
 
 def test_draws_have_no_guide() -> None:

@@ -15,14 +15,14 @@ from tests.inference.mcmc.test_sample import regression
 
 def interrupting(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Makes Ctrl-C come in the middle of the fifth transition."""
-    advance = chains.InTurn.advance
+    advance = chains.SequentialRun.advance
 
-    def advanced(run: chains.InTurn) -> None:
+    def advanced(run: chains.SequentialRun) -> None:
         for _ in range(times if run.done == 5 else 0):
             signal.raise_signal(signal.SIGINT)
         advance(run)
 
-    monkeypatch.setattr(chains.InTurn, "advance", advanced)
+    monkeypatch.setattr(chains.SequentialRun, "advance", advanced)
 
 
 def test_ctrl_c_lets_the_transition_end_and_saves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ import torch
 from pyro.infer import MCMC, NUTS
 from torch import Tensor
 
+from bnn_pyro.inference.mcmc.kernel import Move
 from bnn_pyro.inference.mcmc.potential.potential import Potential
-from bnn_pyro.inference.mcmc.pyro_chain import SITE, PyroChain, Transition
+from bnn_pyro.inference.mcmc.pyro_chain import SITE, PyroChain
 from tests.inference.mcmc.test_sample import regression, wall
 from tests.models import DOUBLE, NOISE, data
 
@@ -18,7 +19,7 @@ def chain(potential: Potential, **options: Any) -> PyroChain:
     return PyroChain(potential, torch.zeros(potential.size, dtype=DOUBLE), **given)
 
 
-def moves(of: PyroChain, number: int) -> list[Transition]:
+def moves(of: PyroChain, number: int) -> list[Move]:
     return [of.advance() for _ in range(number)]
 
 

@@ -11,8 +11,7 @@ from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.mcmc.plan import KERNELS, Kernel, SamplingPlan
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
-from bnn_pyro.inference.mcmc.pyro_chain import Transition
-from bnn_pyro.inference.mcmc.runs import Run, Track, begin
+from bnn_pyro.inference.mcmc.runs import Run, begin
 from tests.inference.mcmc.test_sample import regression
 from tests.models import data
 
@@ -99,15 +98,3 @@ def test_notes_for_the_progress_bar(potential: Potential) -> None:
         assert run.note()["chain"] == "2/2" and {"step size", "accept"} < run.note().keys()
         run = gone(begin(plan_of("chees"), potential, None), 3)
     assert run.note().keys() == {"step size", "accept"}
-
-
-def test_a_track_keeps_every_so_manyth() -> None:
-    track = Track(2)
-    for number in range(1, 6):
-        value = torch.tensor(float(number))
-        track.add(value.repeat(3), value, Transition(value / 10, value > 3, value.long(), value))
-    found = track.stacked()
-    assert found["vectors"][:, 0].tolist() == found["energy"].tolist() == found["total_energy"].tolist() == [2, 4]
-    assert found["acceptance"].tolist() == pytest.approx([0.15, 0.35])
-    assert found["diverged"].tolist() == [0, 1] and found["leapfrogs"].tolist() == [3, 7]
-    assert len(track.pending) == 1
