@@ -27,6 +27,7 @@ from bnn_pyro.reports.markdown import markdown_table
 
 Row = dict[str, Any]
 Call = Callable[[], object]
+Clock = Callable[[], float]
 
 RESULTS = Path(__file__).parent / "results"
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6}
@@ -36,7 +37,12 @@ UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6}
 
 
 def interleaved(
-    calls: Mapping[str, Call], *, rounds: int, repeats: int, device: torch.device | str = "cpu"
+    calls: Mapping[str, Call],
+    *,
+    rounds: int,
+    repeats: int,
+    device: torch.device | str = "cpu",
+    clock: Clock = perf_counter,
 ) -> dict[str, list[float]]:
     """Time contestants side by side.
 
@@ -45,6 +51,7 @@ def interleaved(
         rounds: How often each contestant has its turn.
         repeats: Timed calls a turn; one that is not timed goes before them, as the others have emptied the caches.
         device: Where they run; a CUDA device is waited for before the clock is read.
+        clock: What to read.
 
     Returns:
         Contestant -> seconds a call, one entry a turn.
@@ -54,25 +61,26 @@ def interleaved(
     for _ in range(rounds):
         chance.shuffle(order)
         for name in order:
-            seconds[name].append(timed(calls[name], repeats=repeats, device=device))
+            seconds[name].append(timed(calls[name], repeats=repeats, device=device, clock=clock))
     return seconds
 
 
-def timed(call: Call, *, repeats: int, device: torch.device | str = "cpu") -> float:
+def timed(call: Call, *, repeats: int, device: torch.device | str = "cpu", clock: Clock = perf_counter) -> float:
     """Return the seconds a call takes, averaged over ``repeats`` calls after one that is not timed.
 
     Args:
         call: What to time.
         repeats: Timed calls.
         device: Where it runs.
+        clock: What to read.
     """
     call()
     wait(device)
-    start = perf_counter()
+    start = clock()
     for _ in range(repeats):
         call()
     wait(device)
-    return (perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
 def wait(device: torch.device | str) -> None:
