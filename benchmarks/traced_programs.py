@@ -3,12 +3,13 @@
     python benchmarks/traced_programs.py --data-dir DATA
     python benchmarks/traced_programs.py --data-dir DATA --quick --cases yacht-10 --parts leapfrog
 
-`leapfrog` times compiled trajectories on the posteriors of `samplers.py`, of one chain and of batches: with small
-products of matrices as sums (`sums`) and without, and with the compiled loop around the step (`loop`) and with a call
-per step; one chain has no loop. `simplify` times the steps of `fit`, traced and compiled, and traced leapfrog steps:
-without the pass that drops what changes nothing (`no-drop`), without those of its rules that are about numbers (log of
-exp, multiplying by 1, adding 0; `no-rules`), and with no simplification at all (`none`); `nodes` is what is left of
-the largest graph. `interpreter` runs the same traced programs as an fx graph (`fx`).
+`leapfrog` times compiled trajectories on the posteriors of `samplers.py`. Of one chain each step is a call, and small
+products of matrices are sums, without which it is `no-sums`; of a batch there is a compiled loop around the step,
+without which it is `no-loop`, and products are products, in whose place `sums` has sums. `simplify` times the steps of
+`fit`, traced and compiled, and traced leapfrog steps: without the pass that drops what changes nothing (`no-drop`),
+without those of its rules that are about numbers (log of exp, multiplying by 1, adding 0; `no-rules`), and with no
+simplification at all (`none`); `nodes` is what is left of the largest graph. `interpreter` runs the same traced
+programs as an fx graph (`fx`).
 
 All contestants of a case take turns in one process, on one thread, and ratios are those of medians, more being better
 for what we do (`ours`). Seconds are those of the processor that the process had, as others use the machine. A part
@@ -21,6 +22,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,13 +35,14 @@ from contestants import CASES as STEPS
 from contestants import ours as fit_step
 from sampler_contestants import Case
 from samplers import CASES
-from torch import fx
+from torch import Tensor, fx
 
 from bnn_pyro.inference.mcmc.potential import leapfrog
 from bnn_pyro.inference.mcmc.potential import potential as potentials
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.tracing import simplify, trace
+from bnn_pyro.tracing.small_matmuls import products_as_sums
 
 PARTS = ("leapfrog", "simplify", "interpreter")
 CHAINS, LENGTHS = (1, 4, 16, 64), (16, 64)
@@ -51,12 +54,12 @@ def main() -> None:
     options = _options()
     timing.prepare(options.threads)
     pyro.enable_validation(False)
-    rows = _of_other_parts(options)
+    rows, origin = _of_other_parts(options), _origin(options)
     parts = {"leapfrog": _leapfrog, "simplify": _simplify, "interpreter": _interpreter}
     for part in options.parts:
         for found in parts[part](options):
             print(timing.table(found), flush=True)
-            rows += [{**row, "part": part, **_origin(options)} for row in found]
+            rows += [{**row, "part": part, **origin} for row in found]
     timing.write(options.out, rows, timing.ratios_of(rows), clock="processor seconds of the process")
 
 
@@ -139,19 +142,30 @@ def _trajectories(potential: Potential, chains: int, steps: int) -> timing.Call:
     return call
 
 
-WITHOUT_SUMS: Patches = [(leapfrog, "products_as_sums", lambda graph, inputs: graph)]
-WITHOUT_LOOP: Patches = [
-    (potentials, "compiled_loop", lambda traced, *inputs: leapfrog.repeated(leapfrog.compiled(traced, *inputs)))
-]
+def _loop_of_sums(loop: Callable[..., Any], traced: trace.Traced, *inputs: Tensor) -> Callable[..., Any]:
+    graph = products_as_sums(traced.graph, [*inputs, *traced.live])
+    return loop(replace(traced, graph=graph), *inputs)  # type: ignore[no-any-return]
+
+
+ONE_CHAIN: dict[str, Patches] = {
+    "ours": [],
+    "no-sums": [(leapfrog, "products_as_sums", lambda graph, inputs: graph)],
+}
+BATCH: dict[str, Patches] = {
+    "ours": [],
+    "sums": [(leapfrog, "_loop", partial(_loop_of_sums, leapfrog._loop))],
+    "no-loop": [
+        (potentials, "compiled_loop", lambda traced, *inputs: leapfrog.repeated(leapfrog.compiled(traced, *inputs)))
+    ],
+}
 
 
 def _leapfrog(options: Namespace) -> Iterator[list[timing.Row]]:
     for name in options.cases:
         case = Case(name, *CASES[name], options.data_dir)
         for chains in CHAINS[:2] if options.quick else CHAINS:
-            contestants = {"ours": [], "no-sums": WITHOUT_SUMS} | ({"no-loop": WITHOUT_LOOP} if chains > 1 else {})
             made: dict[str, Callable[[int], timing.Call]] = {}
-            for contestant, patches in contestants.items():
+            for contestant, patches in (ONE_CHAIN if chains == 1 else BATCH).items():
                 potential = _potential(case, compiled=True)
                 with _patched(patches):
                     _trajectories(potential, chains, 2)

@@ -28,6 +28,9 @@ _LARGEST_CONSTANT = 4096  # elements; larger results of constants are computed w
 def simplify(module: fx.GraphModule) -> None:
     """Simplifies a graph of ATen operations in place; it computes the same, up to the sign of a zero.
 
+    A traced step of SVI has a third fewer operations by it, and is 1.05 to 1.2 times as fast, nearly all of it by what
+    changes nothing and is dropped; a compiled one gains nothing (``benchmarks/traced_programs.py``).
+
     Args:
         module: The graph.
     """

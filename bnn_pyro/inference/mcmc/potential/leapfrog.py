@@ -64,7 +64,10 @@ def repeated(step: Callable[..., State]) -> Callable[..., State]:
 
 
 def compiled(traced: Traced, *inputs: Tensor) -> Callable[..., Any]:
-    """Returns a traced program as kernels; on a CPU its small products are sums.
+    """Returns a traced program as kernels; those of one chain on a CPU have sums for small products.
+
+    Sums make a step of one chain 1.2 to 1.8 times as fast; a batch gains nothing by them, as its products are larger
+    (``benchmarks/traced_programs.py``).
 
     Args:
         traced: The program, without noise.
@@ -74,7 +77,8 @@ def compiled(traced: Traced, *inputs: Tensor) -> Callable[..., Any]:
         The program.
     """
     given: list[Any] = [*inputs, *traced.live]
-    graph = products_as_sums(traced.graph, given) if inputs[0].device.type == "cpu" else traced.graph
+    is_one_chain = inputs[0].dim() == 1 and inputs[0].device.type == "cpu"
+    graph = products_as_sums(traced.graph, given) if is_one_chain else traced.graph
     program: Any
     try:  # without the guards of torch.compile, which cost as much as a step of one chain
         program = torch._inductor.compile(graph, given, options=COMPILER)
@@ -92,8 +96,8 @@ def compiled_loop(traced: Traced, *inputs: Tensor) -> Callable[..., State]:
     """Returns a traced step as kernels, and a loop around them that is compiled too: any number of steps is one call.
 
     A loop rather than copies of the step: one program does for all numbers of steps, is compiled in a third of the
-    time, runs as fast, and gives bit for bit what as many calls of the step give. Where it cannot be compiled each
-    step is a call.
+    time and runs as fast. It gives bit for bit what as many calls of the step give, 1.1 to 1.6 times as fast
+    (``benchmarks/traced_programs.py``). Where it cannot be compiled each step is a call.
 
     Args:
         traced: A leapfrog step, on the CPU: its condition would make the host wait for another device.
@@ -125,14 +129,13 @@ def _loop(traced: Traced, *inputs: Tensor) -> Callable[..., Any]:
     def once(
         number: Tensor, q: Tensor, p: Tensor, value: Tensor, slope: Tensor, steps: Tensor, stride: Tensor, *live: Tensor
     ) -> tuple[Tensor, ...]:
-        return number + 1, *step(q, p, slope, stride, *live)
+        return number + 1, *traced.graph(q, p, slope, stride, *live)
 
     def loop(steps: Tensor, q: Tensor, p: Tensor, slope: Tensor, stride: Tensor, *live: Tensor) -> tuple[Tensor, ...]:
         carried: Any = (torch.zeros_like(steps), q.clone(), p.clone(), torch.zeros_like(q[0]), slope.clone())
         found: tuple[Tensor, ...] = while_loop_op(more, once, carried, (steps, stride, *live))
         return found[1:]
 
-    step = products_as_sums(traced.graph, [*inputs, *traced.live])
     given = (torch.ones((), dtype=torch.int64), *inputs, *traced.live)
     with torch.no_grad():
         graph = without_examples(make_fx(loop)(*given))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bnn_pyro.inference.mcmc.potential import leapfrog as module
 from bnn_pyro.inference.mcmc.potential.leapfrog import compiled, compiled_loop, leapfrog, repeated
+from bnn_pyro.tracing.small_matmuls import products_as_sums
 from bnn_pyro.tracing.trace import Traced, trace
 
 DOUBLE = torch.float64
@@ -76,6 +77,22 @@ def test_compiled_loop_is_as_many_steps_bit_for_bit() -> None:
         assert all(map(torch.equal, found, single(*given, steps)))
         torch.testing.assert_close(found, repeated(program)(*given, steps))
         assert all(map(torch.equal, given, before))
+
+
+def test_small_products_are_sums_for_one_chain_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch gains nothing by it."""
+    written: list[Any] = []
+
+    def counting(graph: Any, given: Any) -> Any:
+        written.append(graph)
+        return products_as_sums(graph, given)
+
+    monkeypatch.setattr(module, "products_as_sums", counting)
+    for data, shape, expected in ((torch.zeros(3), (3,), 1), (torch.zeros(3, 1), (3, 4), 1)):
+        program, example = traced(data.to(DOUBLE), *shape)
+        run = compiled(program, *example)
+        assert len(written) == expected
+        torch.testing.assert_close(run(*example), program(*example))
 
 
 def test_loop_that_cannot_be_compiled_is_a_call_a_step(
