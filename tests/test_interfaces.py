@@ -19,6 +19,7 @@ import torch
 import bnn_pyro.inference.mcmc
 import bnn_pyro.likelihoods
 import bnn_pyro.priors
+from bnn_pyro.inference.mcmc.kernel import BatchKernel, WarmUp
 from bnn_pyro.inference.mcmc.plan import KERNELS, SamplingPlan
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.runs import Run, begin
@@ -69,6 +70,12 @@ def runs() -> set[type]:
     return {c for c in classes(bnn_pyro.inference.mcmc) if hasattr(c, "advance") and hasattr(c, "result")} - {Run}
 
 
+def parts_of_batches(method: str) -> set[type]:
+    """The classes that move or adapt a batch of chains: what has such a method and a state, and is no protocol."""
+    found = (c for c in classes(bnn_pyro.inference.mcmc) if hasattr(c, method) and hasattr(c, "load_state_dict"))
+    return {c for c in found if not getattr(c, "_is_protocol", False)}
+
+
 def slabs() -> set[type]:
     """The public dataclasses of priors but the one that holds a slab."""
     return {m for m in dataclasses_of(bnn_pyro.priors) if "slab" not in {f.name for f in dataclasses.fields(m)}}
@@ -76,7 +83,8 @@ def slabs() -> set[type]:
 
 FAMILIES: dict[str, tuple[type, set[type], set[str]]] = {  # interface, members, those that it must have found
     "posteriors": (Posterior, posteriors(), {"GuidePosterior", "SampledPosterior", "Ensemble"}),
-    "runs of kernels": (Run, runs(), {"Together", "InTurn"}),
+    "runs of kernels": (Run, runs(), {"BatchRun", "SequentialRun"}),
+    "warm-ups": (WarmUp, parts_of_batches("adapt"), {"ChEESWarmUp", "ExactGatesWarmUp"}),
     "likelihoods": (
         Likelihood,
         dataclasses_of(bnn_pyro.likelihoods),
@@ -84,6 +92,23 @@ FAMILIES: dict[str, tuple[type, set[type], set[str]]] = {  # interface, members,
     ),
     "slabs": (Slab, slabs(), {"Gaussian", "GroupLasso", "GroupHorseshoe"}),
 }
+
+
+def test_kernels_of_batches_have_one_interface() -> None:
+    """Their methods; what they hold are attributes in some and properties in others."""
+    kernels = parts_of_batches("transition")
+    assert {kernel.__name__ for kernel in kernels} >= {"JitteredHMC", "ExactGates"}
+    for name in ("transition", "state_dict", "load_state_dict"):
+        wanted = parameters(BatchKernel, name)
+        assert {kernel.__name__: parameters(kernel, name) for kernel in kernels} == {
+            kernel.__name__: wanted for kernel in kernels
+        }
+
+
+def parameters(owner: type, method: str) -> list[inspect.Parameter]:
+    """The parameters of a method, without their types."""
+    found = inspect.signature(getattr(owner, method)).parameters.values()
+    return [parameter.replace(annotation=inspect.Parameter.empty) for parameter in found]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

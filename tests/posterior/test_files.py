@@ -234,8 +234,9 @@ def test_files_of_ensembles_that_are_none(tmp_path: Path) -> None:
 
 def old_draws(draws: Draws) -> dict[str, Any]:
     """The fields of draws in a file of format 1."""
-    names = ("vectors", "energy", "total_energy", "acceptances", "diverged", "step_size", "inverse_mass")
-    plain = {"kernel": "nuts", "thinning": 1, "seconds": 1.0, "steps": torch.ones(CHAINS, DRAWS, dtype=torch.int64)}
+    names = ("vectors", "energy", "total_energy", "diverged", "step_size", "inverse_mass")
+    renamed = {"acceptances": draws.acceptance, "steps": torch.ones(CHAINS, DRAWS, dtype=torch.int64)}
+    plain = {"kernel": "nuts", "thinning": 1, "seconds": 1.0, **renamed}
     return {"values": dict(draws.values), **{name: getattr(draws, name) for name in names}, **plain}
 
 
