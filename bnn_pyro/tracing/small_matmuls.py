@@ -18,7 +18,7 @@ def products_as_sums(graph: fx.GraphModule, inputs: Sequence[Tensor], *, most: i
 
     On a CPU a library's product costs ten microseconds or more however small it is, and stands between loops that could
     be one. Compiled, a leapfrog step of one chain, of a perceptron with 10 or 50 hidden nodes on 277 or 455 rows, is
-    1.2 to 1.8 times as fast with sums (``benchmarks/traced_programs.py``). A graph that is not compiled gets slower.
+    1.1 to 1.8 times as fast with sums (``benchmarks/traced_programs.py``). A graph that is not compiled gets slower.
 
     Args:
         graph: Operations on tensors.

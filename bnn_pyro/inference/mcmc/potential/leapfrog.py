@@ -66,7 +66,7 @@ def repeated(step: Callable[..., State]) -> Callable[..., State]:
 def compiled(traced: Traced, *inputs: Tensor) -> Callable[..., Any]:
     """Returns a traced program as kernels; those of one chain on a CPU have sums for small products.
 
-    Sums make a step of one chain 1.2 to 1.8 times as fast; a batch gains nothing by them, as its products are larger
+    Sums make a step of one chain 1.1 to 1.8 times as fast; a batch gains nothing by them, as its products are larger
     (``benchmarks/traced_programs.py``).
 
     Args:
@@ -96,7 +96,7 @@ def compiled_loop(traced: Traced, *inputs: Tensor) -> Callable[..., State]:
     """Returns a traced step as kernels, and a loop around them that is compiled too: any number of steps is one call.
 
     A loop rather than copies of the step: one program does for all numbers of steps, is compiled in a third of the
-    time and runs as fast. It gives bit for bit what as many calls of the step give, 1.1 to 1.6 times as fast
+    time and runs as fast. It gives bit for bit what as many calls of the step give, 1.05 to 1.4 times as fast
     (``benchmarks/traced_programs.py``). Where it cannot be compiled each step is a call.
 
     Args:
