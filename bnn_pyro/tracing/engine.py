@@ -1,11 +1,13 @@
 """A function of tensors at the price of its operations: traced, compiled where that pays, eager where neither works."""
 
+import copy
 import logging
 import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, fx
@@ -27,7 +29,7 @@ TRIALS = 4
 # compiler that does not know it fails, and the step runs traced.
 COMPILER: dict[str, Any] = {"cpp.vec_isa_ok": True}
 
-Tail = Callable[[Any, Sequence[Any], Sequence[Tensor]], Any]
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -55,7 +57,7 @@ class _Way:
     trials: dict[EngineName, list[float]] = field(default_factory=dict)
 
 
-class Engine:
+class Engine(Generic[Result]):
     """Runs a function of tensors, for each kind of call in the way that is fastest.
 
     ``"eager"`` calls it, ``"traced"`` runs its tensor program, ``"compiled"`` that program made into kernels by
@@ -64,10 +66,10 @@ class Engine:
     timing some calls. What cannot be traced or compiled is run in the next simpler way; a log line says so once.
 
     Args:
-        function: From tensors to a nest of tensors and None; see :func:`~bnn_pyro.tracing.trace.trace`.
+        function: From tensors to a nest of tensors and constants; see :func:`~bnn_pyro.tracing.trace.trace`.
         bases: One-dimensional tensors that parameters are views of.
-        tail: What to do with the function's result, the state and the inputs, compiled into one program with it; None
-            for nothing.
+        lowered: Operation -> a function of the same arguments that does the same; a compiler gets it in place of the
+            operation, to fuse what it does with what stands around it.
         engine: Which way; ``"auto"`` chooses.
 
     Raises:
@@ -76,55 +78,49 @@ class Engine:
 
     def __init__(
         self,
-        function: Callable[..., Any],
+        function: Callable[..., Result],
         *,
         bases: Sequence[Tensor] = (),
-        tail: Tail | None = None,
+        lowered: Mapping[torch._ops.OpOverload, Callable[..., object]] = MappingProxyType({}),
         engine: EngineName = "auto",
     ) -> None:
         if engine not in ENGINES:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
-        self.function, self.bases, self.tail, self.engine = function, bases, tail, engine
+        self.function, self.bases, self.lowered, self.engine = function, bases, lowered, engine
         self.compile_seconds = 0.0
         self._most = 0.0
-        self._ways: dict[Any, _Way] = {}
+        self._ways: dict[Hashable, _Way] = {}
 
-    def __call__(
-        self, kind: Any, inputs: Sequence[Tensor], state: Sequence[Any] = (), plan: Plan = MANY
-    ) -> tuple[Any, bool]:
-        """Runs the function.
+    def __call__(self, kind: Hashable, inputs: Sequence[Tensor], plan: Plan = MANY) -> Result:
+        """Run the function and return its result.
 
         Args:
-            kind: What the operations depend on besides shapes and dtypes, hashable.
+            kind: What the operations depend on besides shapes and dtypes.
             inputs: The function's arguments.
-            state: Tensors for the tail.
             plan: How many calls like this one are to be expected.
-
-        Returns:
-            The function's result and False; or the tail's and True where it has been run too.
         """
         self._most = max(self._most, plan.at_most)
         key = (kind, tuple((t.shape, t.stride(), t.dtype, t.device) for t in inputs))
         way = self._ways.setdefault(key, _Way())
         if way.choice is None or (way.choice == "traced" and way.compiled is None and self.engine == "auto"):
-            self._choose(way, inputs, state, plan)
+            self._choose(way, inputs, plan)
         way.calls += 1
         if way.choice != "auto":
-            return self._run(way.choice, way, inputs, state)
-        return self._try(way, inputs, state)
+            return self._run(way.choice, way, inputs)
+        return self._try(way, inputs)
 
-    def _run(
-        self, choice: EngineName | None, way: _Way, inputs: Sequence[Tensor], state: Sequence[Any]
-    ) -> tuple[Any, bool]:
+    def _run(self, choice: EngineName | None, way: _Way, inputs: Sequence[Tensor]) -> Result:
+        result: Result
         if choice == "compiled" and way.compiled is not None and way.traced is not None:
             with torch.no_grad():
-                result = way.compiled(inputs, way.traced.live, way.traced.noise.draw(), state)
-            return result, self.tail is not None
-        if choice == "traced" and way.traced is not None:
-            return way.traced(*inputs), False
-        return self.function(*inputs), False
+                result = way.compiled(inputs, way.traced.live, way.traced.noise.draw())
+        elif choice == "traced" and way.traced is not None:
+            result = way.traced(*inputs)
+        else:
+            result = self.function(*inputs)
+        return result
 
-    def _choose(self, way: _Way, inputs: Sequence[Tensor], state: Sequence[Any], plan: Plan) -> None:
+    def _choose(self, way: _Way, inputs: Sequence[Tensor], plan: Plan) -> None:
         """Traces and compiles as far as that pays, and says what to run."""
         if way.traced is None:
             is_worth = self.engine != "auto" or plan.at_most >= TRACE_CALLS
@@ -137,7 +133,7 @@ class Engine:
         pays = pays or (lost > way.cost / 2 and plan.at_most * way.gain > way.cost)
         is_main = plan.at_most > self._most / 2  # and not, say, the last and smaller batch of every epoch
         if (self.engine == "compiled" and is_main) or (self.engine == "auto" and pays):
-            way.choice = self._compile(way, inputs, state)
+            way.choice = self._compile(way, inputs)
 
     def _trace(self, way: _Way, inputs: Sequence[Tensor]) -> bool:
         start = time.perf_counter()
@@ -151,26 +147,25 @@ class Engine:
         logger.info("traced the step in %.1f s", time.perf_counter() - start)
         return True
 
-    def _compile(self, way: _Way, inputs: Sequence[Tensor], state: Sequence[Any]) -> EngineName:
-        """Compiles the traced program and the tail; the call that compiles it changes nothing."""
-        traced, tail = way.traced, self.tail
+    def _compile(self, way: _Way, inputs: Sequence[Tensor]) -> EngineName:
+        """Compiles the traced program; the call that compiles it changes nothing."""
+        traced = way.traced
         if traced is None:
             return "eager"
+        graph = _lower(traced.graph, self.lowered)
 
-        def whole(inputs: Any, live: Any, noise: Any, state: Any) -> Any:
-            result = traced.graph(*inputs, *live, *noise)
-            return result if tail is None else tail(result, state, inputs)
+        def whole(inputs: Sequence[Tensor], live: Sequence[Tensor], noise: Sequence[Tensor]) -> Any:
+            return graph(*inputs, *live, *noise)
 
         start = time.perf_counter()
         # a code object of its own: torch.compile counts recompilations, and gives up, by code object
         own = types.FunctionType(whole.__code__.replace(), whole.__globals__, whole.__name__, None, whole.__closure__)
-        written = [*_tensors(state), *traced.live]
         try:
             way.compiled = torch.compile(own, dynamic=False, fullgraph=True, options=COMPILER)
             with torch.no_grad(), torch.random.fork_rng(sorted({t.device for t in inputs if t.is_cuda}, key=str)):
-                before = [tensor.clone() for tensor in written]
-                way.compiled(inputs, traced.live, traced.noise.fill(), state)
-                for tensor, value in zip(written, before, strict=True):
+                before = [tensor.clone() for tensor in traced.live]
+                way.compiled(inputs, traced.live, traced.noise.fill())
+                for tensor, value in zip(traced.live, before, strict=True):
                     if not torch.equal(tensor, value):  # one that is expanded could not be written to
                         tensor.copy_(value)
         except Exception as error:  # no compiler, or an operation that it does not know
@@ -182,12 +177,12 @@ class Engine:
         logger.info("compiled the step in %.1f s", seconds)
         return "compiled" if self.engine == "compiled" else "auto"
 
-    def _try(self, way: _Way, inputs: Sequence[Tensor], state: Sequence[Any]) -> tuple[Any, bool]:
+    def _try(self, way: _Way, inputs: Sequence[Tensor]) -> Result:
         """Makes a call while timing it, and settles on a way after enough of them."""
         choice: EngineName = "compiled" if way.calls % 2 else "traced"
         _wait(inputs)
         start = time.perf_counter()
-        result = self._run(choice, way, inputs, state)
+        result = self._run(choice, way, inputs)
         _wait(inputs)
         way.trials.setdefault(choice, []).append(time.perf_counter() - start)
         if min(len(way.trials.get(name, ())) for name in ("compiled", "traced")) >= TRIALS:
@@ -208,8 +203,13 @@ def _gain(module: fx.GraphModule) -> float:
     return seconds
 
 
-def _tensors(state: Sequence[Any]) -> list[Tensor]:
-    return [t for part in state for t in (_tensors(part) if isinstance(part, (list, tuple)) else [part])]
+def _lower(module: fx.GraphModule, lowered: Mapping[torch._ops.OpOverload, Callable[..., object]]) -> fx.GraphModule:
+    """Returns a copy of a graph with functions in place of some operations."""
+    module = copy.deepcopy(module)
+    for node in module.graph.nodes:
+        node.target = lowered.get(node.target, node.target)
+    module.recompile()
+    return module
 
 
 def _wait(inputs: Sequence[Tensor]) -> None:

@@ -1,7 +1,8 @@
 """Fewer operations in a traced graph: none done twice, none that changes nothing, none on constants at every call."""
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,24 +35,62 @@ def simplify(module: fx.GraphModule) -> None:
     Args:
         module: The graph.
     """
-    written = _written(module.graph)
-    _fold(module, written)
+    writes = _Writes.of(module.graph)
+    _fold(module, writes)
     for _ in range(2):  # what is alike after one round may make its readers alike
-        _drop(module, written)
-        _merge(module.graph, written)
+        _drop(module, writes)
+        _merge(module.graph, writes)
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
     module.recompile()
 
 
-def _written(graph: fx.Graph) -> set[fx.Node]:
-    """Returns the nodes whose memory is written to after they are made, or may be: they are left alone."""
-    written: set[fx.Node] = set()
-    for node in graph.nodes:
-        if _is_call(node):
-            written.update(_family(_targets(node)))
-    memories = {node.meta.get("memory") for node in written} - {None}
-    return written | _family(node for node in graph.nodes if node.meta.get("memory") in memories)
+@dataclass(frozen=True)
+class _Writes:
+    """When memory is written to.
+
+    Attributes:
+        order: Node -> its number in the graph.
+        first: Node -> number of the first node that writes to its memory, or may; only where there is one.
+    """
+
+    order: Mapping[fx.Node, int]
+    first: Mapping[fx.Node, int]
+
+    @staticmethod
+    def of(graph: fx.Graph) -> "_Writes":
+        """Reads a graph."""
+        order = {node: number for number, node in enumerate(graph.nodes)}
+        first: dict[fx.Node, int] = {}
+        for node, number in order.items():
+            for one in _family(_targets(node)) if _is_call(node) else ():
+                first.setdefault(one, number)
+        memories: dict[object, int] = {}
+        for node, number in first.items():
+            memory = node.meta.get("memory")
+            if memory is not None:
+                memories[memory] = min(number, memories.get(memory, number))
+        for memory, number in memories.items():
+            for one in _family(node for node in order if node.meta.get("memory") == memory):
+                first[one] = min(number, first.get(one, number))
+        return _Writes(order, first)
+
+    def is_settled(self, node: fx.Node) -> bool:
+        """Whether a node's own memory, if it has any, is never written to."""
+        return node not in self.first or bool(_viewed(node))
+
+    def is_before(self, reader: fx.Node, source: fx.Node) -> bool:
+        """Whether a node comes before all writes to the memory of another one."""
+        return source not in self.first or self.order[reader] < self.first[source]
+
+    def may_stand_for(self, source: fx.Node, node: fx.Node) -> bool:
+        """Whether all that reads a node, or a view of it, comes before the writes to the memory of an equal one."""
+        if source not in self.first:
+            return True
+        return all(
+            self.is_before(user, source) and (node not in _viewed(user) or self.may_stand_for(source, user))
+            for user in node.users
+        )
 
 
 def _targets(node: Any) -> list[fx.Node]:
@@ -99,9 +138,11 @@ def _is_call(node: Any) -> bool:
     return isinstance(node, fx.Node) and node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload)
 
 
-def _is_pure(node: Any, written: set[fx.Node]) -> bool:
-    """Whether a node computes a value of its arguments alone, which nobody writes to."""
-    if not _is_call(node) or node in written or not written.isdisjoint(node.all_input_nodes):
+def _is_pure(node: Any, writes: _Writes) -> bool:
+    """Whether a node computes a value, which nobody writes to, of its arguments as they were at the start."""
+    if not _is_call(node) or not writes.is_settled(node):
+        return False
+    if not all(writes.is_before(node, source) for source in node.all_input_nodes):
         return False
     target = node.target
     return not (target._schema.is_mutable or target in WRITERS or torch.Tag.nondeterministic_seeded in target.tags)
@@ -110,11 +151,11 @@ def _is_pure(node: Any, written: set[fx.Node]) -> bool:
 # ---- constants -------------------------------------------------------------------------------------------------------
 
 
-def _fold(module: fx.GraphModule, written: set[fx.Node]) -> None:
+def _fold(module: fx.GraphModule, writes: _Writes) -> None:
     """Computes what depends on constants alone, once."""
     values: dict[fx.Node, Tensor] = {}
     for node in module.graph.nodes:
-        if _is_pure(node, written) and not isinstance(node.meta.get("val"), (tuple, list)):
+        if _is_pure(node, writes) and not isinstance(node.meta.get("val"), (tuple, list)):
             value = _constant(node, values)
             if isinstance(value, Tensor) and value.untyped_storage().size() <= _LARGEST_CONSTANT * value.element_size():
                 values[node] = value
@@ -148,18 +189,23 @@ def _constant(node: Any, values: dict[fx.Node, Tensor]) -> Any:
 # ---- operations that change nothing ----------------------------------------------------------------------------------
 
 
-def _drop(module: fx.GraphModule, written: set[fx.Node]) -> None:
+def _drop(module: fx.GraphModule, writes: _Writes) -> None:
     """Removes operations whose result is one of their arguments.
 
     A copy that is returned stays one: what reads a result must not read a parameter that has been changed since.
     """
     returned = _family(next(iter(reversed(module.graph.nodes))).all_input_nodes)
     for node in list(module.graph.nodes):
-        if _is_call(node) and node not in written and (node not in returned or node.target in _SAME):
+        if _is_call(node) and writes.is_settled(node) and (node not in returned or node.target in _SAME):
             same = _unchanged(module, node)
-            if isinstance(same, fx.Node) and same not in written and _alike(same, node):
+            if isinstance(same, fx.Node) and _alike(same, node) and _is_safe(node, same, writes):
                 node.replace_all_uses_with(same)
                 module.graph.erase_node(node)
+
+
+def _is_safe(node: fx.Node, same: fx.Node, writes: _Writes) -> bool:
+    """Whether an argument may be read in place of a node: they share memory, or it is written to later if at all."""
+    return node.target in _SAME or (writes.is_before(node, same) and writes.may_stand_for(same, node))
 
 
 def _unchanged(module: fx.GraphModule, node: Any) -> Any:
@@ -206,15 +252,11 @@ def _alike(first: fx.Node, second: fx.Node) -> bool:
 # ---- the same operation twice ----------------------------------------------------------------------------------------
 
 
-def _merge(graph: fx.Graph, written: set[fx.Node]) -> None:
+def _merge(graph: fx.Graph, writes: _Writes) -> None:
     """Keeps one of the operations that are alike."""
     seen: dict[Any, fx.Node] = {}
     for node in list(graph.nodes):
-        if (
-            node.op == "call_function"
-            and node not in written
-            and (node.target is operator.getitem or _is_pure(node, written))
-        ):
+        if node.op == "call_function" and (node.target is operator.getitem or _is_pure(node, writes)):
             key = _key(node)
             if key is not None and key in seen:
                 node.replace_all_uses_with(seen[key])

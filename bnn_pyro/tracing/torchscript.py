@@ -1,46 +1,68 @@
 """A graph of tensor operations run without Python in between."""
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+logger = logging.getLogger(__name__)
+
+_TENSOR = object()  # where a result has a tensor
+
 
 def interpreter(graph: fx.GraphModule, arguments: Sequence[Tensor]) -> Callable[..., Any]:
-    """Returns what runs a graph in TorchScript's interpreter: the same operations, a third of the cost of each call.
+    """Return what runs a graph in TorchScript's interpreter: the same operations, a third of the cost of each call.
 
-    Where TorchScript cannot run the graph, or a later torch has it no more, the graph itself is returned.
+    Where TorchScript cannot run the graph, or a later torch has it no more, the graph itself is returned; a log line
+    says so once.
 
     Args:
         graph: The graph, with no Python but operations in it.
         arguments: Arguments of the shapes that it is to be called with; they are not written to.
 
     Returns:
-        A function of such arguments that returns what the graph returns.
+        A function of such arguments that returns what the graph returns, a nest of tensors and constants.
     """
     copies = [argument.clone() for argument in arguments]
     layout: list[Any] = []
 
     def flat(*tensors: Tensor) -> tuple[Tensor, ...]:
         leaves, spec = tree_flatten(graph(*tensors))
-        layout[:] = [spec, [isinstance(leaf, Tensor) for leaf in leaves]]
+        layout[:] = [spec, [_TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves]]
         return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
 
     try:
+        _check(graph)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of its deprecation: there is no other interpreter without Python yet
             script = torch.jit.trace(flat, tuple(copies), check_trace=False)
             script(*copies)
-    except Exception:  # whatever an operation may have against it
+    except Exception as error:  # whatever an operation may have against it
+        _say_once(next(iter(str(error).splitlines()), type(error).__name__))
         return graph
-    spec, is_tensor = layout
+    spec, constants = layout
 
     def run(*tensors: Tensor) -> Any:
         with torch.no_grad():
             found = iter(script(*tensors))
-        return tree_unflatten([next(found) if is_one else None for is_one in is_tensor], spec)
+        return tree_unflatten([next(found) if leaf is _TENSOR else leaf for leaf in constants], spec)
 
     return run
+
+
+def _check(graph: fx.GraphModule) -> None:
+    """Refuses operations that TorchScript would leave out unseen: those that write and return nothing."""
+    for node in graph.graph.nodes:
+        schema = node.target._schema if isinstance(node.target, torch._ops.OpOverload) else None
+        if schema is not None and schema.is_mutable and not schema.returns:
+            raise RuntimeError(f"{node.target} writes and returns nothing")
+
+
+@cache
+def _say_once(reason: str) -> None:
+    logger.info("traced steps run without TorchScript, at a higher cost per operation: %s", reason)

@@ -69,8 +69,8 @@ def trace(function: Callable[..., Any], *inputs: Tensor, bases: Sequence[Tensor]
     The function runs once. What it writes to (a module's running statistics) and the random state are put back.
 
     Args:
-        function: From tensors to a nest of tensors and None. It must do the same operations for all inputs of the same
-            shapes: Python numbers it reads are baked in.
+        function: From tensors to a nest of tensors and constants. It must do the same operations for all inputs of the
+            same shapes: Python numbers it reads are baked in.
         *inputs: Example inputs.
         bases: One-dimensional tensors to read in place of parameters that are views of them; the first of ``live``.
 

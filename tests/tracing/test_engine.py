@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -68,11 +67,11 @@ def test_every_way_gives_the_same(name: Any, monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(3):
         program.weight.mul_(2)
         torch.manual_seed(5)
-        (found, (first, none)), is_updated = engine("any", [X])
+        found, (first, none) = engine("any", [X])
         torch.manual_seed(5)
         expected, (wanted, _) = Program().__class__.__call__(program, X)
         torch.testing.assert_close(first, wanted)
-        assert none is None and not is_updated
+        assert none is None
         if name == "eager":
             torch.testing.assert_close(found, expected)
     assert program.runs == 3 + (3 if name == "eager" else 1)
@@ -156,7 +155,7 @@ def test_kinds_shapes_and_strides_have_programs_of_their_own() -> None:
     engine = Engine(function, engine="traced")
     square = torch.arange(9.0).view(3, 3)
     for kind, x in [("a", square), ("b", square), ("a", square[:2]), ("a", square.t()), ("a", square.double())] * 2:
-        assert float(engine(kind, [x])[0]) == float(x.sum())
+        assert float(engine(kind, [x])) == float(x.sum())
     assert len(runs) == 5
 
 
@@ -173,9 +172,9 @@ def test_what_cannot_be_traced_runs_eagerly(caplog: pytest.LogCaptureFixture) ->
 
     engine = Engine(function)
     with caplog.at_level(logging.INFO, LOG):
-        assert engine("any", [X])[0].tolist() == (X * 2).tolist()
-        assert engine("any", [-X])[0].tolist() == (-X * 3).tolist()
-        assert engine("any", [X])[0].tolist() == (X * 2).tolist()
+        assert engine("any", [X]).tolist() == (X * 2).tolist()
+        assert engine("any", [-X]).tolist() == (-X * 3).tolist()
+        assert engine("any", [X]).tolist() == (X * 2).tolist()
     assert [record.message.split(":")[0] for record in caplog.records] == [
         "the step runs eagerly, as it cannot be traced"
     ]
@@ -197,41 +196,50 @@ def test_what_cannot_be_compiled_runs_traced(
 
     monkeypatch.setattr(torch, "compile", compile)
     program = Program()
-    engine = Engine(program, engine=name, tail=doubled)
+    engine = Engine(program, engine=name)
     with caplog.at_level(logging.INFO, LOG):
         for _ in range(4):
-            assert not engine("any", [X], [torch.ones(3)])[1]
+            engine("any", [X])
     said = [record for record in caplog.records if "cannot be compiled: no compiler" in record.message]
     assert len(said) == len(tries) == 1 and program.runs == 1
 
 
-def doubled(result: Any, state: Sequence[Any], inputs: Sequence[Tensor]) -> Any:
-    """A tail that writes."""
-    state[0][0].mul_(2)
-    state[1].add_(inputs[0])
-    return result[0] * 0 + state[0][0].sum()
-
-
 def test_the_call_that_compiles_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state, what the program writes to and the random state are as they were before the first real call."""
+    """What the program writes to and the random state are as they were before the first real call."""
     fake_compile(monkeypatch)
-    total = torch.zeros(3, dtype=torch.float64)
+    total, base = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     expanded = torch.ones(1, dtype=torch.float64).expand(3)
 
     def function(x: Tensor) -> Any:
         total.add_(x)
-        return (torch.bernoulli(expanded / 2) * x).sum() + total.sum(), None
+        base.mul_(2)
+        return (torch.bernoulli(expanded / 2) * x).sum() * 0 + base.sum(), None
 
-    engine = Engine(function, engine="compiled", tail=doubled)
-    state: list[Any] = [(torch.ones(3, dtype=torch.float64),), torch.zeros(3, dtype=torch.float64)]
+    engine = Engine(function, engine="compiled", bases=[base])
     torch.manual_seed(0)
-    result, is_updated = engine("any", [X], state)
-    assert is_updated and float(result) == 6
-    assert state[0][0].tolist() == [2, 2, 2] and torch.equal(state[1], X) and torch.equal(total, X)
+    result, _ = engine("any", [X])
+    assert float(result) == 6
+    assert base.tolist() == [2, 2, 2] and torch.equal(total, X)
     after = torch.get_rng_state()
     torch.manual_seed(0)
     torch.bernoulli(expanded / 2)
     assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_a_compiler_gets_functions_in_place_of_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only the compiler: what is traced or eager keeps the operation."""
+    fake_compile(monkeypatch)
+    seen = []
+
+    def instead(x: Tensor) -> Tensor:
+        seen.append(1)
+        return x * 2
+
+    lowered = {torch.ops.aten.sin.default: instead}
+    for name, expected in (("eager", X.sin()), ("traced", X.sin()), ("compiled", X * 2)):
+        engine = Engine(lambda x: x.sin() + 1, lowered=lowered, engine=name)  # type: ignore[arg-type]
+        assert torch.equal(engine("any", [X]), expected + 1)
+    assert len(seen) == 2  # of the call that compiles, and the real one
 
 
 @needs_a_compiler
@@ -247,7 +255,7 @@ def test_compiled_for_real() -> None:
         found = []
         for engine in (compiled, traced):
             torch.manual_seed(i)
-            (loss, (first, none)), _ = engine("any", [X + i])
+            loss, (first, none) = engine("any", [X + i])
             found.append((loss.clone(), first.clone()))
             assert none is None
         torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-9)

@@ -220,6 +220,22 @@ def test_what_is_alike_is_done_once() -> None:
     assert count(different, aten.sum.dim_IntList) == 2
 
 
+def test_what_is_read_before_it_is_written_is_done_once() -> None:
+    """As parameters are that a step moves at its end; what reads them afterwards stays."""
+
+    def function(x: Tensor, y: Tensor) -> Any:
+        once, again = (x.t() @ y).exp(), (x.t() @ y).exp()
+        kept = x.exp().log() * once.sum()
+        x.add_(y)
+        return once + again + kept.sum(), x.t().exp() + x.t().exp(), x.exp().log() + 1
+
+    graph = simplified(function, torch.randn(2, 3), torch.randn(2, 3))
+    assert count(graph, aten.mm.default) == 1 and count(graph, aten.log.default) == 1
+    assert count(graph, aten.exp.default) == 1 + 2 + 1
+    x, y = torch.randn(2, 3), torch.randn(2, 3)
+    assert_same(graph(x.clone(), y), function(x.clone(), y), 1e-5)
+
+
 def test_what_changes_nothing_is_dropped() -> None:
     graph = simplified(lambda x: ((x * 1 + 0).detach().view(3) / 1 - 0).exp().log().clone().sin(), torch.ones(3))
     assert count(graph) == 1

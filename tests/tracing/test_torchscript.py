@@ -1,5 +1,6 @@
 """The interpreter runs a graph as it stands, writes nothing while it is made, and gives way where it cannot."""
 
+import logging
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ def graph_of(function: Any, *arguments: Tensor) -> fx.GraphModule:
 
 
 def nested(x: Tensor, y: Tensor) -> Any:
-    """A result with a None in it."""
-    return {"sum": x + y, "parts": [None, (x * y).sin(), None]}
+    """A result with constants in it."""
+    return {"sum": x + y, "parts": [None, (x * y).sin(), True]}
 
 
 def counted(x: Tensor, total: Tensor) -> Tensor:
@@ -35,7 +36,7 @@ def test_same_result_in_the_same_nest() -> None:
     found, expected = run(2 * x, y), graph(2 * x, y)
     torch.testing.assert_close(found["sum"], expected["sum"], rtol=0, atol=0)
     torch.testing.assert_close(found["parts"][1], expected["parts"][1], rtol=0, atol=0)
-    assert found["parts"][0] is found["parts"][2] is None
+    assert found["parts"][0] is None and found["parts"][2] is True
 
 
 def test_writes_happen_when_it_is_called_and_not_before() -> None:
@@ -53,11 +54,31 @@ def test_constants_are_read_where_they_stand() -> None:
     torch.testing.assert_close(run(x), torch.full((3,), 2.0))
 
 
-def test_the_graph_itself_is_run_where_there_is_no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_graph_itself_is_run_where_there_is_no_interpreter(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A log line says so once."""
+
     def gone(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("no longer there")
 
     monkeypatch.setattr(torch.jit, "trace", gone)
     x, y = torch.randn(2, 5)
     graph = graph_of(nested, x, y)
-    assert interpreter(graph, (x, y)) is graph
+    with caplog.at_level(logging.INFO, "bnn_pyro.tracing.torchscript"):
+        for _ in range(2):
+            assert interpreter(graph, (x, y)) is graph
+    assert [record.message.split(": ")[1] for record in caplog.records] == ["no longer there"]
+
+
+def test_what_it_would_leave_out_is_run_as_a_graph() -> None:
+    """An operation that writes and returns nothing, which a trace of TorchScript does not have."""
+    x = torch.zeros(3)
+    run = interpreter(graph_of(writes_a_list, x.clone()), (x,))
+    assert run(x).tolist() == [2, 2, 2] and x.tolist() == [1, 1, 1]
+
+
+def writes_a_list(x: Tensor) -> Tensor:
+    """A function that writes to its argument by an operation on a list."""
+    torch._foreach_add_([x], 1.0)
+    return x * 2

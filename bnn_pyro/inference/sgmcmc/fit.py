@@ -128,7 +128,7 @@ class _Run:
         self.trained = self._vector()
         self.engine, self.epochs, self.rate = engine, epochs, sampler.lr
         self.steps, self.changed = 0, 0  # steps so far, and the epoch of the latest removal
-        self.optimizer = sampler.optimizer(self.trained.vector, num_data=whole.num_data, weight_decay=0.0)
+        self.optimizer = sampler.optimizer(self.trained.values, num_data=whole.num_data, weight_decay=0.0)
         self.step = SamplingStep(self._loss, self.trained, self.optimizer, engine)
         self.decay, self.inclusion = self._weight_decay({}), dict[str, Tensor]()
         self.snapshots: list[Snapshot] = []
@@ -201,7 +201,7 @@ class _Run:
         positions = kept_positions(self.model.net, self.model.nodes.groups, keep)
         before, self.model = self.trained, smaller_model(self.model, keep, positions)
         self.trained = self._vector()
-        self.optimizer.replace(before.vector, self.trained.vector, {0: before.positions(positions)})
+        self.optimizer.replace(before.values, self.trained.values, {0: before.positions(positions)})
         self.step = SamplingStep(self._loss, self.trained, self.optimizer, self.engine)
         for name, mask in keep.items():
             self.keep[name][self.keep[name].clone()] = mask

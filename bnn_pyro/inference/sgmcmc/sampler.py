@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from bnn_pyro.inference.sgmcmc.sghmc import SpikeSlabSGHMC, Temperature
 
@@ -32,9 +32,9 @@ class Sampler:
     alpha: float = 0.5
 
     def __post_init__(self) -> None:
-        self.optimizer(nn.Parameter(torch.zeros(())), num_data=1, weight_decay=0.0)  # checks them
+        self.optimizer(torch.zeros(()), num_data=1, weight_decay=0.0)  # checks them
 
-    def optimizer(self, parameter: nn.Parameter, *, num_data: int, weight_decay: float) -> SpikeSlabSGHMC:
+    def optimizer(self, parameter: Tensor, *, num_data: int, weight_decay: float) -> SpikeSlabSGHMC:
         """Return the optimiser of a parameter.
 
         Args:

@@ -1,7 +1,7 @@
 """SpikeSlabSGHMC: adaptive mean-field inference held in weight space, as an optimiser that samples."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from bnn_pyro.pruning.positions import select
 
 Temperature = float | Literal["cooled"]
-Tensors = list[Tensor]
+Number = float | Tensor
 
 START_MOMENTUM = 0.001  # standard deviation of the momentum at the start
 
@@ -112,49 +112,71 @@ class SpikeSlabSGHMC(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if parameters:
-                self._move(parameters, group)
+            self._move([p for p in group["params"] if p.grad is not None], group)
         return loss
 
-    def _move(self, parameters: Tensors, group: Mapping[str, Any]) -> None:
-        states = [self._started(parameter) for parameter in parameters]
-        rho, momentum, noise = ([state[name] for state in states] for name in ("rho", "momentum", "noise"))
-        gradients = [cast(Tensor, parameter.grad) for parameter in parameters]
-        own = [state.get("weight_decay") for state in states]
-        decays = [
-            p.new_full((), group["weight_decay"]) if d is None else d for p, d in zip(parameters, own, strict=True)
-        ]
-        _adapt(rho, noise, gradients, decays, group)
-        tau = _sigmoid(rho)
-        for tensor in noise:
-            tensor.normal_()
-        forces = torch._foreach_addcmul(gradients, parameters, decays)
-        beta1, beta2 = group["betas"]
-        scale, exponent = amplitude(group)
-        kicks = noise if exponent == 1 else torch._foreach_div(noise, torch._foreach_sqrt(tau))
-        torch._foreach_mul_(momentum, beta1)
-        torch._foreach_add_(momentum, forces, alpha=-group["lr"] * beta2)
-        torch._foreach_add_(momentum, kicks, alpha=math.sqrt(2 + 2 * beta1**2) * scale)
-        torch._foreach_addcmul_(parameters, tau, momentum)
+    def _move(self, parameters: Sequence[Tensor], group: Mapping[str, Any]) -> None:
+        """Moves the parameters of a group by their gradients."""
+        for parameter in parameters:
+            self.started(parameter)
+        lr, scale = group["lr"], amplitude(group)[0]
+        for parameter in parameters:
+            decay = self.state[parameter].get("weight_decay", group["weight_decay"])
+            gradient, noise = cast(Tensor, parameter.grad), torch.randn_like(parameter)
+            self.advance(parameter, group, gradient, decay=decay, noise=noise, lr=lr, scale=scale)
 
-    def _started(self, parameter: Tensor) -> dict[str, Any]:
-        """Returns a parameter's state, made at its first step."""
-        state: dict[str, Any] = self.state[parameter]
+    def advance(
+        self,
+        parameter: Tensor,
+        group: Mapping[str, Any],
+        gradient: Tensor,
+        *,
+        decay: Number,
+        noise: Tensor,
+        lr: Number,
+        scale: Number,
+    ) -> None:
+        r"""Make the step of one parameter, in operations on tensors that can be traced.
+
+        What changes from step to step is an argument, so that it can enter a traced program as a tensor.
+
+        Args:
+            parameter: One of the optimiser's parameters, whose state was `started`; both are moved.
+            group: Its parameter group, for what does not change.
+            gradient: Gradient of the mean loss, of the parameter's shape.
+            decay: Weight decay, of a shape that broadcasts.
+            noise: Standard normal noise, of the parameter's shape.
+            lr: :math:`C^2`.
+            scale: :math:`A`, the first result of `amplitude`.
+        """
+        rho, momentum, before = self.started(parameter)
+        beta1, beta2 = group["betas"]
+        exponent = amplitude(group)[1]
+        if group["eta"]:
+            tau = rho.sigmoid()
+            slope = scale * before * gradient
+            slope = slope + scale**2 * tau * decay if exponent == 1 else slope * tau.rsqrt() + scale**2 * decay
+            entropy = 1.0 if group["temperature"] == "cooled" else group["temperature"]
+            rho.sub_((slope - entropy / group["num_data"] / tau) * (group["eta"] * exponent))
+        tau = rho.sigmoid()
+        before.copy_(noise)
+        kick = noise if exponent == 1 else noise * tau.rsqrt()
+        force = gradient + decay * parameter
+        momentum.mul_(beta1).sub_(beta2 * lr * force).add_(math.sqrt(2 + 2 * beta1**2) * scale * kick)
+        parameter.addcmul_(tau, momentum)
+
+    def started(self, parameter: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Return a parameter's state :math:`(\rho, m, \varepsilon)`, made if it has none yet.
+
+        Args:
+            parameter: One of the optimiser's parameters.
+        """
+        state: dict[str, Tensor] = self.state[parameter]
         if "rho" not in state:
             like = parameter.detach()
             state["rho"] = torch.zeros_like(like)
             state["momentum"] = START_MOMENTUM * torch.randn_like(like)
             state["noise"] = torch.randn_like(like)
-        return state
-
-    def started(self, parameter: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Returns a parameter's state :math:`(\rho, m, \varepsilon)`, made if it has none yet.
-
-        Args:
-            parameter: One of the optimiser's parameters.
-        """
-        state = self._started(parameter)
         return state["rho"], state["momentum"], state["noise"]
 
     def weight_decays(self, parameter: Tensor, decays: Tensor) -> None:
@@ -205,44 +227,6 @@ def amplitude(group: Mapping[str, Any]) -> tuple[float, float]:
     return math.sqrt(variance), 0.5
 
 
-def advance(
-    weights: Tensor,
-    state: tuple[Tensor, Tensor, Tensor],
-    gradient: Tensor,
-    decay: Tensor,
-    fresh: Tensor,
-    numbers: Tensor,
-    group: Mapping[str, Any],
-) -> None:
-    r"""Makes the same step as `SpikeSlabSGHMC` on one tensor, in operations on tensors that can be traced.
-
-    Args:
-        weights: The tensor, which is moved.
-        state: :math:`(\rho, m, \varepsilon)`, which go along.
-        gradient: Gradient of the mean loss.
-        decay: Weight decay, of a shape that broadcasts.
-        fresh: Standard normal noise.
-        numbers: The two that change from step to step, :math:`C^2` and :math:`A`, shape ``(2,)``.
-        group: The optimiser's parameter group, for what does not change.
-    """
-    rho, momentum, noise = state
-    lr, scale = numbers.unbind()
-    beta1, beta2 = group["betas"]
-    exponent = amplitude(group)[1]
-    if group["eta"]:
-        tau = rho.sigmoid()
-        slope = scale * noise * gradient
-        slope = slope + scale**2 * tau * decay if exponent == 1 else slope * tau.rsqrt() + scale**2 * decay
-        entropy = 1.0 if group["temperature"] == "cooled" else group["temperature"]
-        rho.sub_((slope - entropy / group["num_data"] / tau) * (group["eta"] * exponent))
-    tau = rho.sigmoid()
-    noise.copy_(fresh)
-    kick = noise if exponent == 1 else noise * tau.rsqrt()
-    force = gradient + decay * weights
-    momentum.mul_(beta1).sub_(beta2 * lr * force).add_(math.sqrt(2 + 2 * beta1**2) * scale * kick)
-    weights.addcmul_(tau, momentum)
-
-
 def effective_temperature(group: Mapping[str, Any], tau: float = 0.5) -> float:
     """Returns the temperature of the draws, relative to the posterior's, in the limit of small steps.
 
@@ -291,29 +275,6 @@ def cosine(step: int, length: float) -> float:
         length: Steps a cycle.
     """
     return 0.5 * (1 + math.cos(math.pi * math.fmod(step, length) / length))
-
-
-def _adapt(rho: Tensors, noise: Tensors, gradients: Tensors, decays: Tensors, group: Mapping[str, Any]) -> None:
-    """Moves the preconditioners down the gradient of the negative bound."""
-    if not group["eta"]:
-        return
-    scale, exponent = amplitude(group)
-    entropy = 1.0 if group["temperature"] == "cooled" else group["temperature"]
-    tau = _sigmoid(rho)
-    slope = torch._foreach_mul(noise, gradients)
-    torch._foreach_mul_(slope, scale)
-    if exponent == 1:
-        torch._foreach_addcmul_(slope, tau, decays, value=scale**2)
-    else:
-        torch._foreach_div_(slope, torch._foreach_sqrt(tau))
-        torch._foreach_add_(slope, decays, alpha=scale**2)
-    torch._foreach_reciprocal_(tau)
-    torch._foreach_add_(slope, tau, alpha=-entropy / group["num_data"])
-    torch._foreach_add_(rho, slope, alpha=-group["eta"] * exponent)
-
-
-def _sigmoid(tensors: Tensors) -> Tensors:
-    return list(torch._foreach_sigmoid(tensors))
 
 
 def _check_options(

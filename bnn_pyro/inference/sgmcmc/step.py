@@ -5,15 +5,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bnn_pyro.inference.sgmcmc.sghmc import SpikeSlabSGHMC, advance, amplitude
-from bnn_pyro.inference.training.flat_parameters import ParameterVector
+from bnn_pyro.inference.sgmcmc.sghmc import SpikeSlabSGHMC, amplitude
+from bnn_pyro.inference.training.flat_parameters import ParameterVector, gradients_of
 from bnn_pyro.tracing.engine import MANY, Engine, EngineName, Plan
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class SamplingStep:
-    """Computes the loss of a batch and its gradient, and makes a step of the sampler.
+    """The loss of a batch, its gradient, and a step of the sampler.
 
     The step is that of ``optimizer.step()``. All three together are one function of tensors, that may be traced or
     compiled; what changes from step to step enters it as a tensor.
@@ -32,12 +32,13 @@ class SamplingStep:
         self, loss: Loss, trained: ParameterVector, optimizer: SpikeSlabSGHMC, engine: EngineName = "auto"
     ) -> None:
         self.loss, self.trained, self.optimizer = loss, trained, optimizer
-        self.group, self.state = optimizer.param_groups[0], optimizer.started(trained.vector)
-        self.noise = torch.empty_like(trained.vector.data)
-        self.engine = Engine(self._step, bases=[trained.vector.data], engine=engine)
+        self.group = optimizer.param_groups[0]
+        optimizer.started(trained.values)
+        self.noise = torch.empty_like(trained.values)
+        self.engine = Engine(self._step, bases=[trained.values], engine=engine)
 
     def __call__(self, x: Tensor, y: Tensor, decay: Tensor, plan: Plan = MANY) -> Tensor:
-        """Makes a step and returns the loss that the batch had before it.
+        """Make a step and return the loss that the batch had before it.
 
         Args:
             x: Inputs.
@@ -48,14 +49,15 @@ class SamplingStep:
         numbers = decay.new_tensor([self.group["lr"], amplitude(self.group)[0]])
         self.noise.normal_()
         kind = plan.at_most > 0  # once more are expected, what was chosen for none is chosen anew
-        loss: Tensor = self.engine(kind, (x, y, decay, self.noise, numbers), plan=plan)[0]
-        return loss
+        return self.engine(kind, (x, y, decay, self.noise, numbers), plan)
 
     def _step(self, x: Tensor, y: Tensor, decay: Tensor, noise: Tensor, numbers: Tensor) -> Tensor:
         loss = self.loss(x, y)
-        parameters = list(self.trained.named.values())
-        found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        values = self.trained.values
         with torch.no_grad():
-            gradient = torch.cat([part.reshape(-1) for part in found])
-            advance(self.trained.vector.data, self.state, gradient, decay, noise, numbers, self.group)
+            gradient = self.trained.gradient(gradients_of(loss, self.trained.parameters))
+            if gradient is None:
+                gradient = torch.zeros_like(values)
+            lr, scale = numbers.unbind()
+            self.optimizer.advance(values, self.group, gradient, decay=decay, noise=noise, lr=lr, scale=scale)
         return loss.detach()

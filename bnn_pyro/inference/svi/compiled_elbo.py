@@ -101,7 +101,7 @@ class CompiledELBO(ELBO):
             return float(self.elbo.loss_and_grads(model, guide, *args, **kwargs))  # type: ignore[attr-defined]
         for name, parameter in zip(program.names, program.parameters, strict=True):
             _seen(parameter, name=name)  # so that SVI knows whose gradients to follow
-        (loss, gradients), _ = program.engine(None, tensors, plan=UNKNOWN)
+        loss, gradients = program.engine(None, tensors, plan=UNKNOWN)
         for parameter, gradient in zip(program.parameters, gradients, strict=True):
             if gradient is not None:
                 parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient

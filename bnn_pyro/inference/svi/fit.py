@@ -19,8 +19,9 @@ from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.svi.checkpoint import RunFile, read_progress
 from bnn_pyro.inference.svi.elbo import SparseELBO
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
-from bnn_pyro.inference.svi.steps import OptimizerFactory, Step, TorchStep, stepper
+from bnn_pyro.inference.svi.steps import stepper
 from bnn_pyro.inference.svi.timetable import Timetable
+from bnn_pyro.inference.svi.torch_step import OptimizerFactory
 from bnn_pyro.inference.svi.training_run import Callback, TrainingRun
 from bnn_pyro.inference.training.batches import Change, check_augmentation
 from bnn_pyro.inference.training.compute import Compute
@@ -148,7 +149,7 @@ def fit(
         )
         settings = {
             **timetable.settings(),
-            **{"rows": len(x), "batch_size": batch_size, "seed": seed, "optimizer": _name(step)},
+            **{"rows": len(x), "batch_size": batch_size, "seed": seed, "optimizer": step.optimizer_name},
         }
         processes.check_alike(settings)
         file = None if saving is None else RunFile(saving.path, saving.every or 1, settings)
@@ -185,11 +186,6 @@ def _own(model: SparseNetwork, guide: AutoGuide | None, x: Tensor, y: Tensor) ->
     if not list(guide.parameters()):
         guide(x[:1], y[:1])  # Pyro's own guides make their parameters at the first call
     return model, guide.to(x)
-
-
-def _name(step: Step) -> str:
-    """Return the name of a step's optimiser, whose state no other could take over."""
-    return type(step.optimizer).__name__ if isinstance(step, TorchStep) else type(step).__name__
 
 
 def _check_shares(

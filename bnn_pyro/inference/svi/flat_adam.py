@@ -1,29 +1,26 @@
-"""Parameters side by side in one vector a role, and Adam on these vectors."""
+"""Adam on parameters that lie side by side in one vector per role."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.optim.adam import adam
+from torch import Tensor, nn
+
+from bnn_pyro.inference.svi.roles import Role
+from bnn_pyro.inference.training.flat_parameters import ParameterVector
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # those of torch.optim.Adam
 LARGE = 10_000  # entries; so large a parameter stays alone, as laying its gradient beside others costs a pass over it
 
 
 @dataclass
-class Flat:
-    r"""Parameters of one role, and Adam's state of them.
-
-    The parameters become views of ``values``, so that an optimiser has one long vector to update instead of many short
-    ones.
+class FlatAdam:
+    """Adam's state of the parameters of one role.
 
     Attributes:
         role: What the parameters are.
         rate: Their learning rate.
-        parameters: The parameters.
-        values: All of their entries, shape ``(n,)``.
+        parameters: The parameters, as one vector.
         mean: Adam's moving mean of the gradient, shape ``(n,)``.
         square: Adam's moving mean of its square, shape ``(n,)``.
         steps: Updates so far.
@@ -31,120 +28,140 @@ class Flat:
 
     role: str
     rate: float
-    parameters: list[torch.nn.Parameter]
-    values: Tensor
+    parameters: ParameterVector
     mean: Tensor
     square: Tensor
     steps: int = 0
 
     @staticmethod
-    def of(role: str, rate: float, parameters: Sequence[torch.nn.Parameter]) -> "Flat":
-        """Lays parameters of one dtype and device side by side."""
-        values = torch.cat([p.detach().flatten() for p in parameters])
-        for parameter, view in zip(parameters, _views(values, parameters), strict=True):
-            parameter.data = view
-        return Flat(role, rate, list(parameters), values, torch.zeros_like(values), torch.zeros_like(values))
+    def of(role: Role) -> "FlatAdam":
+        """Return the state before the first step; the parameters, of one dtype and device, are laid side by side."""
+        vector = ParameterVector(role.named)
+        zeros = torch.zeros_like(vector.values)
+        return FlatAdam(role.name, role.rate, vector, zeros, zeros.clone())
 
-    def release(self) -> None:
-        """Gives each parameter memory of its own again."""
-        for parameter in self.parameters:
-            parameter.data = parameter.data.clone()
+    def state(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return Adam's (mean, square) of each parameter by its name, views of its shape."""
+        means, squares = self.parameters.views(self.mean), self.parameters.views(self.square)
+        return {name: (means[name], squares[name]) for name in means}
 
-    def state(self) -> Mapping[torch.nn.Parameter, tuple[Tensor, Tensor]]:
-        """Returns Adam's (mean, square) of each parameter, in its shape."""
-        means, squares = _views(self.mean, self.parameters), _views(self.square, self.parameters)
-        return dict(zip(self.parameters, zip(means, squares, strict=True), strict=True))
+    def settings(self, factor: float, *, is_held: bool) -> tuple[float, float, float]:
+        """Return what the kernel needs for the next step: learning rate, steps so far, and 1 if nothing is to happen.
 
-    def gradient(self, gradients: Sequence[Tensor | None]) -> Tensor | None:
-        """Lays the parameters' gradients side by side; None where none of them has one."""
-        if all(gradient is None for gradient in gradients):
-            return None
-        if len(gradients) == 1 and gradients[0] is not None:
-            return gradients[0].flatten()
-        pairs = zip(self.parameters, gradients, strict=True)
-        return torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in pairs])
+        Args:
+            factor: Factor on the learning rate.
+            is_held: Whether the parameters are to stay as they are.
+        """
+        return self.rate * factor, float(self.steps), float(is_held)
+
+    def corrections(self, factor: float, *, is_held: bool) -> tuple[float, float]:
+        r"""Return what a compiled step needs: :math:`\eta/(1-\beta_1^t)` and :math:`1/\sqrt{1-\beta_2^t}`.
+
+        They are made here, as a compiler would put them into the loop over the parameters.
+
+        Args:
+            factor: Factor on the learning rate.
+            is_held: Whether the parameters are to stay as they are.
+        """
+        if is_held:
+            return 0.0, 1.0
+        step = self.steps + 1
+        return self.rate * factor / (1 - BETA1**step), (1 - BETA2**step) ** -0.5
 
 
-def _views(values: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    parts = values.split([p.numel() for p in parameters])
-    return [part.view(p.shape) for part, p in zip(parts, parameters, strict=True)]
-
-
-def flatten(groups: Sequence[Mapping[str, Any]]) -> list[Flat]:
-    """Lays the small parameters of each group side by side, those of one dtype and device together.
+def flatten(roles: Sequence[Role]) -> list[FlatAdam]:
+    """Lay the small parameters of each role side by side, those of one dtype and device together.
 
     Args:
-        groups: With ``role``, ``lr`` and ``params``.
+        roles: The parameters.
 
     Returns:
-        The vectors.
+        Adam's state of each vector.
     """
-    flats: list[Flat] = []
-    for group in groups:
-        kinds: dict[Any, list[torch.nn.Parameter]] = {}
-        for parameter in group["params"]:
+    flats = []
+    for role in roles:
+        kinds: dict[tuple[torch.dtype, torch.device, int | None], dict[str, nn.Parameter]] = {}
+        for name, parameter in role.named.items():
             alone = id(parameter) if parameter.numel() >= LARGE else None
-            kinds.setdefault((parameter.dtype, parameter.device, alone), []).append(parameter)
-        flats.extend(Flat.of(group["role"], group["lr"], parameters) for parameters in kinds.values())
+            kinds.setdefault((parameter.dtype, parameter.device, alone), {})[name] = parameter
+        flats += [FlatAdam.of(Role(role.name, role.rate, named)) for named in kinds.values()]
     return flats
 
 
-def update(flat: Flat, gradient: Tensor, rate: float) -> None:
-    """Makes a step of Adam in torch's fused kernel.
+def adam_in_kernel(
+    values: Tensor, mean: Tensor, square: Tensor, gradient: Tensor, settings: Tensor, corrections: Tensor, row: int
+) -> Tensor:
+    """Make a step of Adam in torch's fused kernel.
 
     Args:
-        flat: The parameters and their state, updated in place.
+        values: The parameters, shape ``(n,)``, updated in place.
+        mean: Adam's moving mean, likewise.
+        square: Adam's moving mean of squares, likewise.
         gradient: Shape ``(n,)``.
-        rate: Factor on the learning rate.
+        settings: The :meth:`FlatAdam.settings` of each vector, shape ``(vectors, 3)``, in double precision on the CPU.
+        corrections: Not used.
+        row: Which of the vectors it is.
+
+    Returns:
+        ``values``.
     """
-    adam(
-        [flat.values],
-        [gradient],
-        [flat.mean],
-        [flat.square],
-        [],
-        [torch.tensor(float(flat.steps), device=flat.values.device)],
-        fused=True,
-        amsgrad=False,
-        beta1=BETA1,
-        beta2=BETA2,
-        lr=flat.rate * rate,
-        weight_decay=0.0,
-        eps=EPSILON,
-        maximize=False,
-    )
-    flat.steps += 1
+    rate, steps, is_held = settings[row].tolist()
+    if not is_held:
+        torch._fused_adam_(
+            [values],
+            [gradient],
+            [mean],
+            [square],
+            [],
+            [torch.tensor(steps + 1, device=values.device)],
+            lr=rate,
+            beta1=BETA1,
+            beta2=BETA2,
+            weight_decay=0.0,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
+    return values
 
 
-def corrections(flat: Flat, rate: float) -> tuple[float, float]:
-    r"""Returns the numbers that the next step depends on: :math:`\eta/(1-\beta_1^t)` and :math:`1/\sqrt{1-\beta_2^t}`.
+# The step is an operation of its own, so that a traced program has it as one node: a program that is run as it stands
+# takes torch's kernel, a compiler gets `adam_in_operations` in its place. It returns what it moves, as TorchScript
+# leaves out what returns nothing.
+torch.library.define(
+    "bnn_pyro::adam_",
+    "(Tensor(a!) values, Tensor(b!) mean, Tensor(c!) square, Tensor gradient, Tensor settings, Tensor corrections, "
+    "int row) -> Tensor(a!)",
+)
+torch.library.impl("bnn_pyro::adam_", "CompositeExplicitAutograd", adam_in_kernel)
+ADAM = torch.ops.bnn_pyro.adam_.default
 
-    They are made here, as a compiler would put them into the loop over the parameters.
 
-    Args:
-        flat: The parameters and their state.
-        rate: Factor on the learning rate.
-    """
-    step = flat.steps + 1
-    return flat.rate * rate / (1 - BETA1**step), (1 - BETA2**step) ** -0.5
-
-
-def update_in_graph(state: Sequence[Tensor], gradient: Tensor, rate: Tensor, root: Tensor) -> None:
-    r"""Makes the same step in separate operations, for a compiler to fuse with what gives the gradient.
+def adam_in_operations(
+    values: Tensor, mean: Tensor, square: Tensor, gradient: Tensor, settings: Tensor, corrections: Tensor, row: int
+) -> Tensor:
+    r"""Make the same step in separate operations, for a compiler to fuse with what gives the gradient.
 
     .. math::
         m \leftarrow \beta_1 m + (1-\beta_1) g, \quad v \leftarrow \beta_2 v + (1-\beta_2) g^2, \quad
         \theta \leftarrow \theta - \eta \frac{m/(1-\beta_1^t)}{\sqrt{v/(1-\beta_2^t)} + \epsilon}
 
     Args:
-        state: (values, mean, square) of a :class:`Flat`, updated in place.
+        values: The parameters, shape ``(n,)``, updated in place.
+        mean: Adam's moving mean, likewise.
+        square: Adam's moving mean of squares, likewise.
         gradient: Shape ``(n,)``.
-        rate: The first of the :func:`corrections`, a scalar tensor.
-        root: The second.
+        settings: Not used.
+        corrections: The :meth:`FlatAdam.corrections` of each vector, one after the other.
+        row: Which of the vectors it is.
+
+    Returns:
+        ``values``.
 
     Source: Kingma, Ba (2015), *Adam: A method for stochastic optimization*.
     """
-    values, mean, square = state
+    rate, root = corrections[2 * row], corrections[2 * row + 1]
     mean.lerp_(gradient, 1 - BETA1)
     square.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
     values.sub_(rate * mean / (square.sqrt() * root + EPSILON))
+    return values

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from bnn_pyro.inference.generators import random_state, set_random_state
 from bnn_pyro.inference.svi.checkpoint import Progress, RunFile
 from bnn_pyro.inference.svi.shrinking import WORTH_IT, Whole, settled_open, weights_kept
+from bnn_pyro.inference.svi.steps import Step
 from bnn_pyro.inference.svi.timetable import Timetable
 from bnn_pyro.inference.training.batches import Change, batches
 from bnn_pyro.inference.training.processes import Processes
@@ -48,7 +49,7 @@ class TrainingRun:
         self,
         model: SparseNetwork,
         guide: Any,
-        step: Any,
+        step: Step,
         timetable: Timetable,
         data: tuple[Tensor, Tensor],
         held_out: tuple[Tensor, Tensor] | None,
@@ -120,7 +121,7 @@ class TrainingRun:
     def _plan(self, epoch: int, rows: int) -> Plan:
         """Returns how many steps on batches of some rows are to come with this network, at least and at most."""
         timetable, each = self.timetable, len(self.data[0]) // self.batch_size if rows == self.batch_size else 1
-        is_switched = getattr(self.step, "is_switched", False)
+        is_switched = self.step.is_switched
         if epoch == self.first:  # resumed or not, the same way of computing is to be chosen
             same = (e for e in range(self.since, epoch) if timetable.gate_mode(e) == timetable.gate_mode(epoch))
             epoch = self.since if is_switched else next(same, epoch)
@@ -155,7 +156,7 @@ class TrainingRun:
             "gates": self.timetable.gate_mode(epoch),
             "nodes_kept": {name: int(mask.sum()) for name, mask in keep.items()},
             "seconds": seconds,
-            "compile_seconds": getattr(getattr(self.step, "engine", None), "compile_seconds", 0.0),
+            "compile_seconds": self.step.compile_seconds,
         }
         data, prefix = (self.held_out, "validation") if self.held_out is not None else (self._some_rows(), "train")
         try:

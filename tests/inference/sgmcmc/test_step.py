@@ -24,10 +24,10 @@ class Setting:
         self.net = mlp(3, (4,), 1).double()
         self.net.register_parameter("unused", nn.Parameter(torch.ones(2, dtype=torch.float64)))
         self.trained = ParameterVector(dict(self.net.named_parameters()))
-        self.optimizer = SpikeSlabSGHMC([self.trained.vector], lr=0.3, num_data=ROWS, **options)
+        self.optimizer = SpikeSlabSGHMC([self.trained.values], lr=0.3, num_data=ROWS, **options)
         self.step = SamplingStep(self.loss, self.trained, self.optimizer, engine)
-        self.decay = torch.linspace(0, 0.5, len(self.trained.vector), dtype=torch.float64)
-        self.optimizer.weight_decays(self.trained.vector, self.decay)
+        self.decay = torch.linspace(0, 0.5, len(self.trained.values), dtype=torch.float64)
+        self.optimizer.weight_decays(self.trained.values, self.decay)
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Squared error."""
@@ -38,7 +38,7 @@ class Setting:
         """A step of the optimiser itself."""
         loss = self.loss(x, y)
         found = torch.autograd.grad(loss, list(self.net.parameters()), allow_unused=True, materialize_grads=True)
-        self.trained.vector.grad = torch.cat([gradient.flatten() for gradient in found])
+        self.trained.values.grad = torch.cat([gradient.flatten() for gradient in found])
         self.optimizer.step()
         return loss.detach()
 
@@ -58,9 +58,9 @@ def check_same(one: Setting, other: Setting, rates: tuple[float, ...] = (0.3, 0.
                 is_ours = setting is other
                 losses.append(setting.step(x, y, setting.decay).clone() if is_ours else setting.by_hand(x, y))
         torch.testing.assert_close(*losses)
-        torch.testing.assert_close(one.trained.vector, other.trained.vector)
+        torch.testing.assert_close(one.trained.values, other.trained.values)
         for name in ("rho", "momentum", "noise"):
-            states = [setting.optimizer.state[setting.trained.vector][name] for setting in (one, other)]
+            states = [setting.optimizer.state[setting.trained.values][name] for setting in (one, other)]
             torch.testing.assert_close(*states)
 
 
