@@ -149,20 +149,24 @@ class SpikeSlabSGHMC(Optimizer):
             lr: :math:`C^2`.
             scale: :math:`A`, the first result of `amplitude`.
         """
-        rho, momentum, before = self.started(parameter)
+        rho, momentum, state_noise = self.started(parameter)
         beta1, beta2 = group["betas"]
         exponent = amplitude(group)[1]
         if group["eta"]:
             tau = rho.sigmoid()
-            slope = scale * before * gradient
-            slope = slope + scale**2 * tau * decay if exponent == 1 else slope * tau.rsqrt() + scale**2 * decay
+            slope = state_noise.mul_(scale).mul_(gradient)  # in place, as the noise has done its work then
+            if exponent == 1:
+                slope.add_((tau * scale**2).mul_(decay))
+            else:
+                slope.mul_(tau.rsqrt()).add_(scale**2 * decay)
             entropy = 1.0 if group["temperature"] == "cooled" else group["temperature"]
-            rho.sub_((slope - entropy / group["num_data"] / tau) * (group["eta"] * exponent))
+            slope.sub_(tau.reciprocal_().mul_(entropy / group["num_data"]))
+            rho.sub_(slope.mul_(group["eta"] * exponent))
         tau = rho.sigmoid()
-        before.copy_(noise)
+        state_noise.copy_(noise)
         kick = noise if exponent == 1 else noise * tau.rsqrt()
-        force = gradient + decay * parameter
-        momentum.mul_(beta1).sub_(beta2 * lr * force).add_(math.sqrt(2 + 2 * beta1**2) * scale * kick)
+        force = (decay * parameter).add_(gradient)
+        momentum.mul_(beta1).sub_(force.mul_(beta2 * lr)).add_(kick * (math.sqrt(2 + 2 * beta1**2) * scale))
         parameter.addcmul_(tau, momentum)
 
     def started(self, parameter: Tensor) -> tuple[Tensor, Tensor, Tensor]:

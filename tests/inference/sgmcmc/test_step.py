@@ -84,3 +84,23 @@ def test_is_chosen_anew_once_there_is_more_to_do() -> None:
     assert [way.choice for way in ways.values()] == ["eager"]
     setting.step(x, y, setting.decay, Plan(500, 500))
     assert [way.choice for way in ways.values()] == ["eager", "traced"]
+
+
+@pytest.mark.parametrize("engine", ["eager", "traced"])
+def test_runs_the_optimisers_own_update(engine: EngineName, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The method by which the optimiser moves a parameter by itself is the one in the function that is traced."""
+    calls = []
+    advance = SpikeSlabSGHMC.advance
+
+    def counted(self: SpikeSlabSGHMC, *args: Any, **options: Any) -> None:
+        calls.append(1)
+        advance(self, *args, **options)
+
+    monkeypatch.setattr(SpikeSlabSGHMC, "advance", counted)
+    setting = Setting(engine)
+    x, y = batch()
+    setting.by_hand(x, y)
+    assert len(calls) == 1
+    setting.step(x, y, setting.decay)
+    setting.step(x, y, setting.decay)
+    assert len(calls) == (3 if engine == "eager" else 2)

@@ -24,7 +24,7 @@ from guides import AutoSpikeSlab
 from tests.models import DOUBLE, data, linear
 from tests.recorded import assert_same, recorded
 
-LOG = "bnn_pyro"
+LOG = "bnn_pyro.tracing.engine"
 
 
 def model(x: Tensor, y: Tensor | None = None, scale: float = 1.0) -> None:

@@ -44,7 +44,7 @@ def test_a_guide_of_pyro_has_points() -> None:
 
 def test_names_lead_from_a_cut_parameter_to_its_original() -> None:
     posterior = posterior_of_model(batch_normed())
-    keep = {name: torch.arange(size) % 2 == 0 for name, size in posterior.model.groups.items()}
+    keep = {name: torch.arange(group.size) % 2 == 0 for name, group in posterior.model.groups.items()}
     shrunk = shrink(posterior.model, posterior.guide, keep)
     before, after = (
         {name: p for role in roles(model, guide, RATES) for name, p in role.named.items()}
