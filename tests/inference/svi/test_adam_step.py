@@ -15,7 +15,7 @@ from bnn_pyro.inference.svi.loss import Loss
 from bnn_pyro.inference.svi.torch_step import TorchStep
 from bnn_pyro.inference.training.micro_batches import Shares
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.guide import Posterior, copies
+from bnn_pyro.posterior.guide import GuidePosterior, copies
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, SpikeSlab
 from bnn_pyro.pruning.shrink import shrink
 from bnn_pyro.tracing.engine import MANY, Plan
@@ -73,9 +73,9 @@ def everything(step: Any) -> dict[str, Tensor]:
     return {**step.loss.guide.state_dict(), **step.loss.model.state_dict()}
 
 
-def posterior_of_model(model: SparseNetwork) -> Posterior:
+def posterior_of_model(model: SparseNetwork) -> GuidePosterior:
     guide = perturbed(AutoSpikeSlab(model.prior, init_inclusion=0.5))
-    return Posterior(model, guide)
+    return GuidePosterior(model, guide)
 
 
 def named(model: Any, guide: Any) -> dict[str, nn.Parameter]:

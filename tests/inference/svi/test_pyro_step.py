@@ -12,13 +12,13 @@ from pyro.optim import Adam  # type: ignore[attr-defined]
 from bnn_pyro.inference import SparseELBO
 from bnn_pyro.inference.svi.loss import Loss
 from bnn_pyro.inference.svi.pyro_step import PyroStep
-from bnn_pyro.posterior.guide import Posterior, copies
+from bnn_pyro.posterior.guide import GuidePosterior, copies
 from bnn_pyro.pruning.shrink import shrink
 from tests.inference.svi.test_fit import X, Y, is_same, state
 from tests.posterior.test_guide import posterior_of
 
 
-def steps(posterior: Posterior, seeds: range, saved: Any = None) -> Any:
+def steps(posterior: GuidePosterior, seeds: range, saved: Any = None) -> Any:
     """Steps on a posterior, whose parameters move, with a state of the optimiser to begin with; returns the step."""
     with pyro.get_param_store().scope(), pyro.validation_enabled(False):
         step = PyroStep(Loss(posterior.model, posterior.guide, SparseELBO()), Adam({"lr": 0.05}))
@@ -32,7 +32,7 @@ def steps(posterior: Posterior, seeds: range, saved: Any = None) -> Any:
 
 def test_is_a_step_of_svi_at_the_weight() -> None:
     posterior = posterior_of()
-    ours, theirs = (Posterior(*copies(posterior.model, posterior.guide)) for _ in range(2))
+    ours, theirs = (GuidePosterior(*copies(posterior.model, posterior.guide)) for _ in range(2))
     steps(ours, range(3))
     with pyro.get_param_store().scope(), pyro.validation_enabled(False):
         svi = SVI(theirs.model, theirs.guide, Adam({"lr": 0.05}), SparseELBO(kl_weight=0.7))
@@ -45,7 +45,7 @@ def test_is_a_step_of_svi_at_the_weight() -> None:
 def test_the_state_is_taken_over() -> None:
     """Four steps are two, and two more by another step with the state of the first; not so without it."""
     posterior = posterior_of()
-    whole, parts, without = (Posterior(*copies(posterior.model, posterior.guide)) for _ in range(3))
+    whole, parts, without = (GuidePosterior(*copies(posterior.model, posterior.guide)) for _ in range(3))
     steps(whole, range(4))
     steps(parts, range(2, 4), steps(parts, range(2)))
     steps(without, range(2))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bnn_pyro import fit
-from bnn_pyro.inference import LearningRates, SparseELBO
+from bnn_pyro.inference import LearningRates, Schedule, SparseELBO
 from bnn_pyro.inference.svi.loss import Loss
 from bnn_pyro.inference.svi.torch_step import TorchStep
 from bnn_pyro.posterior.guide import copies
@@ -27,7 +27,7 @@ def test_learning_rates_by_role_and_their_decay() -> None:
     seen, factory = spy()
     rates = LearningRates(slab_locs=1e-3, slab_scales=2e-3, scales=3e-3, gates=4e-3, points=5e-3)
     model = network("normed", prior=SpikeSlab(GroupHorseshoe(), inclusion=0.3))
-    fit(model, (X, Y), epochs=4, batch_size=6, decay=0.5, learning_rates=rates, optimizer=factory, seed=0)
+    fit(model, (X, Y), epochs=4, batch_size=6, schedule=Schedule(decay=0.5), rates=rates, optimizer=factory, seed=0)
     expected = {"slab_locs": 1e-3, "slab_scales": 2e-3, "scales": 3e-3, "gates": 4e-3, "points": 5e-3}
     factors = [1, 1, 1, 1, 1, *(0.5 * (1 + math.cos(math.pi * i / 4)) for i in (1, 2, 3))]
     for step, factor in zip(seen, factors, strict=True):
@@ -38,7 +38,7 @@ def test_the_gradient_is_clipped() -> None:
     norms = []
     for clip_norm in (None, 0.5):
         seen, factory = spy()
-        options: dict[str, Any] = {"epochs": 1, "optimizer": factory, "learning_rates": STILL, "seed": 0}
+        options: dict[str, Any] = {"epochs": 1, "optimizer": factory, "rates": STILL, "seed": 0}
         fit(network(), (X, Y), clip_norm=clip_norm, **options)
         norms.append(seen[0]["norm"])
     assert norms[0] > 1 and norms[1] == pytest.approx(0.5, rel=1e-4)
