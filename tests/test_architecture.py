@@ -71,6 +71,8 @@ OUTSIDE = {"guides": {"torch", "pyro"}, "bnn_pyro.priors": {"torch", "pyro"}, "b
 
 FORBIDDEN_NAMES = ("utils", "util", "helpers", "misc", "settings")
 
+MOST_LINES = 400  # of a file
+
 
 @dataclass(frozen=True)
 class Import:
@@ -201,6 +203,12 @@ def test_user_errors_are_no_assertions(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_module_is_named_by_its_concept(module: str) -> None:
     assert module.split(".")[-1] not in FORBIDDEN_NAMES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_are_short(module: str) -> None:
+    lines = len(MODULES[module].read_text(encoding="utf-8").splitlines())
+    assert lines <= MOST_LINES, f"{where(module, lines)} is its last line; split it by its concepts"
 
 
 @pytest.mark.parametrize(
