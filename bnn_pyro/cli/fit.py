@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,6 +28,7 @@ from bnn_pyro.cli.options import (
 if TYPE_CHECKING:
     from bnn_pyro.data import Dataset
     from bnn_pyro.recipes import Recipe
+    from bnn_pyro.reports.measures import Metrics
 
 HELP = """\
 Train a sparse Bayesian network, prune it, and write a report.
@@ -179,7 +180,7 @@ def _announce(dataset: "Dataset", settings: "Recipe") -> None:
     )
 
 
-def _conclude(metrics: dict[str, Any], folder: Path) -> None:
+def _conclude(metrics: "Metrics", folder: Path) -> None:
     """Print the main numbers, dense beside pruned."""
     from bnn_pyro.reports.page import summary_rows, tempered_by
     from bnn_pyro.reports.terminal import print_table

@@ -1,6 +1,6 @@
 """What the commands share: their options, how errors are told, how torch is set up, which recipe is meant."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,7 +86,7 @@ def recipe_of(
     method: str,
     epochs: int | None,
     hidden: str | None,
-    changes: dict[str, Any],
+    changes: Mapping[str, float | None],
 ) -> "Recipe":
     """Return the default recipe with what was given on the command line in its place.
 
@@ -106,7 +106,7 @@ def recipe_of(
 
     from bnn_pyro.recipes import recipe
 
-    given = {name: value for name, value in changes.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     if hidden is not None:
         given["hidden"] = widths_of(hidden)
     default = recipe(dataset.name, prior, dataset.task, net=net, rows=len(dataset.train), method=method)

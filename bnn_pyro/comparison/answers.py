@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -91,7 +91,7 @@ class Answer:
     inclusion: Mapping[str, Tensor]
     at_least: Mapping[str, Tensor]
     seconds: float
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, object] = field(default_factory=dict)
 
     def nodes_open(self) -> dict[str, float]:
         """Return the expected number of open nodes of each group."""
@@ -127,7 +127,7 @@ def answer(
     y_std: float = 1.0,
     gates: Gates = "exact",
     seconds: float = 0.0,
-    details: Mapping[str, Any] | None = None,
+    details: Mapping[str, object] | None = None,
 ) -> Answer:
     """Ask a posterior, which draws from the global random state where it holds no draws.
 

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Literal
 
 import torch
-from pyro.infer.autoguide import AutoNormal
+from pyro.infer.autoguide import AutoGuide, AutoNormal
 from torch import Tensor
 
 from bnn_pyro.comparison.answers import Gates
@@ -26,6 +26,7 @@ from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.recipes import Recipe
 from bnn_pyro.tracing.engine import EngineName
 from guides import AutoCentered, AutoSpikeSlab, initial_value
+from guides.sites import Site
 
 # Small networks learn fast: on the training bound of yacht, a third of the epochs at these rates do as well as all of
 # them at the usual ones.
@@ -156,10 +157,10 @@ class Job:
 
 # ---- the methods -----------------------------------------------------------------------------------------------------
 
-Found = tuple[Posterior, dict[str, Any]]
+Found = tuple[Posterior, dict[str, object]]
 
 
-def _by_svi(make_guide: Callable[[Job], Any], leads_gates: bool, job: Job) -> Found:
+def _by_svi(make_guide: Callable[[Job], AutoGuide], leads_gates: bool, job: Job) -> Found:
     """Fit a guide at KL weight 1."""
     recipe = job.plan.recipe
     schedule = replace(recipe.schedule, freeze=0, frozen_kl_weight=None, shrink_below=None)
@@ -177,7 +178,7 @@ def _by_svi(make_guide: Callable[[Job], Any], leads_gates: bool, job: Job) -> Fo
     return posterior, {"epochs": epochs, "elbo_per_row": bound, "problems": problems}
 
 
-def _spike_slab(gates: str, job: Job) -> AutoSpikeSlab:
+def _spike_slab(gates: Literal["hard", "relaxed"], job: Job) -> AutoSpikeSlab:
     return job.plan.recipe.make_guide(job.model, gates=gates)
 
 
@@ -189,7 +190,7 @@ def _centered(job: Job) -> AutoCentered:
 def _normal(job: Job) -> AutoNormal:
     """Return Pyro's guide, which starts where ours do."""
 
-    def start(site: Any) -> Tensor:
+    def start(site: Site) -> Tensor:
         value = initial_value(site)
         return torch.full_like(value, job.plan.recipe.init_inclusion) if site["name"].endswith(".gate") else value
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict, cast
 
 from bnn_pyro.reports.markdown import render
 from bnn_pyro.reports.terminal import print_table
@@ -13,6 +13,36 @@ CONVERGED = 1.05  # largest R-hat of chains that are said to have converged; str
 _PACKAGE = "bnn_pyro.comparison"
 _SCORES = {"accuracy": "accuracy", "rmse": "RMSE", "nll": "NLL", "ece": "ECE", "coverage95": "95 % int."}
 _IN_PERCENT = ("accuracy", "coverage95")
+
+_Agreement = TypedDict("_Agreement", {"with": str, "total_variation": float, "wasserstein": float, "r_hat": float})
+
+
+class MethodRow(TypedDict, total=False):
+    """The row of a method in ``comparison.json``: why it failed, or what it found; by group where there are gates."""
+
+    failed: str
+    gates: str
+    scores: Mapping[str, float]
+    seconds: float
+    nodes_open: Mapping[str, float]
+    inclusion: Mapping[str, Sequence[float]]
+    at_least: Mapping[str, Sequence[float]]
+    chains: Mapping[str, float]
+    agreement: _Agreement
+    details: Mapping[str, object]
+
+
+class _Metrics(TypedDict):
+    """The numbers of ``comparison.json`` that are read here."""
+
+    task: str
+    hidden: Sequence[int]
+    train_rows: int
+    test_rows: int
+    compared_rows: int
+    seconds: float
+    groups: Mapping[str, int]
+    methods: Mapping[str, MethodRow]
 
 
 @dataclass(frozen=True)
@@ -30,28 +60,29 @@ class Table:
     rows: tuple[Row, ...]
 
 
-def comparison_tables(metrics: Mapping[str, Any]) -> tuple[Table, ...]:
+def comparison_tables(metrics: Mapping[str, object]) -> tuple[Table, ...]:
     """Return the tables of a comparison: scores, agreement and chains.
 
     Args:
         metrics: The numbers of ``comparison.json``.
     """
-    done = {title: row for title, row in metrics["methods"].items() if "failed" not in row}
-    tables = [_scores(metrics, done)]
+    known = cast(_Metrics, metrics)
+    done = {title: row for title, row in known["methods"].items() if "failed" not in row}
+    tables = [_scores(known, done)]
     if any(row["agreement"] for row in done.values()):
-        tables.append(_agreement(metrics, done))
+        tables.append(_agreement(known, done))
     if any(row["chains"] for row in done.values()):
-        tables.append(_chains(metrics, {title: row for title, row in done.items() if row["chains"]}))
+        tables.append(_chains(known, {title: row for title, row in done.items() if row["chains"]}))
     return tuple(tables)
 
 
-def comparison_notes(metrics: Mapping[str, Any]) -> str:
+def comparison_notes(metrics: Mapping[str, object]) -> str:
     """Return what must not be overlooked, one line each: failures, runs cut short, and whether the chains converged.
 
     Args:
         metrics: The numbers of ``comparison.json``.
     """
-    methods = metrics["methods"]
+    methods = cast(_Metrics, metrics)["methods"]
     r_hats = {title: row["chains"]["r_hat"] for title, row in methods.items() if row.get("chains")}
     return render(
         _PACKAGE,
@@ -63,7 +94,7 @@ def comparison_notes(metrics: Mapping[str, Any]) -> str:
     ).rstrip()
 
 
-def print_comparison(metrics: Mapping[str, Any]) -> None:
+def print_comparison(metrics: Mapping[str, object]) -> None:
     """Print the tables and the notes of a comparison.
 
     Args:
@@ -75,40 +106,41 @@ def print_comparison(metrics: Mapping[str, Any]) -> None:
     print(comparison_notes(metrics))
 
 
-def comparison_page(metrics: Mapping[str, Any], *, pictures: Sequence[str] = ()) -> str:
+def comparison_page(metrics: Mapping[str, object], *, pictures: Sequence[str] = ()) -> str:
     """Return the page of a comparison as Markdown.
 
     Args:
         metrics: The numbers of ``comparison.json``.
         pictures: Stems of the ``.png`` files beside the page.
     """
+    known = cast(_Metrics, metrics)
     text = render(
         _PACKAGE,
         "comparison.md.j2",
         **{name: metrics[name] for name in ("data", "net", "prior", "seed", "threads")},
-        widths="-".join(map(str, metrics["hidden"])),
-        train_rows=f"{metrics['train_rows']:,}",
-        test_rows=f"{metrics['test_rows']:,}",
-        seconds=f"{metrics['seconds']:.0f}",
+        widths="-".join(map(str, known["hidden"])),
+        train_rows=f"{known['train_rows']:,}",
+        test_rows=f"{known['test_rows']:,}",
+        seconds=f"{known['seconds']:.0f}",
         tables=comparison_tables(metrics),
         notes=comparison_notes(metrics).splitlines(),
-        is_regression=metrics["task"] == "regression",
-        has_gates=bool(metrics["groups"]),
+        is_regression=known["task"] == "regression",
+        has_gates=bool(known["groups"]),
         pictures=pictures,
     )
     return text.rstrip() + "\n"
 
 
-def _problems(row: Mapping[str, Any]) -> Sequence[str]:
+def _problems(row: MethodRow) -> Sequence[str]:
     """Return the problems of a method that was fitted; those of chains are told by R-hat."""
     details = row.get("details", {})
-    return details.get("problems", ()) if details.get("epochs") else ()
+    return cast(Sequence[str], details.get("problems", ())) if details.get("epochs") else ()
 
 
 # ---- the tables ------------------------------------------------------------------------------------------------------
 
 
-def _scores(metrics: Mapping[str, Any], done: Mapping[str, Any]) -> Table:
+def _scores(metrics: _Metrics, done: Mapping[str, MethodRow]) -> Table:
     names = [name for name in _SCORES if any(name in row["scores"] for row in done.values())]
     gates = {"gates"} if metrics["groups"] else set()
     groups = metrics["groups"]
@@ -124,7 +156,7 @@ def _scores(metrics: Mapping[str, Any], done: Mapping[str, Any]) -> Table:
     return Table("Scores on the test rows", header, tuple(rows))
 
 
-def _agreement(metrics: Mapping[str, Any], done: Mapping[str, Any]) -> Table:
+def _agreement(metrics: _Metrics, done: Mapping[str, MethodRow]) -> Table:
     groups = metrics["groups"]
     header = ("method", "compared with", "TV", "W1", "R-hat", *(f"W1 {name}" for name in groups))
     rows = []
@@ -132,12 +164,13 @@ def _agreement(metrics: Mapping[str, Any], done: Mapping[str, Any]) -> Table:
         found = row["agreement"]
         if found:
             numbers = (f"{found['total_variation']:.3f}", _short(found["wasserstein"]), _ratio(found["r_hat"]))
-            nodes = (f"{found[key]:.2f}" if (key := f"nodes {name}") in found else "" for name in groups)
+            gaps = cast(Mapping[str, float], found)
+            nodes = (f"{gaps[key]:.2f}" if (key := f"nodes {name}") in gaps else "" for name in groups)
             rows.append((title, found["with"], *numbers, *nodes))
     return Table(f"Agreement at {metrics['compared_rows']} test rows", header, tuple(rows))
 
 
-def _chains(metrics: Mapping[str, Any], done: Mapping[str, Any]) -> Table:
+def _chains(metrics: _Metrics, done: Mapping[str, MethodRow]) -> Table:
     header = ("method", "chains", "warm-up", "draws", "leapfrogs", "diverged", "R-hat", "min ESS", "ESS/s")
     rows = []
     for title, row in done.items():

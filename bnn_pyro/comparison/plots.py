@@ -3,8 +3,8 @@
 Each function returns a `matplotlib.figure.Figure` of its own, made without pyplot; `figure.savefig(path)` writes it.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from bnn_pyro.comparison.page import MethodRow
 from bnn_pyro.evaluation.agreement import mixture_points
 from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.reports.figures import (
@@ -80,7 +81,7 @@ def plot_predictions(
     return figure
 
 
-def plot_inclusions(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
+def plot_inclusions(methods: Mapping[str, Mapping[str, object]]) -> Figure:
     """Draw the inclusion probabilities of inputs, and of every group how many nodes are open, side by side.
 
     Hidden nodes can change places, so that their numbers mean nothing from one method to another; of those groups the
@@ -95,7 +96,7 @@ def plot_inclusions(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
     Raises:
         ValueError: If no method has a group of nodes.
     """
-    done = {title: row for title, row in methods.items() if row.get("inclusion")}
+    done = {title: cast(MethodRow, row) for title, row in methods.items() if row.get("inclusion")}
     if not done:
         raise ValueError("methods must hold at least one with gates, got none.")
     groups = list(next(iter(done.values()))["inclusion"])
@@ -107,8 +108,8 @@ def plot_inclusions(methods: Mapping[str, Mapping[str, Any]]) -> Figure:
         else:
             _draw_counts(axes, group, done)
     handles = [
-        Line2D([], [], label=f"{title} ({done[title]['gates']} gates)", **_look(*style))
-        for title, style in _styles(done).items()
+        Line2D([], [], label=f"{title} ({done[title]['gates']} gates)", color=color, marker=marker, linestyle=style)
+        for title, (color, marker, style) in _styles(done).items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
     set_title(figure, "Which nodes are needed")
@@ -184,18 +185,14 @@ def _regression_title(y_mean: float, y_std: float) -> str:
 # ---- inclusion -------------------------------------------------------------------------------------------------------
 
 
-def _styles(titles: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, str, str]]:
+def _styles(titles: Mapping[str, MethodRow]) -> dict[str, tuple[str, str, Literal["-", "--"]]]:
     return {
         title: (COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], "--" if row["gates"] == "relaxed" else "-")
         for i, (title, row) in enumerate(titles.items())
     }
 
 
-def _look(color: str, marker: str, style: str) -> dict[str, Any]:
-    return {"color": color, "marker": marker, "linestyle": style}
-
-
-def _draw_inputs(axes: Axes, inclusion: Mapping[str, list[float]]) -> None:
+def _draw_inputs(axes: Axes, inclusion: Mapping[str, Sequence[float]]) -> None:
     size = len(next(iter(inclusion.values())))
     for number, values in enumerate(inclusion.values()):
         shift = 0.7 * ((number + 0.5) / len(inclusion) - 0.5)
@@ -208,13 +205,20 @@ def _draw_inputs(axes: Axes, inclusion: Mapping[str, list[float]]) -> None:
     style_axes(axes)
 
 
-def _draw_counts(axes: Axes, group: str, done: Mapping[str, Mapping[str, Any]]) -> None:
+def _draw_counts(axes: Axes, group: str, done: Mapping[str, MethodRow]) -> None:
     size = 0
     for title, (color, marker, style) in _styles(done).items():
         tail = done[title]["at_least"][group]
         size = len(tail)
-        look: dict[str, Any] = {"linestyle": style, "marker": marker, "markersize": 5 if size < 20 else 2.5}
-        axes.plot(range(1, size + 1), tail, color=color, linewidth=1.2, **look)
+        axes.plot(
+            range(1, size + 1),
+            tail,
+            color=color,
+            linestyle=style,
+            linewidth=1.2,
+            marker=marker,
+            markersize=5 if size < 20 else 2.5,
+        )
     axes.set(xlim=(0.4, size + 0.6), ylim=(-0.03, 1.03), xlabel="k", ylabel="probability of k open nodes or more")
     axes.set_title(f"{group}: number of open nodes", loc="left", fontsize="medium")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))

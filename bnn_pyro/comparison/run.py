@@ -19,6 +19,9 @@ from bnn_pyro.network import SparseNetwork
 from bnn_pyro.recipes import Recipe
 from bnn_pyro.recipes.definition import default_likelihood
 
+Metrics = dict[str, Any]
+"""The numbers of ``comparison.json`` by name: JSON values, of which each name has its own kind."""
+
 _REFERENCES: dict[str, tuple[str, ...]] = {"exact": ("exact", "nuts", "chees"), "relaxed": ("nuts", "chees")}
 
 
@@ -34,7 +37,7 @@ class Compared:
         y_std: What the targets were divided by.
     """
 
-    metrics: dict[str, Any]
+    metrics: Metrics
     answers: dict[str, Answer]
     targets: Tensor
     y_mean: float
@@ -74,16 +77,16 @@ def compare(
         announce("dense network")
         model = _network(dataset, plan.recipe, train, seed, progress)
         job = Job(plan, model, train, seed, progress, start + 60 * plan.minutes, list(names))
-        rows: dict[str, dict[str, Any]] = {}
+        failures: dict[str, str] = {}
         answers: dict[str, Answer] = {}
         for number, name in enumerate(names, start=1):
             announce(f"{number} of {len(names)}: {METHODS[name].title}")
             try:
                 answers[name] = _ask(name, job, test, dataset.y_std)
             except Exception as error:  # whatever it is, the other methods are worth having
-                rows[name] = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+                failures[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
             job.names.pop(0)
-    metrics = _metrics(dataset, plan, seed, names, answers, rows)
+    metrics = _metrics(dataset, plan, seed, names, answers, failures)
     metrics["seconds"] = time.perf_counter() - start
     named = {METHODS[name].title: found for name, found in answers.items()}
     chosen = compared_rows(len(test[1]))
@@ -105,8 +108,15 @@ def _network(
     """Return the network that all methods are given; a trained dense one is in it, where guides start."""
     likelihood = default_likelihood(dataset.task)
     untrained = recipe.make_net(dataset.input_shape, dataset.outputs, inputs=dataset.train.x)
-    options: dict[str, Any] = {**dataclasses.asdict(recipe.dense), "augmentation": recipe.augmentation}
-    dense = train_dense(untrained, train, likelihood=likelihood, seed=seed, progress=progress, **options)
+    dense = train_dense(
+        untrained,
+        train,
+        likelihood=likelihood,
+        **dataclasses.asdict(recipe.dense),
+        augmentation=recipe.augmentation,
+        seed=seed,
+        progress=progress,
+    )
     model = recipe.make_model(dense, train[0][:2], likelihood, len(train[1]))
     model.net.eval()
     return model
@@ -121,8 +131,8 @@ def _metrics(
     seed: int,
     names: Sequence[str],
     answers: Mapping[str, Answer],
-    failures: Mapping[str, Any],
-) -> dict[str, Any]:
+    failures: Mapping[str, str],
+) -> Metrics:
     recipe = plan.recipe
     return {
         **{"data": dataset.name, "task": dataset.task, "net": recipe.net, "hidden": list(recipe.hidden)},
@@ -138,9 +148,9 @@ def _metrics(
     }
 
 
-def _row(name: str, answers: Mapping[str, Answer], failures: Mapping[str, Any], y_std: float) -> dict[str, Any]:
+def _row(name: str, answers: Mapping[str, Answer], failures: Mapping[str, str], y_std: float) -> dict[str, object]:
     if name not in answers:
-        return dict(failures[name])
+        return {"failed": failures[name]}
     found = answers[name]
     return {
         "gates": found.gates,
@@ -155,7 +165,7 @@ def _row(name: str, answers: Mapping[str, Answer], failures: Mapping[str, Any], 
     }
 
 
-def _agreement(name: str, answers: Mapping[str, Answer], y_std: float) -> dict[str, Any]:
+def _agreement(name: str, answers: Mapping[str, Answer], y_std: float) -> dict[str, object]:
     """Return the distances from the reference of the same model; those between a reference's own halves."""
     gates = answers[name].gates
     known = [other for other in _REFERENCES["relaxed" if gates == "none" else gates] if other in answers]

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 from torch import nn
@@ -96,7 +95,7 @@ def write_report(
     run: Run,
     evaluation: Evaluation,
     *,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     save_checkpoint: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write a run's folder: `RUN_FILES`, or what of them applies.
@@ -138,7 +137,7 @@ def write_report(
     return Path(out)
 
 
-def _json(values: Mapping[str, Any]) -> str:
+def _json(values: Mapping[str, object]) -> str:
     """Return JSON with one line a key, however long its value."""
     lines = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in values.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"

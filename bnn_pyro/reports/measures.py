@@ -22,6 +22,9 @@ _LATENCY_REPEATS = 101
 
 Prediction = Classes | Normals
 
+Metrics = dict[str, Any]
+"""The numbers of ``metrics.json`` by name: JSON values, of which each name has its own kind."""
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -57,7 +60,7 @@ class Evaluation:
         curves: Calibration of the dense network, the median model and the posterior's draws, by name.
     """
 
-    metrics: dict[str, Any]
+    metrics: Metrics
     curves: dict[str, Curve]
 
 
@@ -79,7 +82,7 @@ def evaluate_run(run: Run) -> Evaluation:
     """
     x, y = run.test
     predictions = _predictions(run)
-    metrics: dict[str, Any] = _prefixed("test", run.posterior.evaluate(x, y, y_std=run.y_std))
+    metrics: Metrics = _prefixed("test", run.posterior.evaluate(x, y, y_std=run.y_std))
     for prefix, prediction in predictions.items():
         metrics |= _prefixed(f"{prefix}_test", scores(prediction, y, y_std=run.y_std))
     metrics |= _sparsity(run) | _cost(run)
@@ -124,7 +127,7 @@ def _prefixed(prefix: str, scored: Mapping[str, float]) -> dict[str, float]:
     return {f"{prefix}_{name}": value for name, value in scored.items()}
 
 
-def _sparsity(run: Run) -> dict[str, Any]:
+def _sparsity(run: Run) -> dict[str, object]:
     inclusion = {name: gamma.cpu() for name, gamma in run.posterior.inclusion().items()}
     return {
         "nodes_kept": nodes_kept(kept_on_cpu(run.posterior)),
@@ -136,7 +139,7 @@ def kept_on_cpu(posterior: Posterior) -> dict[str, Tensor]:
     return {name: mask.cpu() for name, mask in posterior.keep().items()}
 
 
-def _cost(run: Run) -> dict[str, Any]:
+def _cost(run: Run) -> dict[str, object]:
     """Count and time the pruned network beside the dense one."""
     x, _ = run.test
     cost = compare_cost(run.dense, run.pruned, x[:1])

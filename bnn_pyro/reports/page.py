@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TypedDict, cast
 
-from bnn_pyro.posterior.tempering import tempering
+from bnn_pyro.posterior.tempering import Temperature, tempering
 from bnn_pyro.reports.markdown import render
 
 _SCORES = {
@@ -19,7 +19,24 @@ _IN_PERCENT = ("accuracy", "coverage95")
 _TITLE = ("data", "net", "prior")
 
 
-def summary_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+class _Metrics(TypedDict, total=False):
+    """What the page reads of ``metrics.json`` besides scores; pairs are of the pruned and of the dense network."""
+
+    nodes_kept: Mapping[str, Sequence[int]]
+    params: Sequence[int]
+    flops: Sequence[int]
+    latency_ms: Mapping[str, Sequence[float]]
+    params_kept: float
+    params_kept_one_sided: float
+    flops_kept: float
+    pruned_max_abs_diff: float
+    kl_weight: float
+    tempered: bool
+    temperature: Temperature
+    seconds: float
+
+
+def summary_rows(metrics: Mapping[str, object]) -> list[tuple[str, str, str, str]]:
     """Return the main numbers of a run as rows of text: name, dense, pruned and their ratio.
 
     Args:
@@ -30,10 +47,10 @@ def summary_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """
     score = _main_score(metrics)
     dense, pruned = (_score(metrics, prefix, score) for prefix in ("dense_test_", "pruned_test_"))
-    return [(f"test {_SCORES[score]}", dense, pruned, ""), *_cost_rows(metrics)]
+    return [(f"test {_SCORES[score]}", dense, pruned, ""), *_cost_rows(cast(_Metrics, metrics))]
 
 
-def _cost_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+def _cost_rows(metrics: _Metrics) -> list[tuple[str, str, str, str]]:
     counts = {f"nodes: {group}": count for group, count in metrics["nodes_kept"].items()}
     counts |= {"parameters": metrics["params"], "FLOPs per row": metrics["flops"]}
     rows = [
@@ -45,18 +62,19 @@ def _cost_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def tempered_by(metrics: Mapping[str, Any]) -> str:
+def tempered_by(metrics: Mapping[str, object]) -> str:
     """Return the label of a tempered run's results; empty if it is not tempered.
 
     Args:
         metrics: The numbers of ``metrics.json``.
     """
-    return tempering(metrics["kl_weight"], metrics.get("temperature"))
+    known = cast(_Metrics, metrics)
+    return tempering(known["kl_weight"], known.get("temperature"))
 
 
 def page(
-    metrics: Mapping[str, Any],
-    config: Mapping[str, Any],
+    metrics: Mapping[str, object],
+    config: Mapping[str, object],
     *,
     pictures: Sequence[str] = (),
     input_shape: Sequence[int] = (),
@@ -74,19 +92,20 @@ def page(
         has_checkpoint: Whether the posterior is beside the page, to be loaded by `bnn_pyro.recipes.load_run`.
     """
     scores = [name for name in _SCORES if f"test_{name}" in metrics]
+    known = cast(_Metrics, metrics)
     return render(
         "bnn_pyro.reports",
         "report.md.j2",
         title=_title(config),
-        **_headline(metrics),
-        tempered=tempered_by(metrics) if metrics["tempered"] else "",
+        **_headline(known),
+        tempered=tempered_by(metrics) if known["tempered"] else "",
         is_sampled=_is_sampled(metrics),
         is_classification=_is_classification(metrics),
         score_header=["", *(_SCORES[name] for name in scores)],
         score_rows=_score_rows(metrics, scores, num_samples),
-        cost_rows=_cost_rows(metrics),
-        params_kept_one_sided=_percent(metrics["params_kept_one_sided"]),
-        difference=f"{metrics['pruned_max_abs_diff']:.1e}",
+        cost_rows=_cost_rows(known),
+        params_kept_one_sided=_percent(known["params_kept_one_sided"]),
+        difference=f"{known['pruned_max_abs_diff']:.1e}",
         pictures=pictures,
         input_columns=", ".join(map(str, input_shape)),
         num_samples=num_samples,
@@ -95,12 +114,12 @@ def page(
     )
 
 
-def _title(config: Mapping[str, Any]) -> str:
+def _title(config: Mapping[str, object]) -> str:
     title = ", ".join(str(config[name]) for name in _TITLE if name in config) or "Run"
     return f"{title}, seed {config['seed']}" if "seed" in config else title
 
 
-def _headline(metrics: Mapping[str, Any]) -> dict[str, object]:
+def _headline(metrics: _Metrics) -> dict[str, object]:
     name = _main_score(metrics)
     return {
         "has_gates": bool(metrics["nodes_kept"]),
@@ -113,7 +132,7 @@ def _headline(metrics: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def _score_rows(metrics: Mapping[str, Any], scores: Sequence[str], num_samples: int) -> list[tuple[str, ...]]:
+def _score_rows(metrics: Mapping[str, object], scores: Sequence[str], num_samples: int) -> list[tuple[str, ...]]:
     tempered = "tempered " if metrics["tempered"] else ""
     names = {
         "dense_test_": "dense network",
@@ -124,7 +143,7 @@ def _score_rows(metrics: Mapping[str, Any], scores: Sequence[str], num_samples: 
     return [(name, *(_score(metrics, prefix, score) for score in scores)) for prefix, name in names.items()]
 
 
-def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _settings(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield name and value of each setting, those of an object one by one."""
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -133,20 +152,20 @@ def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
 
 
-def _main_score(metrics: Mapping[str, Any]) -> str:
+def _main_score(metrics: Mapping[str, object]) -> str:
     return "accuracy" if _is_classification(metrics) else "rmse"
 
 
-def _is_classification(metrics: Mapping[str, Any]) -> bool:
+def _is_classification(metrics: Mapping[str, object]) -> bool:
     return "test_accuracy" in metrics
 
 
-def _is_sampled(metrics: Mapping[str, Any]) -> bool:
+def _is_sampled(metrics: Mapping[str, object]) -> bool:
     return "temperature" in metrics
 
 
-def _score(metrics: Mapping[str, Any], prefix: str, name: str) -> str:
-    value = metrics[f"{prefix}{name}"]
+def _score(metrics: Mapping[str, object], prefix: str, name: str) -> str:
+    value = cast(float, metrics[f"{prefix}{name}"])
     if name in _IN_PERCENT:
         return _percent(value, 2)
     return f"{value:.4g}" if name == "rmse" else f"{value:.4f}"

@@ -1,8 +1,7 @@
 """What the first layer looks at."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -98,7 +97,7 @@ def _plot_tiles(tiles: Values, inputs: NDArray[np.bool_], total: int) -> Figure:
     return figure
 
 
-def _mosaic(tiles: Values, inputs: NDArray[np.bool_], color: Any) -> Values:
+def _mosaic(tiles: Values, inputs: NDArray[np.bool_], color: Callable[[Values], Values]) -> Values:
     """Lay pictures out on a white square, coloured, with removed inputs in grey; shape `(height, width, 4)`."""
     columns = math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,10 +17,20 @@ from bnn_pyro.posterior.tempering import tempering
 from bnn_pyro.reports.figures import COLORS, MUTED, SHADES, new_figure, set_title, style_axes
 
 _PHASES = {"open": (SHADES[0], "gates held open"), "frozen": (SHADES[1], "gates frozen")}
-_WARMUP: dict[str, Any] = {"color": MUTED, "linestyle": ":", "linewidth": 1.5}
 
 
-def plot_training(history: Sequence[Mapping[str, Any]], totals: Mapping[str, int] | None = None) -> Figure:
+class Record(TypedDict, total=False):
+    """What is drawn of an epoch's record, besides its scores; some of it only where there are gates, or a sampler."""
+
+    epoch: int
+    loss: float
+    nodes_kept: Mapping[str, int]
+    gates: str
+    kl_weight: float
+    temperature: float
+
+
+def plot_training(history: Sequence[Mapping[str, object]], totals: Mapping[str, int] | None = None) -> Figure:
     """Draw the loss and the score over the epochs, and beside them the nodes kept in each group.
 
     The epochs in which the gates were held open or frozen are shaded. A tempered posterior is called so in the title.
@@ -37,38 +48,45 @@ def plot_training(history: Sequence[Mapping[str, Any]], totals: Mapping[str, int
     if not history:
         raise ValueError("history must hold at least one epoch, got none: give the history of a fitted posterior.")
     score = next((key for key in history[0] if key.endswith(("accuracy", "rmse"))), None)
-    groups = list(history[0].get("nodes_kept", {}))
+    records = cast(Sequence[Record], history)
+    groups = list(records[0].get("nodes_kept", {}))
     rows = 1 if score is None else 2
     figure = new_figure(10.5 if groups else 6.5, 2.5 * rows + 0.9)
     grid = figure.add_gridspec(rows, 2 if groups else 1)
-    _draw_loss(figure.add_subplot(grid[0, 0]), history)
+    _draw_loss(figure.add_subplot(grid[0, 0]), records)
     if score is not None:
-        _draw_score(figure.add_subplot(grid[1, 0]), history, score)
+        _draw_score(figure.add_subplot(grid[1, 0]), records, score)
     if groups:
-        _draw_nodes(figure.add_subplot(grid[:, 1]), history, groups, totals or {})
+        _draw_nodes(figure.add_subplot(grid[:, 1]), records, groups, totals or {})
     for axes in figure.axes:
-        _finish_epochs(axes, history, shade=bool(groups))
-    _add_legend(figure, history, shade=bool(groups))
-    set_title(figure, f"Training{_tempering(history)}")
+        _finish_epochs(axes, records, shade=bool(groups))
+    _add_legend(figure, records, shade=bool(groups))
+    set_title(figure, f"Training{_tempering(records)}")
     return figure
 
 
-def _draw_loss(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
+def _draw_loss(axes: Axes, history: Sequence[Record]) -> None:
     loss = [record["loss"] for record in history]
     _line(axes, _epochs(history), loss, COLORS[0])
     if min(loss) > 0 and max(loss) > 10 * min(loss):
         axes.set_yscale("log")
     warmup = _warmup(history)
     if warmup is not None:
-        axes.axvline(warmup, **_WARMUP)
+        _dotted(axes.axvline(warmup))
     what = "negative log-likelihood" if "temperature" in history[0] else "negative ELBO"
     axes.set_title(f"Loss: {what}", loc="left", fontsize="medium")
     axes.set_ylabel("nats per datum")
 
 
-def _draw_score(axes: Axes, history: Sequence[Mapping[str, Any]], key: str) -> None:
+def _dotted(line: Line2D) -> Line2D:
+    """Give a line the look of the end of the KL warm-up."""
+    line.set(color=MUTED, linestyle=":", linewidth=1.5)
+    return line
+
+
+def _draw_score(axes: Axes, history: Sequence[Record], key: str) -> None:
     where, _, name = key.rpartition("_")
-    values = [record.get(key, math.nan) for record in history]
+    values = [cast(float, record.get(key, math.nan)) for record in history]
     _line(axes, _epochs(history), values, COLORS[1])
     rows = {"train": "training rows", "validation": "validation rows"}.get(where, where)
     if name == "accuracy":
@@ -77,9 +95,7 @@ def _draw_score(axes: Axes, history: Sequence[Mapping[str, Any]], key: str) -> N
     axes.set_ylabel("rows classified correctly" if name == "accuracy" else "units of the scaled target")
 
 
-def _draw_nodes(
-    axes: Axes, history: Sequence[Mapping[str, Any]], groups: Sequence[str], totals: Mapping[str, int]
-) -> None:
+def _draw_nodes(axes: Axes, history: Sequence[Record], groups: Sequence[str], totals: Mapping[str, int]) -> None:
     """Draw the number of nodes kept in each group, named at the end of its line."""
     counts = {name: [record["nodes_kept"][name] for record in history] for name in groups}
     top = 1.05 * max(1, *(max(values) for values in counts.values()))
@@ -107,7 +123,7 @@ def _spread(places: Sequence[float], gap: float) -> list[float]:
     return [float(moved[order.index(number)]) for number in range(len(places))]
 
 
-def _epochs(history: Sequence[Mapping[str, Any]]) -> list[int]:
+def _epochs(history: Sequence[Record]) -> list[int]:
     return [record["epoch"] for record in history]
 
 
@@ -115,7 +131,7 @@ def _line(axes: Axes, x: Sequence[float], y: Sequence[float], color: str, linest
     axes.plot(x, y, color=color, linestyle=linestyle, linewidth=1.8, marker="o" if len(x) < 15 else "", markersize=4)
 
 
-def _finish_epochs(axes: Axes, history: Sequence[Mapping[str, Any]], *, shade: bool) -> None:
+def _finish_epochs(axes: Axes, history: Sequence[Record], *, shade: bool) -> None:
     """Label the axis of epochs and shade the phases; a record stands at the end of its epoch."""
     first, last = history[0]["epoch"], history[-1]["epoch"]
     axes.set_xlim(first - 1, last + 0.01 * (last - first + 1))
@@ -126,7 +142,7 @@ def _finish_epochs(axes: Axes, history: Sequence[Mapping[str, Any]], *, shade: b
     style_axes(axes)
 
 
-def _phases(history: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, int, int]]:
+def _phases(history: Sequence[Record]) -> Iterable[tuple[str, int, int]]:
     """Yield (phase, begin, end) for each run of epochs in which the gates were held open or frozen."""
     for phase, records in groupby(history, key=lambda record: record.get("gates", "free")):
         epochs = _epochs(list(records))
@@ -134,24 +150,24 @@ def _phases(history: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, int, in
             yield str(phase), epochs[0] - 1, epochs[-1]
 
 
-def _add_legend(figure: Figure, history: Sequence[Mapping[str, Any]], *, shade: bool) -> None:
+def _add_legend(figure: Figure, history: Sequence[Record], *, shade: bool) -> None:
     """Say below the panels what the shades and the dotted line are."""
     shown = {phase for phase, _, _ in _phases(history)} if shade else set()
     weights = [record.get("kl_weight", 1.0) for record in history if record.get("gates") != "frozen"]
     weight = history[-1].get("kl_weight", 1.0)
     notes = {"frozen": f", KL weight {weight:g}" if weights and weights[-1] != weight else ""}
-    handles: list[Any] = [
+    handles: list[Artist] = [
         Patch(color=color, label=label + notes.get(phase, ""))
         for phase, (color, label) in _PHASES.items()
         if phase in shown
     ]
     if _warmup(history) is not None:
-        handles.insert(0, Line2D([], [], label="KL warm-up ends", **_WARMUP))
+        handles.insert(0, _dotted(Line2D([], [], label="KL warm-up ends")))
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
 
 
-def _warmup(history: Sequence[Mapping[str, Any]]) -> float | None:
+def _warmup(history: Sequence[Record]) -> float | None:
     """Return the epoch at whose end the KL weight has stopped rising; None if it does not rise at the start."""
     weights = [record.get("kl_weight", 1.0) for record in history]
     rises = [after > before for before, after in zip(weights, weights[1:], strict=False)]
@@ -159,7 +175,7 @@ def _warmup(history: Sequence[Mapping[str, Any]]) -> float | None:
     return float(history[last]["epoch"]) if last else None
 
 
-def _tempering(history: Sequence[Mapping[str, Any]]) -> str:
+def _tempering(history: Sequence[Record]) -> str:
     """Return what the title says of a posterior that is tempered."""
     words = tempering(history[-1].get("kl_weight", 1.0))
     return f" of a {words}" if words else ""

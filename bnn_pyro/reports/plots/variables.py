@@ -1,7 +1,7 @@
 """Which inputs a network reads: how strongly it reads each of them, and a picture of it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import cast
 
 import torch
 from matplotlib.axes import Axes
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.reports.figures import COLORS, INK, new_figure
+from bnn_pyro.reports.plots.training import Record
 
 _TRUE, _FALSE = COLORS[:2]
 _MAX_LABELS = 30
@@ -45,7 +46,10 @@ def reading_strength(posterior: Posterior, group: str = "inputs") -> Tensor:
 
 
 def plot_variables(
-    strength: Tensor, relevant: Tensor | None = None, history: Sequence[Mapping[str, Any]] = (), group: str = "inputs"
+    strength: Tensor,
+    relevant: Tensor | None = None,
+    history: Sequence[Mapping[str, object]] = (),
+    group: str = "inputs",
 ) -> Figure:
     """Draw how strongly each input is read, and how many were left after each epoch.
 
@@ -67,13 +71,14 @@ def plot_variables(
         raise ValueError(
             f"strength and relevant must have shape (inputs,) both, got {tuple(strength.shape)} and {other}"
         )
-    if history and group not in history[-1]["nodes_kept"]:
+    records = cast(Sequence[Record], history)
+    if records and group not in records[-1]["nodes_kept"]:
         raise ValueError(f"group must be one that history counts, got {group!r}")
     figure = new_figure(10.5 if history else 6.5, 3.4)
     panels = figure.subplots(1, 2 if history else 1, squeeze=False, width_ratios=(2, 1) if history else None)[0]
     _draw_strength(panels[0], strength.detach().cpu(), relevant)
     if history:
-        _draw_counts(panels[1], history, group)
+        _draw_counts(panels[1], records, group)
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -107,7 +112,7 @@ def _name(axes: Axes, strength: Tensor, kept: Tensor) -> None:
     axes.text(0.99, 0.6, f"inputs {numbers}", transform=axes.transAxes, ha="right", color=INK, fontsize="small")
 
 
-def _draw_counts(axes: Axes, history: Sequence[Mapping[str, Any]], group: str) -> None:
+def _draw_counts(axes: Axes, history: Sequence[Record], group: str) -> None:
     epochs = [record["epoch"] for record in history]
     counts = [record["nodes_kept"][group] for record in history]
     axes.step(epochs, counts, where="post", color=COLORS[0], linewidth=1.8)
