@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.datasets import MNIST, FashionMNIST
 
 from bnn_pyro.data.images import Images, read_cifar10, read_cifar10_jpeg, read_mnist
-from bnn_pyro.data.tables import Rows, Source, hold_out, read_csv, read_npz, read_uci
+from bnn_pyro.data.tables import Numbers, Rows, Source, hold_out, read_csv, read_npz, read_uci
 
 _IMAGES: dict[str, Callable[[Path], Images]] = {
     "mnist": partial(read_mnist, MNIST),
@@ -182,7 +182,7 @@ class _Scaling:
         return Split(inputs.flatten(1) if flatten else inputs, torch.from_numpy(y))
 
 
-def _mean_and_std(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _mean_and_std(rows: Numbers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     constant = rows.min(axis=0) == rows.max(axis=0)  # Its computed standard deviation need not be exactly 0.
     return rows.mean(axis=0), np.where(constant, 1.0, rows.std(axis=0))
 

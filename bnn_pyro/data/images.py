@@ -8,7 +8,6 @@ import io
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +65,7 @@ def _idx_path(raw: Path, name: str) -> Path:
     return raw / name if (raw / name).is_file() else raw / f"{name}.gz"
 
 
-def _download(kind: type[Any], folder: Path, otherwise: str) -> None:
+def _download(kind: type[MNIST | CIFAR10], folder: Path, otherwise: str) -> None:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             kind(folder, train=True, download=True)
@@ -145,7 +144,7 @@ def read_cifar10_jpeg(folder: Path) -> Images:
     return Images(f"'{path}'", np.concatenate(parts), np.concatenate(labels), len(parts[0]), classes)
 
 
-def _decoded(content: Bytes, offsets: NDArray[Any]) -> Bytes:
+def _decoded(content: Bytes, offsets: NDArray[np.integer]) -> Bytes:
     """Decode JPEG files, shape ``(rows, channels, height, width)``."""
     files = (content[start:end].tobytes() for start, end in zip(offsets[:-1], offsets[1:], strict=True))
     images = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])

@@ -4,7 +4,6 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,11 @@ from sklearn.model_selection import train_test_split
 Rows = NDArray[np.int64]
 """Indices of rows, in ascending order."""
 
+Array = NDArray[np.generic]
+"""Values of any type, as files hold them."""
+
+Numbers = NDArray[np.integer | np.floating]
+"""Real numbers of any type."""
 
 _MAX_CSV_CLASSES = 20
 _TEST_FRACTION = 0.2
@@ -28,10 +32,10 @@ class Source:
     """
 
     where: str
-    x: NDArray[Any]
-    y: NDArray[Any]
+    x: Numbers
+    y: Numbers
     classes: tuple[str, ...] | None
-    test_index: NDArray[Any] | None = None
+    test_index: Array | None = None
     pixel: int | None = None
 
     def __post_init__(self) -> None:
@@ -57,7 +61,7 @@ class Source:
         return np.setdiff1d(rows, test), test
 
 
-def hold_out(y: NDArray[Any], rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
+def hold_out(y: Numbers, rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
     """Split rows at random into those kept and those held out, of each class alike.
 
     Classes with a single row, and the smallest classes where there are more of them than rows on either side, are
@@ -80,7 +84,7 @@ def hold_out(y: NDArray[Any], rows: Rows, fraction: float, seed: int) -> tuple[R
     return np.sort(kept), np.sort(held_out)
 
 
-def _strata(labels: NDArray[Any], most: int) -> NDArray[np.int64]:
+def _strata(labels: Numbers, most: int) -> NDArray[np.int64]:
     """Return at most so many strata, of two rows or more: the largest classes, and the others as the last one."""
     _, classes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     order = np.argsort(-sizes, kind="stable")
@@ -117,7 +121,7 @@ def read_npz(path: Path) -> Source:
     return Source(f"'{path}'", x.astype(np.float64), y, classes, test_index)
 
 
-def _open_npz(path: Path) -> dict[str, NDArray[Any]]:
+def _open_npz(path: Path) -> dict[str, Array]:
     try:
         with np.load(path) as archive:
             arrays = dict(archive)
@@ -128,7 +132,7 @@ def _open_npz(path: Path) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _targets(y: NDArray[Any], path: Path) -> tuple[NDArray[Any], tuple[str, ...] | None]:
+def _targets(y: Array, path: Path) -> tuple[Numbers, tuple[str, ...] | None]:
     """Tell regression (float64) from classification (int64 labels and their names) by the type of the targets."""
     if y.ndim != 1 or y.dtype.kind not in "biufUS":
         raise ValueError(f"y in '{path}' must be numbers or text of shape (n,), got {y.dtype} of shape {y.shape}")
@@ -138,7 +142,7 @@ def _targets(y: NDArray[Any], path: Path) -> tuple[NDArray[Any], tuple[str, ...]
     return (labels if y.dtype.kind in "US" else y.astype(np.int64)), classes
 
 
-def _number_classes(y: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def _number_classes(y: Array) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     values, labels = np.unique(y, return_inverse=True)
     return labels.astype(np.int64), tuple(str(value) for value in values)
 
@@ -173,7 +177,7 @@ def _csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _csv_targets(cells: Sequence[str], name: str, path: Path) -> tuple[NDArray[Any], tuple[str, ...] | None]:
+def _csv_targets(cells: Sequence[str], name: str, path: Path) -> tuple[Numbers, tuple[str, ...] | None]:
     if all(cell and not _is_number(cell) for cell in cells):
         return _number_classes(np.array(cells))
     values = _numbers(cells, name, path)
@@ -201,7 +205,7 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _check_test_index(test_index: NDArray[Any], rows: int, path: Path) -> None:
+def _check_test_index(test_index: Array, rows: int, path: Path) -> None:
     valid = test_index.dtype.kind in "iu" and test_index.ndim == 2 and test_index.size > 0
     if not valid or test_index.min() < 0 or test_index.max() >= rows:
         raise ValueError(
@@ -210,12 +214,12 @@ def _check_test_index(test_index: NDArray[Any], rows: int, path: Path) -> None:
         )
 
 
-def _check_finite(values: NDArray[Any], what: str) -> None:
+def _check_finite(values: Numbers, what: str) -> None:
     if values.dtype.kind != "f":
         return
     # A number that float32 cannot hold would become infinite on the way to the network.
     finite = np.abs(values.reshape(len(values), -1)) <= np.finfo(np.float32).max
-    bad = ~finite.all(axis=1)
+    bad = np.asarray(~finite.all(axis=1))
     if bad.any():
         raise ValueError(
             f"{what} must hold no NaN or infinite values, got some in {bad.sum()} of {len(bad)} rows, "

@@ -2,8 +2,7 @@
 
 import copy
 import weakref
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +40,9 @@ class _Held(TorchDispatchMode):
     def __init__(self, uncounted: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet(tensor.untyped_storage() for tensor in uncounted)
+        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet(
+            tensor.untyped_storage() for tensor in uncounted
+        )
 
     def note(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
@@ -54,7 +55,13 @@ class _Held(TorchDispatchMode):
     def _forget(self, size: int) -> None:
         self.now -= size
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: Iterable[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         result = func(*args, **(kwargs or {}))
         for value in tree_leaves(result):
             if isinstance(value, Tensor):

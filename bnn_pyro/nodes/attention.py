@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +30,7 @@ class Attention(nn.Module):
         self.embed_dim, self.head_dim, self.dropout = other.embed_dim, other.head_dim, other.dropout
         self.batch_first = other.batch_first
         self._qkv_same_embed_dim = False  # tells nn.TransformerEncoderLayer that its fused kernel does not fit
-        bias: Any = other.in_proj_bias  # declared a Tensor
-        self.in_proj_weight, self.in_proj_bias = other.in_proj_weight, bias
+        self.in_proj_weight, self.in_proj_bias = other.in_proj_weight, other.in_proj_bias
         self.out_proj = other.out_proj
         self.train(other.training)
 

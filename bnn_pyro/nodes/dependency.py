@@ -6,8 +6,8 @@ Source: Fang et al. (2023), DepGraph: Towards Any Structural Pruning.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import torch_pruning as tp
 from torch import Tensor, nn
@@ -61,11 +61,31 @@ class _Channel(NamedTuple):
     root_idx: int
 
 
+_Pruning = Callable[..., object]  # a function of Torch-Pruning that prunes channels of a layer
+
+
+class _Edge(Protocol):
+    """What is read of an edge of Torch-Pruning's dependency graph."""
+
+    target: _Node
+    handler: _Pruning
+    index_mapping: Iterable[Callable[[Sequence[_Channel]], Sequence[_Channel]] | None]
+
+    def is_triggered_by(self, pruning: _Pruning) -> bool: ...
+
+
+class _Node(Protocol):
+    """What is read of a node of Torch-Pruning's dependency graph."""
+
+    module: nn.Module
+    dependencies: Iterable[_Edge]
+
+
 class Front(NamedTuple):
     """Channels on one side of a node of the dependency graph."""
 
-    node: Any
-    pruning: Any  # the function that would prune the channels: it tells the output side of a layer from its input side
+    node: _Node
+    pruning: _Pruning  # what would prune the channels: it tells the output side of a layer from its input side
     channels: Sequence[int]
 
 
@@ -113,7 +133,7 @@ class Graph:
         """
         for edge in front.node.dependencies:
             if edge.is_triggered_by(front.pruning) and edge.target.module is not self.inputs:
-                channels: Any = [_Channel(channel, channel) for channel in front.channels]
+                channels: Sequence[_Channel] = [_Channel(channel, channel) for channel in front.channels]
                 for mapping in edge.index_mapping:
                     channels = channels if mapping is None else mapping(channels)
                 pairs = [(channel.root_idx, channel.idx) for channel in channels if channel.root_idx is not None]
@@ -170,7 +190,7 @@ class Ties:
 def tied_entries(graph: Graph, parameters: Parameters, layers: Iterable[nn.Module]) -> Ties:
     """Follow the output channels of layers through the graph, and tie them to everything that goes with them."""
     ties = Ties()
-    visited: set[tuple[Any, Any, int]] = set()
+    visited: set[tuple[_Node, _Pruning, int]] = set()
     fronts = [front for layer in layers if (front := graph.start(layer))]
     while fronts:
         front = fronts.pop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -40,7 +39,7 @@ class Parameters:
         norms = (module for module in net.modules() if isinstance(module, _BatchNorm))
         self.carriers = {side for norm in norms for side in self.sides(norm, is_output_side=True)}
 
-    def name(self, target: Any) -> str | None:
+    def name(self, target: object) -> str | None:
         """Dotted name of a module or parameter of the net; None for anything else."""
         return self._names.get(id(target))
 
@@ -56,7 +55,7 @@ class Parameters:
         """Whether a side is that of a layer's input channels."""
         return not self.is_written(side) and not self.is_buffer(side)
 
-    def sides(self, target: Any, *, is_output_side: bool) -> list[Side]:
+    def sides(self, target: object, *, is_output_side: bool) -> list[Side]:
         """Where the output or input channels of a layer of the net lie, first in its weight; nowhere for anything else.
 
         Tied layers have the same sides. A weight that a parametrization computes is named too, though no parameter.
@@ -93,7 +92,7 @@ class Parameters:
         (name, dim), position = entry
         return self._order.get(name, len(self._order)), dim, position
 
-    def obstacle(self, target: Any) -> str | None:
+    def obstacle(self, target: object) -> str | None:
         """Why channels that reach a module or parameter of the net cannot be removed; None where they can."""
         is_one_slope = isinstance(target, nn.PReLU) and target.num_parameters == 1
         if self.name(target) is None or kind_of(target) is not None or is_one_slope:
