@@ -3,9 +3,9 @@
 import copy
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 from safetensors.torch import load_model, save_model
@@ -89,15 +89,26 @@ FORMS: dict[str, Callable[[nn.Module, Tensor, Path], None]] = {
 # ---- weights and sizes -----------------------------------------------------------------------------------------------
 
 
-def architecture_of(net: nn.Module) -> dict[str, Any]:
+class Architecture(TypedDict):
+    """The sizes of a network, as ``architecture.json`` holds them.
+
+    Attributes:
+        inputs: Number of inputs that a selection before the net passes on; None where there is none.
+        tensors: Name -> shape of each parameter and buffer of the net behind it.
+    """
+
+    inputs: int | None
+    tensors: dict[str, list[int]]
+
+
+def architecture_of(net: nn.Module) -> Architecture:
     """Describe the sizes of a network, pruned or not.
 
     Args:
         net: A network as `bnn_pyro.prune` returns it.
 
     Returns:
-        JSON values: ``inputs``, the number of inputs that a selection before the net passes on (None where there is
-        none), and ``tensors``, name -> shape of each parameter and buffer of the net behind it.
+        The sizes, as JSON values.
     """
     inner, selection = split_selection(net)
     tensors = (*inner.named_parameters(), *inner.named_buffers())
@@ -107,7 +118,7 @@ def architecture_of(net: nn.Module) -> dict[str, Any]:
     }
 
 
-def build(dense: nn.Module, architecture: Mapping[str, Any]) -> nn.Module:
+def build(dense: nn.Module, architecture: Architecture) -> nn.Module:
     """Build a network of a described architecture; its weights are arbitrary, for ``load_state_dict`` to fill.
 
     Args:

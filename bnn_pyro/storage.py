@@ -1,7 +1,7 @@
 """Files that are written whole or not at all, and what reads them again."""
 
 import os
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 
-def write_whole(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
+def write_whole(content: Mapping[str, object], path: str | os.PathLike[str]) -> None:
     """Writes tensors and plain values to a file, whole or not at all.
 
     Args:
@@ -68,7 +68,7 @@ def read_file(path: str | os.PathLike[str], *, writer: str) -> object:
     return content
 
 
-def load_into(name: str, module: nn.Module, state: dict[str, Any], path: object) -> None:
+def load_into(name: str, module: nn.Module, state: Mapping[str, object], path: object) -> None:
     """Loads a saved state into a module made alike.
 
     Args:

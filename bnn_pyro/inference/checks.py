@@ -27,7 +27,7 @@ def as_pair(name: str, data: Data) -> tuple[Tensor, Tensor]:
             not floating-point numbers.
     """
     has_both = hasattr(data, "x") and hasattr(data, "y")
-    parts: Any = (data.x, data.y) if has_both else getattr(data, "tensors", data)
+    parts: Data = (data.x, data.y) if has_both else getattr(data, "tensors", data)
     is_pair = isinstance(parts, Sequence) and len(parts) == 2
     if not is_pair or not all(isinstance(part, Tensor) and part.dim() for part in parts):
         raise ValueError(f"{name} must be a pair of tensors (x, y), one row an observation, got {type(data).__name__}")

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +29,7 @@ class Shrunk:
     """
 
     model: SparseNetwork
-    guide: Any
+    guide: AutoProgram
     guide_positions: Positions
     net_positions: Positions
 
@@ -115,7 +114,7 @@ def _positions_of(
     return positions.get(site, {})
 
 
-def _smaller_guide(guide: Any, model: SparseNetwork, positions: Positions) -> Any:
+def _smaller_guide(guide: AutoProgram, model: SparseNetwork, positions: Positions) -> AutoProgram:
     smaller = copy.deepcopy(guide)
     smaller.model = model.prior
     for name, parameter in smaller.named_parameters():

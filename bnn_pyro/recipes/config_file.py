@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,14 @@ from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
 from bnn_pyro.recipes.definition import Recipe
 from bnn_pyro.recipes.dense_training import DenseTraining
 
+Config = dict[str, Any]
+"""The values of a run's ``config.json`` by name, as JSON gives them; the objects made of them check them."""
+
 _LATER = {"normalize": False, "augmentation": None, "one_shot": None}  # settings that a run may be older than
 _FLAT = ("hold", "freeze", "kl_warmup", "frozen_kl_weight", "decay", "shrink_below")  # once no part of a schedule
 
 
-def config_of(dataset: Dataset, settings: Recipe, *, seed: int, device: torch.device) -> dict[str, Any]:
+def config_of(dataset: Dataset, settings: Recipe, *, seed: int, device: torch.device) -> dict[str, object]:
     """Return all that a run was given, as JSON values, and what is needed to build its model again.
 
     Args:
@@ -44,7 +46,7 @@ def config_of(dataset: Dataset, settings: Recipe, *, seed: int, device: torch.de
     }
 
 
-def read_config(folder: str | Path) -> tuple[dict[str, Any], Recipe]:
+def read_config(folder: str | Path) -> tuple[Config, Recipe]:
     """Return all that a run was given, and the settings among it.
 
     Args:
@@ -64,7 +66,7 @@ def read_config(folder: str | Path) -> tuple[dict[str, Any], Recipe]:
     return config, settings
 
 
-def settings_of(config: Mapping[str, Any]) -> Recipe:
+def settings_of(config: Config) -> Recipe:
     """Return the settings of a run, also where they were written as one flat list, as they were at first.
 
     Args:
@@ -76,7 +78,7 @@ def settings_of(config: Mapping[str, Any]) -> Recipe:
     """
     given = {**_LATER, **(config if "schedule" in config else _nested(config))}
     values = {field.name: given[field.name] for field in dataclasses.fields(Recipe)}
-    schedule: dict[str, Any] = dict(values["schedule"])
+    schedule = dict(values["schedule"])
     if isinstance(schedule["temperature"], list):
         schedule["temperature"] = tuple(schedule["temperature"])
     augmentation, one_shot = values["augmentation"], values["one_shot"]
@@ -93,7 +95,7 @@ def settings_of(config: Mapping[str, Any]) -> Recipe:
     )
 
 
-def _nested(config: Mapping[str, Any]) -> dict[str, Any]:
+def _nested(config: Config) -> Config:
     """Return a flat list of settings as it is written now; a weight for frozen gates then needed no frozen gates."""
     schedule = {name: config[name] for name in _FLAT} | {"temperature": None}
     schedule["frozen_kl_weight"] = schedule["frozen_kl_weight"] if schedule["freeze"] else None

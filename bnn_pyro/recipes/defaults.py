@@ -17,8 +17,10 @@ from bnn_pyro.recipes.dense_training import DenseTraining
 
 Task = Literal["classification", "regression"]
 
+_Settings = dict[str, Any]  # keywords of Recipe, which checks them
+
 _FAST = LearningRates(slab_locs=3e-3, slab_scales=1e-2, scales=1e-2, gates=2e-2)
-_IMAGES: dict[str, Any] = {
+_IMAGES: _Settings = {
     "hidden": (400, 400),
     "select_inputs": True,
     "inclusion": 1e-3,
@@ -29,7 +31,7 @@ _IMAGES: dict[str, Any] = {
     "schedule": Schedule(hold=3, freeze=15, kl_warmup=1.5, frozen_kl_weight=0.06, shrink_below=0.03),
     "rates": _FAST,
 }
-_SETTINGS: dict[str, dict[str, Any]] = {
+_SETTINGS: dict[str, _Settings] = {
     "mnist": _IMAGES,
     "fashion-mnist": _IMAGES,
     "cifar10": _IMAGES,
@@ -46,7 +48,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 }
 # A wide start of the slabs' posteriors, and fast ones, make nodes close within the first epochs: what is left of LeNet
 # then costs a tenth of the time. The wider the slab, the more a filter must tell to be worth its weights.
-_LENET: dict[str, Any] = {
+_LENET: _Settings = {
     "sigma": 0.3,
     "inclusion": 1e-3,
     "dense": DenseTraining(epochs=6, batch_size=128, learning_rate=2e-3),
@@ -129,7 +131,7 @@ def recipe(
     return Recipe(**chosen)
 
 
-_SAMPLED_IMAGES: dict[str, Any] = {
+_SAMPLED_IMAGES: _Settings = {
     "sigma": 0.2,
     "inclusion": 0.5,
     "epochs": 50,
@@ -145,7 +147,7 @@ _SAMPLED_IMAGES: dict[str, Any] = {
 }
 # LeNet's layers are read by 10 to 12,800 weights a node. Means of squares do not grow with that number, so that closing
 # the nodes of one layer does not close those before it; the thresholds are about the squares that training starts from.
-_SAMPLED_LENET: dict[str, Any] = _SAMPLED_IMAGES | {
+_SAMPLED_LENET: _Settings = _SAMPLED_IMAGES | {
     "epochs": 30,
     "one_shot": OneShot(
         sampler=Sampler(lr=0.4, noise_scale=1 / 60_000),
@@ -161,7 +163,7 @@ _SAMPLED_LENET: dict[str, Any] = _SAMPLED_IMAGES | {
 }
 
 
-def _sampled_resnet(rows: int) -> dict[str, Any]:
+def _sampled_resnet(rows: int) -> _Settings:
     """Return settings of sampling by relative sizes of channels; weight decays do not grow where rows are few."""
     width = math.sqrt(60_000 / rows)
     em = GroupEM(spike=0.06 * width, soft=0.9, hard=0.6, warmup=12, measure="relative")
@@ -169,7 +171,7 @@ def _sampled_resnet(rows: int) -> dict[str, Any]:
     return _SAMPLED_IMAGES | {"sigma": 0.2 * width, "one_shot": one_shot}
 
 
-_SAMPLING: dict[str, dict[str, Any]] = {
+_SAMPLING: dict[str, _Settings] = {
     "mnist": _SAMPLED_IMAGES,
     "fashion-mnist": _SAMPLED_IMAGES,
     "cifar10": _SAMPLED_IMAGES,
@@ -177,14 +179,14 @@ _SAMPLING: dict[str, dict[str, Any]] = {
 }
 
 
-def _small_sampling(epochs: int) -> dict[str, Any]:
+def _small_sampling(epochs: int) -> _Settings:
     """Return the settings of sampling for a small data set."""
     em = GroupEM(spike=0.05, hard=1e-3, warmup=epochs // 5)
     one_shot = OneShot(sampler=Sampler(lr=0.2), em=em, cycles=1, samples_per_cycle=10)
     return {"sigma": 0.5, "inclusion": 0.5, "epochs": epochs, "one_shot": one_shot}
 
 
-def _table_settings(task: Task, rows: int) -> dict[str, Any]:
+def _table_settings(task: Task, rows: int) -> _Settings:
     """Return settings of about as many steps for a small table as for a large one."""
     epochs = min(1_000, max(20, round(_TABLE_STEPS * 64 / rows)))
     return {

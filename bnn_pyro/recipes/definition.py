@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -203,17 +203,23 @@ class Recipe:
             likelihood: What the outputs mean.
             num_data: Number of training rows.
         """
-        options: dict[str, Any] = {"likelihood": likelihood, "num_data": num_data, "select_inputs": self.select_inputs}
-        return SparseNetwork(net, example, prior=self.make_prior(), **options)
+        return SparseNetwork(
+            net,
+            example,
+            prior=self.make_prior(),
+            likelihood=likelihood,
+            num_data=num_data,
+            select_inputs=self.select_inputs,
+        )
 
-    def make_guide(self, model: SparseNetwork, **options: Any) -> AutoSpikeSlab:
+    def make_guide(self, model: SparseNetwork, *, gates: Literal["hard", "relaxed"] = "hard") -> AutoSpikeSlab:
         """Return the variational family of a network with the recipe's prior.
 
         Args:
             model: The network.
-            **options: Further options of the guide, such as ``gates``.
+            gates: ``"hard"`` for the true spike-and-slab model, ``"relaxed"`` for the relaxed one.
         """
-        return AutoSpikeSlab(model.prior, init_inclusion=self.init_inclusion, init_scale=self.init_scale, **options)
+        return AutoSpikeSlab(model.prior, init_inclusion=self.init_inclusion, init_scale=self.init_scale, gates=gates)
 
 
 def default_likelihood(task: str) -> Likelihood:

@@ -5,7 +5,6 @@ import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ from bnn_pyro.posterior.prune import prune
 from bnn_pyro.recipes.config_file import config_of, read_config
 from bnn_pyro.recipes.definition import Recipe, default_likelihood
 from bnn_pyro.reports.folder import check_run_folder, write_report
-from bnn_pyro.reports.measures import Run, evaluate_run
+from bnn_pyro.reports.measures import Metrics, Run, evaluate_run
 
 
 def run(
@@ -37,7 +36,7 @@ def run(
     device: str | torch.device = "cpu",
     out: str | Path | None = None,
     progress: bool | None = None,
-) -> dict[str, Any]:
+) -> Metrics:
     """Do the main job: train a dense net, fit the posterior from it, prune, measure, write the run's folder.
 
     Where `torch.distributed` is initialised, its processes share the training; the first one measures and writes.
@@ -67,8 +66,7 @@ def run(
     with seeded(seed, device):
         finished = _fit_and_prune(dataset, settings, seed, device, progress)
         if not processes.is_first:
-            told: dict[str, Any] = processes.told(None)
-            return told
+            return processes.told({})
         evaluation = evaluate_run(finished)
     evaluation.metrics["seconds"] = time.perf_counter() - start
     processes.told(evaluation.metrics)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,14 +29,14 @@ def computing(net: nn.Module, precision: Precision | None) -> Iterator[None]:
         yield
         return
     like = next(net.parameters())
-    entered: list[Any] = []
+    entered: list[torch.autocast] = []
 
-    def enter(module: nn.Module, args: Any) -> None:
+    def enter(module: nn.Module, args: object) -> None:
         # without the cache, in which weights that were drawn for one call would stay for the next
         entered.append(torch.autocast(like.device.type, dtype=torch.bfloat16, cache_enabled=False))
         entered[-1].__enter__()
 
-    def leave(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    def leave(module: nn.Module, args: object, output: Tensor) -> Tensor:
         entered.pop().__exit__(None, None, None)
         return output.to(like.dtype)
 

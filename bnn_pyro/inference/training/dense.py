@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +91,7 @@ def _check_outputs(net: nn.Module, x: Tensor, y: Tensor, likelihood: Likelihood)
 def _loss(
     net: nn.Module, likelihood: Likelihood, layout: torch.memory_format, x: Tensor, y: Tensor
 ) -> tuple[Tensor, Gradients]:
-    distribution: Any = likelihood.distribution(net(x.contiguous(memory_format=layout)), x.new_ones(()))
+    distribution = likelihood.distribution(net(x.contiguous(memory_format=layout)), x.new_ones(()))
     loss: Tensor = -distribution.log_prob(y).mean()
     moving = {i: p for i, p in enumerate(net.parameters()) if p.requires_grad}
     found = torch.autograd.grad(loss, list(moving.values()), allow_unused=True)

@@ -1,12 +1,14 @@
 """The processes that share a run: what they add up, and what the first one tells the others."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Processes:
                 distributed.broadcast(value, 0)
                 tensor.detach().copy_(value)
 
-    def told(self, value: Any) -> Any:
+    def told(self, value: Value) -> Value:
         """Returns what the first process has."""
         if self.count == 1:
             return value
@@ -68,7 +70,7 @@ class Processes:
         distributed.broadcast_object_list(told, 0)
         return told[0]
 
-    def check_alike(self, settings: dict[str, Any]) -> None:
+    def check_alike(self, settings: Mapping[str, object]) -> None:
         """Checks that all processes were given the same.
 
         Args:
