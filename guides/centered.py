@@ -1,9 +1,8 @@
 """AutoCentered: mean field in the weights themselves, for the ablation."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from guides.gated import GatedNormal
 from guides.program import AutoProgram
@@ -23,11 +22,11 @@ class AutoCentered(AutoProgram):
     (2023).
     """
 
-    def _initial_slab(self, prior: Any, value: Tensor) -> tuple[Tensor, Tensor]:
+    def _initial_slab(self, prior: Normal, value: Tensor) -> tuple[Tensor, Tensor]:
         size = (value - prior.mean).square().mean().sqrt()
         scale = torch.where(size > 0, size.expand_as(value), prior.stddev)
         return value.clone(), self._init_scale * scale
 
-    def _slab(self, name: str, prior: Any, weight: Tensor | None) -> Any:
+    def _slab(self, name: str, prior: Normal, weight: Tensor | None) -> GatedNormal:
         loc, scale = self._parameters_of(name)
         return GatedNormal(loc, scale, prior.loc, prior.scale, loc.new_ones(()) if weight is None else weight)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from pyro.distributions import RelaxedBernoulliStraightThrough
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.distributions import Gamma, InverseGamma, LogNormal, Normal, RelaxedBernoulli
 from torch.distributions.kl import register_kl
 from torch.nn.functional import logsigmoid
@@ -88,7 +89,7 @@ class _UnitDivergence(torch.autograd.Function):
         return torch.addcmul(loc.square(), scale, scale).mul_(0.5).sub_(scale.log()).sub_(0.5)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
@@ -138,7 +139,7 @@ def log_normal_inverse_gamma_divergence(p: LogNormal, q: InverseGamma) -> Tensor
     return torch.lgamma(a) - a * (b.log() - p.loc) + b * mean_inverse - p.scale.log() - HALF_LOG_2PI_E
 
 
-_CLOSED_FORMS: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {
+_CLOSED_FORMS: dict[tuple[type, type], Callable[..., Tensor]] = {
     (RelaxedBernoulliStraightThrough, RelaxedBernoulli): rounded_gate_divergence,
     (RelaxedBernoulli, RelaxedBernoulli): relaxed_gate_divergence,
     (GatedNormal, Normal): gated_normal_divergence,

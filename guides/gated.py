@@ -1,7 +1,6 @@
 """The distributions of the spike-and-slab variational family: the hard gate and the gated slab."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from pyro.distributions import RelaxedBernoulliStraightThrough
@@ -65,7 +64,7 @@ class HardGate(RelaxedBernoulliStraightThrough):
         logits: Tensor = self.logits
         return (logits > 0).to(logits.dtype)
 
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "HardGate":
+    def expand(self, batch_shape: Sequence[int], _instance: Distribution | None = None) -> "HardGate":
         new = self._get_checked_instance(HardGate, _instance)
         new.straight_through = self.straight_through
         expanded: HardGate = super().expand(Size(batch_shape), _instance=new)
@@ -163,7 +162,7 @@ class GatedNormal(TorchDistribution):
     def variance(self) -> Tensor:
         return self.scale.square()
 
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "GatedNormal":
+    def expand(self, batch_shape: Sequence[int], _instance: Distribution | None = None) -> "GatedNormal":
         new: GatedNormal = Distribution._get_checked_instance(self, GatedNormal, _instance)
         new.loc, new.scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)
         new.prior_loc, new.prior_scale, new.weight = self.prior_loc, self.prior_scale, self.weight
@@ -229,7 +228,7 @@ class NonCenteredNormal(GatedNormal):
     def scale(self) -> Tensor:
         return self.prior_scale * self.unit_scale
 
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "NonCenteredNormal":
+    def expand(self, batch_shape: Sequence[int], _instance: Distribution | None = None) -> "NonCenteredNormal":
         new: NonCenteredNormal = Distribution._get_checked_instance(self, NonCenteredNormal, _instance)
         new.unit_loc, new.unit_scale = self.unit_loc.expand(batch_shape), self.unit_scale.expand(batch_shape)
         new.prior_loc, new.prior_scale, new.weight = self.prior_loc, self.prior_scale, self.weight

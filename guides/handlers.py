@@ -1,18 +1,18 @@
 """The Pyro messengers by which a guide runs a program: one gives each site its start, the other its posterior."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution, RelaxedBernoulli
 
 from guides.gated import GatedNormal, HardGate
-from guides.sites import Kind, Site, base_distribution, site_kind
+from guides.sites import Hints, Kind, Site, base_distribution, is_subsample, site_kind
 
 
 class Answering(Protocol):
@@ -24,13 +24,15 @@ class Answering(Protocol):
 
     kinds: dict[str, Kind]
 
-    def initialise_site(self, name: str, prior: Any, value: Tensor, frames: Sequence[Any]) -> None:
+    def initialise_site(
+        self, name: str, prior: Distribution, value: Tensor, frames: Sequence[CondIndepStackFrame]
+    ) -> None:
         """Make the parameters of one site from its initial value."""
 
-    def posterior(self, name: str, prior: Any, infer: dict[str, Any], probabilities: dict[str, Tensor]) -> Any:
+    def posterior(self, name: str, prior: Distribution, infer: Hints, probabilities: dict[str, Tensor]) -> Distribution:
         """Return the distribution that answers a site."""
 
-    def reading(self, name: str, posterior: Any) -> Tensor | None:
+    def reading(self, name: str, posterior: Distribution) -> Tensor | None:
         """Return the value to use at a site, or None where it is to be drawn."""
 
 
@@ -44,7 +46,7 @@ class Initialise(Messenger):
         self.observed: set[str] = set()
         self.temperature = 0.5
 
-    def _pyro_sample(self, msg: Any) -> None:
+    def _pyro_sample(self, msg: Site) -> None:
         if msg["is_observed"]:
             self.observed.add(msg["name"])
         if not is_latent(msg):
@@ -76,10 +78,10 @@ class Answer(Messenger):
         self.guide, self.partial = guide, partial
         self.frames: dict[str, int] = {}
         self.values: dict[str, Tensor] = {}
-        self.posteriors: dict[str, Any] = {}
+        self.posteriors: dict[str, Distribution] = {}
         self.probabilities: dict[str, Tensor] = {}
 
-    def _pyro_sample(self, msg: Any) -> None:
+    def _pyro_sample(self, msg: Site) -> None:
         if not is_latent(msg):
             return
         name, prior = msg["name"], msg["fn"]
@@ -90,7 +92,7 @@ class Answer(Messenger):
         if value is not None:
             msg["value"], msg["done"] = value, True
 
-    def _pyro_post_sample(self, msg: Any) -> None:
+    def _pyro_post_sample(self, msg: Site) -> None:
         name = msg["name"]
         if name not in self.posteriors:
             return
@@ -100,13 +102,13 @@ class Answer(Messenger):
             raise AllAnswered
 
 
-def is_latent(msg: Any) -> bool:
-    return not (msg["is_observed"] or msg["done"] or site_is_subsample(msg))
+def is_latent(msg: Site) -> bool:
+    return not (msg["is_observed"] or msg["done"] or is_subsample(msg))
 
 
 def quantiles_of(posterior: Distribution, levels: Tensor) -> Tensor:
     """Returns the quantiles of each entry of a posterior, shape ``(q, *site)``."""
-    base: Any = base_distribution(posterior)
+    base = base_distribution(posterior)
     levels = levels.reshape(-1, *[1] * len(posterior.batch_shape + posterior.event_shape))
     if isinstance(base, HardGate):
         return (levels > torch.sigmoid(-base.logits)).to(levels.dtype)

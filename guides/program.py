@@ -3,30 +3,41 @@
 import copy
 import itertools
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.infer.autoguide import AutoGuide
-from pyro.nn import PyroModule, PyroParam, pyro_method
-from pyro.poutine.util import site_is_subsample
+from pyro.nn import PyroModule, pyro_method
+from pyro.poutine.indep_messenger import CondIndepStackFrame
 from torch import Tensor
-from torch.distributions import Distribution, biject_to, constraints
+from torch.distributions import Distribution, Normal, biject_to, constraints
 
 import guides.divergences  # noqa: F401  (registers the closed forms)
 from guides.checks import check_choice, check_range
 from guides.gated import HardGate
 from guides.handlers import AllAnswered, Answer, Initialise, quantiles_of, same_normal
-from guides.sites import Kind, Site, base_distribution, gate_product, initial_value, site_kind
+from guides.parameters import store_parameter, stored_parameter
+from guides.protocols import GateGradient, GateMode
+from guides.sites import (
+    Hints,
+    Kind,
+    Site,
+    base_distribution,
+    gate_product,
+    initial_value,
+    is_subsample,
+    site_kind,
+    sites_of,
+)
 
 InitFn = Callable[[Site], Tensor]
-GateMode = Literal["free", "open", "frozen"]
-GateGradient = Literal["straight-through", "disarm"]
 Reading = Literal["draw", "median"]
+Result = TypeVar("Result")
 
 _COPIES = itertools.count(1)
 
@@ -63,15 +74,15 @@ class AutoProgram(AutoGuide):
 
     def __init__(
         self,
-        model: Callable[..., Any],
-        *args: Any,
+        model: Callable[..., object],
+        *args: object,
         init_loc_fn: InitFn = initial_value,
         init_scale: float = 0.1,
         init_inclusion: float | None = 0.95,
         gates: Literal["hard", "relaxed"] = "hard",
         gate_gradient: GateGradient = "straight-through",
         temperature: float | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         AutoGuide.__init__(self, model)
         check_choice("gates", gates, ("hard", "relaxed"))
@@ -96,7 +107,7 @@ class AutoProgram(AutoGuide):
     # ---- construction ------------------------------------------------------------------------------------------------
 
     def _setup(
-        self, init_loc_fn: InitFn, temperature: float | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, init_loc_fn: InitFn, temperature: float | None, args: tuple[object, ...], kwargs: dict[str, object]
     ) -> None:
         """Runs the program once, gives every latent site its initial value and makes the site's parameters."""
         with torch.no_grad(), poutine.block(), Initialise(self, init_loc_fn) as initialise:
@@ -108,90 +119,65 @@ class AutoProgram(AutoGuide):
         start = initialise.temperature if temperature is None else temperature
         self.register_buffer("temperature", torch.full((), start, dtype=like.dtype, device=like.device))
 
-    def initialise_site(self, name: str, prior: Any, value: Tensor, frames: Sequence[Any]) -> None:
+    def initialise_site(
+        self, name: str, prior: Distribution, value: Tensor, frames: Sequence[CondIndepStackFrame]
+    ) -> None:
         """Makes the parameters of one site from its initial value."""
         kind = self.kinds[name] = site_kind(name, prior)
         if kind == "gate":
             start = value if self._init_inclusion is None else torch.full_like(value, self._init_inclusion)
-            self._store("logits", name, torch.logit(start), prior.event_dim, frames)
+            store_parameter(self, "logits", name, torch.logit(start), len(prior.event_shape), frames)
             return
-        if kind == "slab":
-            loc, scale = self._initial_slab(base_distribution(prior), value)
+        base = base_distribution(prior)
+        if isinstance(base, Normal):
+            loc, scale = self._initial_slab(base, value)
         elif kind == "scale":
             loc, scale = value.log(), torch.full_like(value, self._init_scale)
         else:
             loc = biject_to(prior.support).inv(value)
             scale = torch.full_like(loc, self._init_scale)
-        self._store("locs", name, loc, loc.dim() - len(prior.batch_shape), frames)
+        event_dim = loc.dim() - len(prior.batch_shape)
+        store_parameter(self, "locs", name, loc, event_dim, frames)
         positive = constraints.positive  # by exp: in the log of a small scale, as by softplus, at half the cost
-        self._store("scales", name, scale, loc.dim() - len(prior.batch_shape), frames, constraint=positive)
-
-    def _store(
-        self,
-        role: str,
-        name: str,
-        value: Tensor,
-        event_dim: int,
-        frames: Sequence[Any],
-        *,
-        constraint: Any = constraints.real,
-    ) -> None:
-        """Registers one parameter, repeated to the full size of every plate that subsamples."""
-        if not torch.isfinite(value).all():
-            raise ValueError(f"the initial value of site {name!r} must lie inside its support, not on its border")
-        for frame in frames:
-            full = frame.full_size or frame.size
-            dim = frame.dim - event_dim if frame.vectorized else 0
-            if frame.size != full and -value.dim() <= dim < 0:
-                repeats = -(-full // value.shape[dim])
-                value = torch.cat([value] * repeats, dim).narrow(dim, 0, full)
-        owner: Any = self
-        *path, last = f"{role}.{name}".split(".")
-        for part in path:
-            _check_name(name, part != "")
-            if not hasattr(owner, part):
-                setattr(owner, part, PyroModule())
-            owner = getattr(owner, part)
-            _check_name(name, isinstance(owner, PyroModule))
-        _check_name(name, last != "" and not hasattr(owner, last))
-        setattr(owner, last, PyroParam(value.contiguous(), constraint=constraint, event_dim=event_dim))
+        store_parameter(self, "scales", name, scale, event_dim, frames, constraint=positive)
 
     # ---- answering ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _initial_slab(self, prior: Any, value: Tensor) -> tuple[Tensor, Tensor]:
+    def _initial_slab(self, prior: Normal, value: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the initial parameters (mean, standard deviation) of a slab whose initial value is ``value``."""
 
     @abstractmethod
-    def _slab(self, name: str, prior: Any, weight: Tensor | None) -> Distribution:
+    def _slab(self, name: str, prior: Normal, weight: Tensor | None) -> TorchDistributionMixin:
         """Returns the posterior of a slab, without its event dimensions."""
 
     def _parameters_of(self, name: str) -> tuple[Tensor, Tensor]:
-        return attrgetter(name)(self.locs), attrgetter(name)(self.scales)
+        return stored_parameter(self, "locs", name), stored_parameter(self, "scales", name)
 
-    def posterior(self, name: str, prior: Any, infer: dict[str, Any], probabilities: dict[str, Tensor]) -> Any:
+    def posterior(self, name: str, prior: Distribution, infer: Hints, probabilities: dict[str, Tensor]) -> Distribution:
         """Returns the distribution that answers a site, given its prior and the probabilities of the gates so far."""
         kind = self.kinds.get(name)
         if kind is None:
             raise ValueError(f"the program must have the same sites at every call, got a new one: {name!r}")
-        answer: Any
+        answer: TorchDistributionMixin
         if kind == "gate":
             answer, probabilities[name] = self._gate(name)
         elif kind == "slab":
             hints = infer.get("gates", {}) if self.gates == "hard" else {}
-            answer = self._slab(name, base_distribution(prior), gate_product(hints, probabilities, prior))
+            weight = gate_product(hints, probabilities, prior)
+            answer = self._slab(name, cast(Normal, base_distribution(prior)), weight)
         elif kind == "scale":
             answer = dist.LogNormal(*self._parameters_of(name))
         else:
             transform = biject_to(base_distribution(prior).support)
             normal = dist.Normal(*self._parameters_of(name)).to_event(transform.domain.event_dim)
             answer = dist.TransformedDistribution(normal, transform.with_cache())
-        answer = answer.to_event(prior.event_dim - len(answer.event_shape)) if prior.event_dim else answer
-        return answer if answer.batch_shape == prior.batch_shape else answer.expand(prior.batch_shape)
+        shaped: Distribution = answer.to_event(len(prior.event_shape) - len(answer.event_shape))
+        return shaped if shaped.batch_shape == prior.batch_shape else shaped.expand(prior.batch_shape)
 
-    def _gate(self, name: str) -> tuple[Distribution, Tensor]:
+    def _gate(self, name: str) -> tuple[TorchDistributionMixin, Tensor]:
         """Returns a gate's posterior and the probability with which it weights its slabs."""
-        logits = attrgetter(name)(self.logits)
+        logits = stored_parameter(self, "logits", name)
         if self._switch is not None:
             logits = torch.where(self._switch[0], logits, logits.detach())
         elif self.gate_mode != "free":
@@ -217,10 +203,10 @@ class AutoProgram(AutoGuide):
         finally:
             self._switch = None
 
-    def reading(self, name: str, posterior: Any) -> Tensor | None:
+    def reading(self, name: str, posterior: Distribution) -> Tensor | None:
         """Returns the value to use at a site, or None where it is to be drawn."""
         kind = self.kinds[name]
-        base: Any = base_distribution(posterior)
+        base: Any = base_distribution(posterior)  # a gate has logits, a slab and a scale a loc
         value: Tensor
         if kind == "gate" and self._switch is not None and self._reading == "draw":
             free, frozen = self._switch
@@ -240,7 +226,7 @@ class AutoProgram(AutoGuide):
             value = biject_to(posterior.support)(self._parameters_of(name)[0])
         return value
 
-    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def forward(self, *args: object, **kwargs: object) -> dict[str, Tensor]:
         """Runs the program with values drawn from the posterior.
 
         Args:
@@ -257,7 +243,7 @@ class AutoProgram(AutoGuide):
         return self._answers(*args, **kwargs).values
 
     @pyro_method
-    def run(self, program: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def run(self, /, program: Callable[..., Result], *args: object, **kwargs: object) -> Result:
         """Runs a program with the guide's draws in place of its own: model and guide in one pass.
 
         Every latent site then has the posterior as its ``fn`` and its prior in ``infer["prior"]``.
@@ -274,7 +260,7 @@ class AutoProgram(AutoGuide):
             return program(*args, **kwargs)
 
     @pyro_method
-    def _answers(self, *args: Any, **kwargs: Any) -> Answer:
+    def _answers(self, /, *args: object, **kwargs: object) -> Answer:
         """Runs the guide's own program; what is observed, or was at construction, stays out of sight."""
         if self.model is None:
             raise ValueError(
@@ -285,13 +271,13 @@ class AutoProgram(AutoGuide):
             poutine.block(self.model, hide_fn=self._is_observed)(*args, **kwargs)
         return answer
 
-    def _is_observed(self, msg: Any) -> bool:
+    def _is_observed(self, msg: Mapping[str, object]) -> bool:
         return bool(msg["type"] == "sample" and (msg["is_observed"] or msg["name"] in self.observed))
 
     # ---- reading the posterior ---------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def median(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def median(self, *args: object, **kwargs: object) -> dict[str, Tensor]:
         r"""Returns each site's value in the median-probability model.
 
         Gates are :math:`1[\gamma > 1/2]`, scales are at their medians, slabs at their means given those scales.
@@ -310,7 +296,7 @@ class AutoProgram(AutoGuide):
             self._reading = mode
 
     @torch.no_grad()
-    def quantiles(self, quantiles: Sequence[float] | Tensor, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def quantiles(self, quantiles: Sequence[float] | Tensor, *args: object, **kwargs: object) -> dict[str, Tensor]:
         """Returns the quantiles of each site whose marginal posterior has them in closed form.
 
         Those are gates, scales, other sites whose entries each have a support of their own (not a simplex), and slabs
@@ -332,7 +318,7 @@ class AutoProgram(AutoGuide):
             raise ValueError(f"quantiles must lie in [0, 1], got {levels.tolist()}")
         with poutine.block(), poutine.trace() as seen:
             first = self._answers(*args, **kwargs).posteriors
-        rows: Any = {name: site["value"] for name, site in seen.trace.nodes.items() if site_is_subsample(site)}
+        rows: dict[str, Tensor] = {n: site["value"] for n, site in sites_of(seen.trace).items() if is_subsample(site)}
         with poutine.block(), poutine.condition(data=rows):
             second = self._answers(*args, **kwargs).posteriors
         slabs = (name for name, kind in self.kinds.items() if kind == "slab")
@@ -342,7 +328,8 @@ class AutoProgram(AutoGuide):
 
     def inclusion(self) -> dict[str, Tensor]:
         r"""Returns the inclusion probability :math:`\gamma = \sigma(\theta)` of each gate site, detached."""
-        return {n: torch.sigmoid(attrgetter(n)(self.logits)).detach() for n, k in self.kinds.items() if k == "gate"}
+        gates = [name for name, kind in self.kinds.items() if kind == "gate"]
+        return {name: torch.sigmoid(stored_parameter(self, "logits", name)).detach() for name in gates}
 
     def parameter_groups(self) -> dict[str, list[torch.nn.Parameter]]:
         """Returns the guide's parameters by role, for separate learning rates: gates, scales, slab_locs, slab_scales.
@@ -369,10 +356,10 @@ class AutoProgram(AutoGuide):
         return self._model[0]
 
     @model.setter
-    def model(self, value: Any) -> None:
+    def model(self, value: Callable[..., object] | None) -> None:
         self._model = (value,)  # held in a tuple, so that a module is not registered as the guide's own
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if name == "model":  # modules would be registered before the property is asked
             object.__setattr__(self, name, value)
             return
@@ -380,7 +367,7 @@ class AutoProgram(AutoGuide):
             check_choice(name, value, ("free", "open", "frozen"))
         AutoGuide.__setattr__(self, name, value)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # the prototype may hold what cannot be pickled: Pyro's parameters refer to themselves weakly
         state = {**self.__dict__, "master": None, "prototype_trace": None}
         names = (getattr(x, "__qualname__", "") for x in (self.model, type(self.model)))
@@ -388,21 +375,13 @@ class AutoProgram(AutoGuide):
             state["_model"] = (None,)
         return state
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "AutoProgram":
+    def __deepcopy__(self, memo: dict[int, object]) -> "AutoProgram":
         """Copies the guide and its model; the copy has a name, and so parameters, of its own in Pyro's store."""
         new = type(self).__new__(type(self))
         memo[id(self)] = new
         AutoGuide.__setstate__(new, copy.deepcopy({**self.__dict__, "master": None, "prototype_trace": None}, memo))
         old, name = self._pyro_name, f"{type(self).__name__}_{next(_COPIES)}"
-        modules: Iterator[Any] = new.modules()
-        for module in modules:
-            module._pyro_name = name + module._pyro_name.removeprefix(old)
+        for module in new.modules():
+            if isinstance(module, PyroModule):
+                module._pyro_name = name + module._pyro_name.removeprefix(old)
         return new
-
-
-def _check_name(name: str, free: bool) -> None:
-    if not free:
-        raise ValueError(
-            f"site names must not begin with one another up to a dot, nor have a module's attribute between dots, "
-            f"got {name!r}: rename it"
-        )

@@ -1,16 +1,30 @@
 """What a guide needs to know of a latent site: its kind, its initial value, the gates that multiply it."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pyro.infer.autoguide.initialization import init_to_median
+from pyro.poutine import Trace
+from pyro.poutine.runtime import Message
+from pyro.poutine.util import site_is_subsample
 from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, Normal, RelaxedBernoulli, constraints
 
 Kind = Literal["gate", "slab", "scale", "other"]
-Site = dict[str, Any]
+Site = dict[str, Any]  # a message or a node of Pyro, whose own type does not know that ``fn`` is a distribution
+Hints = Mapping[str, Any]  # what a site has in ``infer``
 GateHint = int | tuple[int, Tensor]
+
+
+def sites_of(trace: Trace) -> dict[str, Site]:
+    """Returns the nodes of a trace by name, the trace's own dictionary."""
+    return cast("dict[str, Site]", trace.nodes)
+
+
+def is_subsample(site: Site) -> bool:
+    """Whether a site is the rows that a plate subsamples."""
+    return site_is_subsample(cast("Message[..., object]", site))
 
 
 def base_distribution(distribution: Distribution) -> Distribution:
@@ -38,8 +52,8 @@ def site_kind(name: str, prior: Distribution) -> Kind:
         return "gate"
     if isinstance(base, Normal):
         return "slab"
-    support: Any = base.support
-    if support.is_discrete:
+    support = base.support
+    if support is not None and support.is_discrete:
         raise ValueError(
             f"site {name!r} must be continuous, got {type(base).__name__}; draw gates from a RelaxedBernoulli"
         )
@@ -64,8 +78,8 @@ def initial_value(site: Site) -> Tensor:
     Raises:
         ValueError: If the site's own value does not broadcast to its shape, or the site is discrete.
     """
-    prior: Any = site["fn"]
-    base: Any = base_distribution(prior)
+    prior: Distribution = site["fn"]
+    base = base_distribution(prior)
     shape = prior.batch_shape + prior.event_shape
     hint = site.get("infer", {}).get("init")
     if hint is not None:
@@ -74,15 +88,15 @@ def initial_value(site: Site) -> Tensor:
             got, needed = tuple(value.shape), tuple(shape)
             raise ValueError(f"infer['init'] of site {site['name']!r} must broadcast to shape {needed}, got {got}")
         return value.expand(shape).clone()
-    kind = site_kind(site["name"], prior)
-    if kind == "gate":
+    if isinstance(base, RelaxedBernoulli):
         return _full(base.probs, shape)
-    if kind == "slab":
+    if isinstance(base, Normal):
         value = _full(base.loc, shape)
         if len(prior.event_shape) > 1:
             bound = (6 / prior.event_shape[1:].numel()) ** 0.5
             value += torch.empty_like(value).uniform_(-bound, bound)
         return value
+    site_kind(site["name"], prior)  # refuses a discrete one
     median: Tensor = init_to_median(site, num_samples=101)
     return median.detach()
 

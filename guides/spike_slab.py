@@ -1,9 +1,8 @@
 """AutoSpikeSlab: the non-centred spike-and-slab variational family."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from guides.gated import NonCenteredNormal
 from guides.program import AutoProgram
@@ -28,12 +27,12 @@ class AutoSpikeSlab(AutoProgram):
     structurally sparse Bayesian neural networks*, with the weight extended to all gates of a slab.
     """
 
-    def _initial_slab(self, prior: Any, value: Tensor) -> tuple[Tensor, Tensor]:
+    def _initial_slab(self, prior: Normal, value: Tensor) -> tuple[Tensor, Tensor]:
         loc = (value - prior.mean) / prior.stddev
         size = loc.square().mean().sqrt()
         size = torch.where(size > 0, size, torch.ones_like(size))
         return loc, (self._init_scale * size).expand_as(loc).clone()
 
-    def _slab(self, name: str, prior: Any, weight: Tensor | None) -> Any:
+    def _slab(self, name: str, prior: Normal, weight: Tensor | None) -> NonCenteredNormal:
         loc, scale = self._parameters_of(name)
         return NonCenteredNormal(loc, scale, prior.loc, prior.scale, loc.new_ones(()) if weight is None else weight)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from bnn_pyro.inference.svi.elbo import SparseELBO, elbo_terms
 from bnn_pyro.priors import gate, group_lasso_scale, half_cauchy, slab, spike_slab_gaussian
-from guides import AutoCentered, AutoProgram, AutoSpikeSlab
+from guides import AutoCentered, AutoProgram, AutoSpikeSlab, GatedNormal, HardGate
+from guides.sites import base_distribution
 from tests.models import DOUBLE, data, gradients, hints, linear, loc_and_scale, logits, perturbed, traced
 
 GUIDES = (AutoSpikeSlab, AutoCentered)
@@ -298,7 +299,9 @@ def test_reparameterised_and_conditioned_models() -> None:
     conditioned = poutine.condition(mixed, {"s": double(0.7)})
     answer = AutoSpikeSlab(conditioned, x, y)
     assert set(answer(x, y)) == {"z", "w", "share", "simplex"}
-    torch.testing.assert_close(answer._answers(x, y).posteriors["w"].base_dist.prior_scale, double(0.7).expand(3))
+    slab_posterior = base_distribution(answer._answers(x, y).posteriors["w"])
+    assert isinstance(slab_posterior, GatedNormal)
+    torch.testing.assert_close(slab_posterior.prior_scale, double(0.7).expand(3))
 
 
 def test_guide_is_a_part_of_a_list() -> None:
@@ -351,7 +354,9 @@ def test_gates_held_open_or_frozen(mode: Any, gates: Any, gate_gradient: Any) ->
     assert not slopes["logits.w.gate_unconstrained"].any()
     if gates == "hard":
         gamma = torch.sigmoid(double(2, -1, 0.5))
-        weight = answer._answers(x, y).posteriors["w.weight"].base_dist.weight
+        slab_posterior = base_distribution(answer._answers(x, y).posteriors["w.weight"])
+        assert isinstance(slab_posterior, GatedNormal)
+        weight = slab_posterior.weight
         torch.testing.assert_close(weight, expected if mode == "frozen" else gamma)
     if (mode, gates) == ("frozen", "hard"):
         closed = slopes["scales.w.weight_unconstrained"].abs() == 0
@@ -379,7 +384,9 @@ def test_temperature_is_the_first_gates_or_the_one_given() -> None:
     assert AutoSpikeSlab(model).temperature == double(0.2)
     given = AutoSpikeSlab(model, temperature=0.3)
     assert given.temperature == double(0.3)
-    assert given._answers().posteriors["b"].temperature == double(0.3)
+    gate_posterior = given._answers().posteriors["b"]
+    assert isinstance(gate_posterior, HardGate)
+    assert gate_posterior.temperature == double(0.3)
     assert AutoSpikeSlab(lambda: pyro.sample("w", dist.Normal(double(0), double(1)))).temperature == 0.5
 
 
