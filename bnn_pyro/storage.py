@@ -3,10 +3,9 @@
 import os
 from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import nn
 
 
 def write_whole(content: Mapping[str, object], path: str | os.PathLike[str]) -> None:
@@ -68,7 +67,14 @@ def read_file(path: str | os.PathLike[str], *, writer: str) -> object:
     return content
 
 
-def load_into(name: str, module: nn.Module, state: Mapping[str, object], path: object) -> None:
+class Loadable(Protocol):
+    """What a saved state can be loaded into, such as a module."""
+
+    def load_state_dict(self, state_dict: Mapping[str, object]) -> object:
+        """Take over a state."""
+
+
+def load_into(name: str, module: Loadable, state: Mapping[str, object], path: object) -> None:
     """Loads a saved state into a module made alike.
 
     Args:

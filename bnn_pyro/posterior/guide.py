@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import pyro
 import torch
@@ -14,12 +14,15 @@ from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.pruning.shrink import shrink
 from guides import AutoProgram
+from guides.protocols import Guide
+
+AnyGuide = TypeVar("AnyGuide", bound=AutoGuide)
 
 _ESTIMATED_FROM = 200  # draws, where a guide does not know its inclusion probabilities
 _GATE_DRAWS, _GATES_ESTIMATED_FROM = 4000, 250
 
 
-def copies(model: SparseNetwork, guide: AutoGuide) -> tuple[SparseNetwork, Any]:
+def copies(model: SparseNetwork, guide: AnyGuide) -> tuple[SparseNetwork, AnyGuide]:
     """Return copies of a network and a guide of it, the copied guide being that of the copied network.
 
     Pyro's own guides forget their model when they are copied, the original too; here it keeps it.
@@ -33,13 +36,13 @@ def copies(model: SparseNetwork, guide: AutoGuide) -> tuple[SparseNetwork, Any]:
     """
     parts = [part for part in guide.modules() if isinstance(part, AutoGuide)]
     held = [(part._model, part.master) for part in parts]
-    memo: dict[int, Any] = {}
+    memo: dict[int, AutoGuide] = {}  # and more, by the identity of what was copied
     new_model = copy.deepcopy(model, memo)
-    new_guide: Any = copy.deepcopy(guide, memo)
+    new_guide = copy.deepcopy(guide, memo)
     for part, (program, master) in zip(parts, held, strict=True):
         part._model, part.master = program, master
         memo[id(part)]._model = copy.deepcopy(program, memo)
-    if isinstance(guide, AutoProgram):
+    if isinstance(new_guide, AutoProgram):
         new_guide.model = new_model.prior
     return new_model, new_guide
 
@@ -62,13 +65,13 @@ class GuidePosterior(Posterior):
     def __init__(
         self,
         model: SparseNetwork,
-        guide: Any,
+        guide: Guide,
         *,
-        history: Sequence[Mapping[str, Any]] = (),
+        history: Sequence[Mapping[str, object]] = (),
         kl_weight: float = 1.0,
     ) -> None:
         super().__init__(model, history=history, kl_weight=kl_weight)
-        self.guide = guide
+        self.guide: Any = guide  # whatever its class offers besides
 
     @property
     def num_draws(self) -> None:

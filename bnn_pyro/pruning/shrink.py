@@ -12,6 +12,7 @@ from bnn_pyro.nodes import Axis, NodeGroup, Nodes
 from bnn_pyro.pruning.cutting import cut_net, kept_positions
 from bnn_pyro.pruning.positions import Positions, select
 from guides import AutoProgram
+from guides.protocols import Guide
 
 CLOSED_LOGIT = -14.0  # inclusion probability 1e-6
 
@@ -34,7 +35,7 @@ class Shrunk:
     net_positions: Positions
 
 
-def shrink(model: SparseNetwork, guide: AutoProgram, keep: Mapping[str, Tensor]) -> Shrunk:
+def shrink(model: SparseNetwork, guide: Guide, keep: Mapping[str, Tensor]) -> Shrunk:
     """Returns the smaller model and guide without the nodes that are not kept; neither argument is changed.
 
     What is left has the same posterior as before; training may go on.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bnn_pyro.inference.generators import RandomState
 from bnn_pyro.storage import read_whole, write_whole
+from guides.protocols import GateMode
 
 FORMAT = 1
 _WRITER = "fit(checkpoint=...)"
@@ -37,10 +38,10 @@ class Progress:
     since: int
     is_over: bool
     kl_weight: float
-    gate_mode: Any
+    gate_mode: GateMode
     history: list[dict[str, Any]]
-    model: dict[str, Any]
-    guide: dict[str, Any]
+    model: dict[str, Tensor]
+    guide: dict[str, Tensor]
     keep: dict[str, Tensor]
     steps: dict[str, Any]
     random: RandomState
@@ -58,7 +59,7 @@ class RunFile:
 
     path: str | os.PathLike[str]
     every: int
-    settings: dict[str, Any]
+    settings: dict[str, object]
 
     def is_due(self, epochs: int) -> bool:
         """Return whether progress is written after so many epochs."""
@@ -72,7 +73,7 @@ class RunFile:
         """
         write_whole({"run": FORMAT, "settings": self.settings, **vars(progress)}, self.path)
 
-    def check(self, settings: Mapping[str, Any]) -> None:
+    def check(self, settings: Mapping[str, object]) -> None:
         """Check that a run that was saved is this one.
 
         Args:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +9,8 @@ from torch import Tensor
 from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.pruning.positions import Positions, compose, put_back
 from bnn_pyro.pruning.shrink import CLOSED_LOGIT, Shrunk
+from guides import AutoProgram
+from guides.protocols import Guide
 
 WORTH_IT = 0.5  # rebuild when no more than this fraction of the weights is left: each rebuild makes a new program
 
@@ -58,7 +59,7 @@ class Whole:
         guide: Its guide.
     """
 
-    def __init__(self, model: SparseNetwork, guide: Any) -> None:
+    def __init__(self, model: SparseNetwork, guide: Guide) -> None:
         self.model, self.guide = model, guide
         self.guide_positions: Positions = {}
         self.net_positions: Positions = {}
@@ -90,7 +91,7 @@ class Whole:
                 masks[name][positions[0].cpu()] = True
         return masks
 
-    def update(self, model: SparseNetwork, guide: Any) -> None:
+    def update(self, model: SparseNetwork, guide: Guide) -> None:
         """Writes the trained values back to where they stood.
 
         Args:
@@ -100,10 +101,11 @@ class Whole:
         if guide is not self.guide:
             _write_back(self.guide, guide, self.guide_positions)
             _write_back(self.model.net, model.net, self.net_positions)
-            self.guide.gate_mode = guide.gate_mode
+            if isinstance(self.guide, AutoProgram) and isinstance(guide, AutoProgram):
+                self.guide.gate_mode = guide.gate_mode
 
 
-def _write_back(whole: torch.nn.Module, part: torch.nn.Module, positions: Positions) -> None:
+def _write_back(whole: torch.nn.Module | Guide, part: torch.nn.Module | Guide, positions: Positions) -> None:
     smaller = {**dict(part.named_parameters()), **dict(part.named_buffers())}
     for name, tensor in [*whole.named_parameters(), *whole.named_buffers()]:
         put_back(tensor.data, smaller[name].data, positions.get(name, {}))

@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
 
 from bnn_pyro.inference.svi.schedule import Schedule
+from guides.protocols import GateMode
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Timetable:
         if hold + freeze >= self.epochs and hold + freeze:
             raise ValueError(f"hold + freeze must be below epochs ({self.epochs}), got {hold} + {freeze}")
 
-    def gate_mode(self, epoch: int) -> Literal["open", "free", "frozen"]:
+    def gate_mode(self, epoch: int) -> GateMode:
         """Return what the gates do in an epoch (counted from 0)."""
         if epoch < self.schedule.hold:
             return "open"
@@ -58,7 +58,7 @@ class Timetable:
         first, last = self.schedule.temperatures
         return float(first * (last / first) ** (time / self.epochs))
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Return what a run that is resumed must have been begun with, plain values by name.
 
         When nodes are left out and when a run stops early may change on the way.

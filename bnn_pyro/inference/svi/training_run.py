@@ -24,6 +24,7 @@ from bnn_pyro.pruning.shrink import Shrunk, shrink
 from bnn_pyro.storage import load_into
 from bnn_pyro.tracing.engine import Plan
 from guides import AutoProgram
+from guides.protocols import Guide
 
 Record = dict[str, Any]
 Callback = Callable[[Record, GuidePosterior], bool | None]
@@ -48,7 +49,7 @@ class TrainingRun:
     def __init__(
         self,
         model: SparseNetwork,
-        guide: Any,
+        guide: Guide,
         step: Step,
         timetable: Timetable,
         data: tuple[Tensor, Tensor],
@@ -97,8 +98,9 @@ class TrainingRun:
                 if self.is_over:
                     break
         self.posterior.model.net.eval()
-        if getattr(self.posterior.guide, "gate_mode", None) == "open":  # stopped early: from here on gates are drawn
-            self.posterior.guide.gate_mode = "free"
+        guide = self.whole.guide
+        if isinstance(guide, AutoProgram) and guide.gate_mode == "open":  # stopped early: from here on gates are drawn
+            guide.gate_mode = "free"
 
     def _epoch(self, epoch: int) -> Tensor:
         """Runs one epoch and returns its mean loss per datum."""
@@ -219,15 +221,16 @@ class TrainingRun:
 
     def _progress(self, epoch: int) -> Progress:
         """Returns all that the rest of the run depends on."""
+        guide = self.whole.guide
         return Progress(
             epoch=epoch,
             since=self.since,
             is_over=self.is_over,
             kl_weight=self.kl_weight,
-            gate_mode=getattr(self.whole.guide, "gate_mode", "free"),
+            gate_mode=guide.gate_mode if isinstance(guide, AutoProgram) else "free",
             history=[dict(record) for record in self.history],
             model=self.whole.model.state_dict(),
-            guide=self.whole.guide.state_dict(),
+            guide=guide.state_dict(),
             keep=self.whole.kept(),
             steps=self.step.state(),
             random=random_state(self.data[0].device),
