@@ -2,36 +2,56 @@
 
 import logging
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast
 
 import pyro
 import torch
 from pyro import poutine
 from pyro.infer import ELBO, Trace_ELBO
+from pyro.poutine import Trace
 from pyro.poutine.runtime import effectful
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from bnn_pyro.inference.svi.elbo import SparseELBO
+from bnn_pyro.inference.svi.elbo import Args, Kwargs, Program, SparseELBO
 from bnn_pyro.tracing.engine import UNKNOWN, Engine, EngineName
 from bnn_pyro.tracing.trace import Undone
+from guides.sites import sites_of
 
 logger = logging.getLogger(__name__)
 
 
-def _as_value(parameter: Any) -> Tensor:
+def _as_value(parameter: Tensor) -> Tensor:
     value: Any = parameter.detach()
     value.unconstrained = weakref.ref(parameter)
-    return value  # type: ignore[no-any-return]
+    return cast(Tensor, value)
 
 
-_seen: Any = effectful(_as_value, type="param")
+_seen: Callable[..., Tensor] = effectful(_as_value, type="param")
 _PLAIN = (bool, int, float, complex, str, type(None))  # what is the same wherever it is equal
 _MOST = 8  # programs of one guide
 _TENSOR = type("_Tensor", (), {"__repr__": lambda self: "a tensor"})()
+
+
+class Differentiable(Protocol):
+    """What is asked of an ELBO besides Pyro's base class."""
+
+    num_particles: int
+
+    def _get_trace(self, model: Program, guide: Program, args: Args, kwargs: Kwargs) -> tuple[Trace, Trace]:
+        """Return the traces of model and guide."""
+
+    def differentiable_loss(self, model: Program, guide: Program, *args: object, **kwargs: object) -> Tensor:
+        """Return the loss with its gradients."""
+
+    def loss(self, model: Program, guide: Program, *args: object, **kwargs: object) -> float | Tensor:
+        """Return the loss."""
+
+    def loss_and_grads(self, model: Program, guide: Program, *args: object, **kwargs: object) -> float | Tensor:
+        """Add the gradients to the parameters' and return the loss."""
 
 
 class CompiledELBO(ELBO):
@@ -62,24 +82,22 @@ class CompiledELBO(ELBO):
             raise ValueError(f"elbo must have a differentiable_loss, got {type(elbo).__name__}")
         Engine(lambda: None, engine=engine)  # checks the name
         ELBO.__init__(self, num_particles=elbo.num_particles)
-        self.elbo, self.engine = elbo, engine
-        self._programs: Any = weakref.WeakKeyDictionary()
+        self.elbo, self.engine = cast(Differentiable, elbo), engine
+        self._programs: weakref.WeakKeyDictionary[object, dict[object, _Program]] = weakref.WeakKeyDictionary()
         self._said = False
 
-    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        model_trace, guide_trace = self.elbo._get_trace(model, guide, args, kwargs)
-        return model_trace, guide_trace
+    def _get_trace(self, model: Program, guide: Program, args: Args, kwargs: Kwargs) -> tuple[Trace, Trace]:
+        return self.elbo._get_trace(model, guide, args, kwargs)
 
-    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def differentiable_loss(self, model: Program, guide: Program, *args: object, **kwargs: object) -> Tensor:
         """Returns the ELBO's own differentiable loss, in Pyro."""
-        loss: Tensor = self.elbo.differentiable_loss(model, guide, *args, **kwargs)  # type: ignore[attr-defined]
-        return loss
+        return self.elbo.differentiable_loss(model, guide, *args, **kwargs)
 
-    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+    def loss(self, model: Program, guide: Program, *args: object, **kwargs: object) -> float:
         """Returns the loss as a number, in Pyro."""
-        return float(self.elbo.loss(model, guide, *args, **kwargs))  # type: ignore[attr-defined]
+        return float(self.elbo.loss(model, guide, *args, **kwargs))
 
-    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+    def loss_and_grads(self, model: Program, guide: Program, *args: object, **kwargs: object) -> float:
         """Adds the gradients of a draw's loss to the parameters' and returns the loss.
 
         Args:
@@ -93,12 +111,12 @@ class CompiledELBO(ELBO):
         """
         leaves, layout = tree_flatten((args, kwargs))
         if not all(isinstance(leaf, (Tensor, *_PLAIN)) for leaf in leaves):
-            return float(self.elbo.loss_and_grads(model, guide, *args, **kwargs))  # type: ignore[attr-defined]
+            return float(self.elbo.loss_and_grads(model, guide, *args, **kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         fixed = tuple(_TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves)
         program = self._program(model, guide, layout, fixed, args, kwargs)
         if program is None:
-            return float(self.elbo.loss_and_grads(model, guide, *args, **kwargs))  # type: ignore[attr-defined]
+            return float(self.elbo.loss_and_grads(model, guide, *args, **kwargs))
         for name, parameter in zip(program.names, program.parameters, strict=True):
             _seen(parameter, name=name)  # so that SVI knows whose gradients to follow
         loss, gradients = program.engine(None, tensors, plan=UNKNOWN)
@@ -107,7 +125,9 @@ class CompiledELBO(ELBO):
                 parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
         return float(loss)
 
-    def _program(self, model: Any, guide: Any, layout: Any, fixed: Any, args: Any, kwargs: Any) -> Any:
+    def _program(
+        self, model: Program, guide: Program, layout: TreeSpec, fixed: Args, args: Args, kwargs: Kwargs
+    ) -> "_Program | None":
         owner = guide if isinstance(guide, torch.nn.Module) else getattr(guide, "__self__", guide)
         programs = self._programs.setdefault(owner, {})
         key = (id(model), str(layout), tuple((type(leaf), leaf) for leaf in fixed))
@@ -125,23 +145,32 @@ class _Program:
     """The loss and gradients of one model and guide, for arguments of one layout."""
 
     def __init__(
-        self, elbo: CompiledELBO, model: Any, guide: Any, layout: Any, fixed: Any, args: Any, kwargs: Any
+        self,
+        elbo: CompiledELBO,
+        model: Program,
+        guide: Program,
+        layout: TreeSpec,
+        fixed: Args,
+        args: Args,
+        kwargs: Kwargs,
     ) -> None:
         with Undone(), poutine.trace(param_only=True) as seen, torch.random.fork_rng():
             elbo.differentiable_loss(model, guide, *args, **kwargs)
-        self.names = [name for name, site in seen.trace.nodes.items() if site["type"] == "param"]
-        values: list[Any] = [seen.trace.nodes[name]["value"] for name in self.names]
-        self.parameters = [value.unconstrained() for value in values]
+        sites = sites_of(seen.trace)
+        self.names = [name for name, site in sites.items() if site["type"] == "param"]
+        self.parameters: list[Tensor] = [sites[name]["value"].unconstrained() for name in self.names]
         self.engine = Engine(self._function(elbo, model, guide, layout, fixed), engine=elbo.engine)
 
     def is_current(self) -> bool:
         """Whether Pyro's store still has the parameters that the gradients are of."""
-        store: Any = pyro.get_param_store()
+        store = pyro.get_param_store()
         is_local = pyro.settings.get("module_local_params")  # then modules keep their own
         pairs = zip(self.names, self.parameters, strict=True)
         return all(store._params.get(name, p if is_local else None) is p for name, p in pairs)
 
-    def _function(self, elbo: CompiledELBO, model: Any, guide: Any, layout: Any, fixed: Any) -> Callable[..., Any]:
+    def _function(
+        self, elbo: CompiledELBO, model: Program, guide: Program, layout: TreeSpec, fixed: Args
+    ) -> Callable[..., tuple[Tensor, list[Tensor | None]]]:
         def loss_and_gradients(*tensors: Tensor) -> tuple[Tensor, list[Tensor | None]]:
             rest = iter(tensors)
             leaves = [next(rest) if leaf is _TENSOR else leaf for leaf in fixed]
@@ -156,26 +185,29 @@ class _Program:
         return loss_and_gradients
 
 
-def _loss(elbo: Any, model: Any, guide: Any, args: Any, kwargs: Any) -> Tensor:
+def _loss(elbo: Differentiable, model: Program, guide: Program, args: Args, kwargs: Kwargs) -> Tensor:
     """Returns an ELBO's differentiable loss; while it is traced, without Pyro's looks at values."""
-    loss: Tensor
     if get_proxy_mode() is None:
-        loss = elbo.differentiable_loss(model, guide, *args, **kwargs)
-        return loss
+        return elbo.differentiable_loss(model, guide, *args, **kwargs)
     with pyro.validation_enabled(False):
-        if type(elbo).differentiable_loss is not Trace_ELBO.differentiable_loss:
-            loss = elbo.differentiable_loss(model, guide, *args, **kwargs)
-            return loss
+        if not isinstance(elbo, Trace_ELBO) or type(elbo).differentiable_loss is not Trace_ELBO.differentiable_loss:
+            return elbo.differentiable_loss(model, guide, *args, **kwargs)
         traces = list(elbo._get_traces(model, guide, args, kwargs))
         with _NumbersStayTensors():
             particles = [elbo._differentiable_loss_particle(*pair) for pair in traces]
     value, surrogate = (sum(parts) / elbo.num_particles for parts in zip(*particles, strict=True))
-    loss = surrogate + (value - surrogate).detach()
+    loss: Tensor = surrogate + (value - surrogate).detach()
     return loss
 
 
 class _NumbersStayTensors(TorchFunctionMode):
     """Leaves a number that Pyro takes out of a tensor in it."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[Tensor, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         return args[0].detach() if func is Tensor.item else func(*args, **(kwargs or {}))

@@ -1,22 +1,27 @@
 """The evidence lower bound of any model and guide as one tensor, with closed-form divergences and a KL weight."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pyro import poutine
 from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
-from pyro.poutine.util import prune_subsample_sites, site_is_subsample
+from pyro.poutine import Trace
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Distribution, kl_divergence
 
 from bnn_pyro.inference.svi.local_reparameterization import LocalNormal, LocalReparameterization
 from guides import AutoProgram, HardGate
-from guides.sites import base_distribution
+from guides.sites import Site, base_distribution, is_subsample, sites_of
+
+Program = Callable[..., object]  # a Pyro model or guide
+Args = tuple[object, ...]
+Kwargs = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,11 @@ class Terms:
 
 
 def elbo_terms(
-    model: Callable[..., Any],
-    guide: Callable[..., Any],
-    *args: Any,
+    model: Program,
+    guide: Program,
+    *args: object,
     local_reparameterization: bool | Literal["exact"] = False,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> Terms:
     r"""Returns one draw's estimate of the bound's parts.
 
@@ -64,16 +69,16 @@ def elbo_terms(
     log_likelihood = _log_likelihood(model_trace)
     kl = sum(_divergences(model_trace, guide_trace), log_likelihood.new_zeros(()))
     surrogate = torch.zeros_like(log_likelihood)
-    if getattr(guide, "gate_gradient", None) == "disarm" and getattr(guide, "gate_mode", "free") == "free":
+    if isinstance(guide, AutoProgram) and guide.gate_gradient == "disarm" and guide.gate_mode == "free":
         log_likelihood, surrogate = _disarm(model, guide_trace, log_likelihood, args, kwargs)
     return Terms(log_likelihood, kl, surrogate)
 
 
 def _traces(
-    model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any, local: bool | Literal["exact"]
-) -> tuple[Any, Any]:
+    model: Program, guide: Program, args: Args, kwargs: Kwargs, local: bool | Literal["exact"]
+) -> tuple[Trace, Trace]:
     """Returns the model's trace and the guide's; a guide of ours runs the model itself, so both come from one pass."""
-    drawing: AbstractContextManager[Any] = nullcontext()
+    drawing: AbstractContextManager[object] = nullcontext()
     if local:
         drawing = LocalReparameterization(exact=local == "exact")
     if isinstance(guide, AutoProgram):
@@ -85,35 +90,36 @@ def _traces(
     return _replay(model, guide_trace, args, kwargs), guide_trace
 
 
-def _replay(model: Callable[..., Any], guide_trace: Any, args: Any, kwargs: Any) -> Any:
+def _replay(model: Program, guide_trace: Trace, args: Args, kwargs: Kwargs) -> Trace:
     return prune_subsample_sites(poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs))
 
 
-def _log_likelihood(model_trace: Any) -> Tensor:
+def _log_likelihood(model_trace: Trace) -> Tensor:
     """Returns the sum of the observed sites' log-densities, each with its plate's scale and mask."""
     total: Tensor | None = None
-    for site in model_trace.nodes.values():
+    for site in sites_of(model_trace).values():
         if site["type"] == "sample" and site["is_observed"]:
             term = scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"]).sum()
             total = term if total is None else total + term
     return torch.zeros(()) if total is None else total
 
 
-def _divergences(model_trace: Any, guide_trace: Any) -> Iterator[Tensor]:
+def _divergences(model_trace: Trace, guide_trace: Trace) -> Iterator[Tensor]:
     """Yields each latent site's divergence, summed, and the log-density of each site that the guide alone has."""
-    for name, site in model_trace.nodes.items():
+    priors, answers = sites_of(model_trace), sites_of(guide_trace)
+    for name, site in priors.items():
         if site["type"] != "sample" or site["is_observed"]:
             continue
-        if name not in guide_trace.nodes:
+        if name not in answers:
             raise ValueError(f"guide must have every latent site of the model, got none for {name!r}")
-        answer, prior = guide_trace.nodes[name], site["infer"].get("prior", site["fn"])
+        answer, prior = answers[name], site["infer"].get("prior", site["fn"])
         yield scale_and_mask(_divergence(answer, prior), answer["scale"], answer["mask"]).sum()
-    for name, site in guide_trace.nodes.items():
-        if site["type"] == "sample" and name not in model_trace.nodes and not site_is_subsample(site):
+    for name, site in answers.items():
+        if site["type"] == "sample" and name not in priors and not is_subsample(site):
             yield scale_and_mask(site["fn"].log_prob(_drawn(site)), site["scale"], site["mask"]).sum()
 
 
-def _divergence(answer: Any, prior: Any) -> Tensor:
+def _divergence(answer: Site, prior: Distribution) -> Tensor:
     """Returns the divergence of a site in closed form, or the log ratio at its draw."""
     if not isinstance(base_distribution(answer["fn"]), Delta):  # Pyro's form for it leaves out its log_density
         with suppress(NotImplementedError):
@@ -124,13 +130,13 @@ def _divergence(answer: Any, prior: Any) -> Tensor:
     return ratio
 
 
-def _drawn(site: Any) -> Tensor:
+def _drawn(site: Site) -> Tensor:
     value: Tensor = site["value"]
     return value.draw() if isinstance(value, LocalNormal) else value
 
 
 def _disarm(
-    model: Callable[..., Any], guide_trace: Any, log_likelihood: Tensor, args: Any, kwargs: Any
+    model: Program, guide_trace: Trace, log_likelihood: Tensor, args: Args, kwargs: Kwargs
 ) -> tuple[Tensor, Tensor]:
     r"""Returns the mean log-likelihood of two antithetic draws of the gates, and the surrogate of DisARM's gradient.
 
@@ -140,11 +146,12 @@ def _disarm(
     """
     partner_trace = guide_trace.copy()
     gates: list[tuple[Tensor, Tensor]] = []
-    for name, site in guide_trace.nodes.items():
+    partners = sites_of(partner_trace)
+    for name, site in sites_of(guide_trace).items():
         base = base_distribution(site["fn"]) if site["type"] == "sample" else None
         if isinstance(base, HardGate):
             partner = base.antithetic(site["value"])
-            partner_trace.nodes[name] = {**site, "value": partner}
+            partners[name] = {**site, "value": partner}
             sign = site["value"] - partner
             gates.append((base.logits, sign * torch.sigmoid(base.logits.detach().abs())))
     if not gates:
@@ -187,14 +194,10 @@ class SparseELBO(ELBO):
         self.kl_weight: float | Tensor = kl_weight
         self.local_reparameterization = local_reparameterization
 
-    def _get_trace(
-        self, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any
-    ) -> tuple[Any, Any]:
+    def _get_trace(self, model: Program, guide: Program, args: Args, kwargs: Kwargs) -> tuple[Trace, Trace]:
         return _traces(model, guide, args, kwargs, self.local_reparameterization or False)
 
-    def differentiable_loss(
-        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> Tensor:
+    def differentiable_loss(self, model: Program, guide: Program, *args: object, **kwargs: object) -> Tensor:
         """Returns the negative bound of all rows, in nats, with its gradients."""
         local = self.local_reparameterization or False
         draws = [
@@ -203,12 +206,12 @@ class SparseELBO(ELBO):
         ]
         return torch.stack(draws).mean()
 
-    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+    def loss(self, model: Program, guide: Program, *args: object, **kwargs: object) -> float:
         """Returns the negative bound of all rows as a number."""
         with torch.no_grad():
             return float(self.differentiable_loss(model, guide, *args, **kwargs))
 
-    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+    def loss_and_grads(self, model: Program, guide: Program, *args: object, **kwargs: object) -> float:
         """Backpropagates the negative bound and returns it as a number."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()

@@ -1,18 +1,17 @@
 """Local reparameterisation: draw a layer's outputs instead of its weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Normal
 from torch.nn import functional
 from torch.utils._pytree import tree_map
 
 from guides import GatedNormal, NonCenteredNormal
-from guides.sites import base_distribution
+from guides.sites import Site, base_distribution, is_subsample
 
 
 class LocalNormal(Tensor):
@@ -69,7 +68,7 @@ class LocalNormal(Tensor):
         return weight
 
     @staticmethod
-    def of_posterior(posterior: Any, *, exact: bool = False) -> "LocalNormal":
+    def of_posterior(posterior: GatedNormal | Normal, *, exact: bool = False) -> "LocalNormal":
         """Makes one from a slab's posterior, in units of its prior where that has one mean and one scale a row."""
         if isinstance(posterior, NonCenteredNormal) and posterior.unit_loc.dim() == 2:
             mean, scale = posterior.prior_loc, posterior.prior_scale
@@ -113,8 +112,12 @@ class LocalNormal(Tensor):
 
     @classmethod
     def __torch_function__(
-        cls, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+        cls,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
         kwargs = kwargs or {}
         if func in _METADATA:
             with torch._C.DisableTorchFunctionSubclass():
@@ -141,7 +144,7 @@ _METADATA = {
 }
 
 
-def _is_local(input: Any, weight: Any, *rest: Any, **options: Any) -> bool:
+def _is_local(input: Tensor, weight: object, *rest: object, **options: object) -> bool:
     """Whether a call of a layer may draw its outputs."""
     if not isinstance(weight, LocalNormal) or isinstance(input, LocalNormal):
         return False
@@ -160,7 +163,12 @@ def _linear(input: Tensor, weight: LocalNormal, bias: Tensor | None = None) -> T
 
 
 def _convolution(
-    func: Any, input: Tensor, weight: LocalNormal, bias: Tensor | None = None, *rest: Any, **options: Any
+    func: Callable[..., Tensor],
+    input: Tensor,
+    weight: LocalNormal,
+    bias: Tensor | None = None,
+    *rest: object,
+    **options: object,
 ) -> Tensor:
     mean = func(input, weight.mean_weight(), None, *rest, **options)
     variance = func(input.square(), weight.sd_weight().square(), None, *rest, **options)
@@ -183,11 +191,11 @@ class LocalReparameterization(Messenger):
         super().__init__()
         self.exact = exact
 
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or site_is_subsample(msg) or msg["done"]:
+    def _pyro_sample(self, msg: Site) -> None:
+        if msg["is_observed"] or is_subsample(msg) or msg["done"]:
             return
         fn = msg["fn"]
-        base: Any = base_distribution(fn)
+        base = base_distribution(fn)
         is_weight = len(fn.event_shape) == 2 or (2 < len(fn.event_shape) <= 5 and not self.exact)
         if is_weight and not fn.batch_shape and isinstance(base, (GatedNormal, Normal)):
             msg["value"], msg["done"] = LocalNormal.of_posterior(base, exact=self.exact), True
