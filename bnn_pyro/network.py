@@ -4,7 +4,6 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pyro
 import torch
@@ -54,9 +53,9 @@ class BayesianParameter:
     writers: tuple[Reading, ...]
     readers: tuple[Reading, ...]
 
-    def hints(self) -> dict[str, Any]:
+    def hints(self) -> dict[str, GateHint | list[GateHint]]:
         """Returns the ``infer["gates"]`` hint of the parameter's slab: every gate at either end."""
-        hints: dict[str, Any] = {}
+        hints: dict[str, list[GateHint]] = {}
         for reading in (*self.writers, *self.readers):
             hints.setdefault(gate_site(reading.group), []).append(reading.hint)
         return {site: found[0] if len(found) == 1 else found for site, found in hints.items()}
@@ -170,7 +169,7 @@ class SparseNetwork(nn.Module):
         self._place_gates(Nodes(groups, self.nodes.dense), [p.name for p in self.bayesian])
         return self
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         for parameter in self.parameters():
             parameter.__dict__.pop("unconstrained", None)  # by which Pyro's store refers to a point, weakly
         return self.__dict__.copy()
@@ -212,9 +211,8 @@ class SparseNetwork(nn.Module):
         theory = self._theory([group.size for group in linear])
         named = dict(zip((group.name for group in linear), theory, strict=False))
         others = [group.name for group in hidden if group.name not in named]
-        named |= {
-            name: theory[min(i, len(theory) - 1)] if theory else _CONVOLUTION_INCLUSION for i, name in enumerate(others)
-        }
+        for i, name in enumerate(others):
+            named[name] = theory[min(i, len(theory) - 1)] if theory else _CONVOLUTION_INCLUSION
         return {name: named.get(name, theory[0] if theory else 0.5) for name in self.groups}
 
     def _theory(self, hidden: Sequence[int]) -> tuple[float, ...]:
@@ -226,7 +224,7 @@ class SparseNetwork(nn.Module):
 
     # ---- the Pyro model ----------------------------------------------------------------------------------------------
 
-    def prior(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def prior(self, *args: object, **kwargs: object) -> dict[str, Tensor]:
         """Samples the network's parameters from the prior: the program of all latent sites, without data.
 
         Args:
@@ -238,13 +236,12 @@ class SparseNetwork(nn.Module):
         """
         return self._program({})[0]
 
-    def _program(self, points: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Any]:
-        gates = {name: self._gate(group) for name, group in self.groups.items()}
+    def _program(self, points: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
+        gates = {} if self.spike is None else {n: self._gate(g, self.spike) for n, g in self.groups.items()}
         values = self.assemble({**points, **dict(self._slabs())}, gates)
         return {**points, **values}, self.likelihood.prior(like=self._like)
 
-    def _gate(self, group: NodeGroup) -> Tensor:
-        spike: Any = self.spike
+    def _gate(self, group: NodeGroup, spike: SpikeSlab) -> Tensor:
         like = self._like
         inclusion = torch.full((), self.inclusion[group.name], dtype=like.dtype, device=like.device)
         return gate(gate_site(group.name), inclusion, size=group.size, temperature=spike.temperature)

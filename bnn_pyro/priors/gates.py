@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import pyro
 import torch
 from pyro.distributions import RelaxedBernoulli
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Size, Tensor
+from torch.distributions import Distribution
 from torch.nn.functional import logsigmoid, softplus
 
 
@@ -31,7 +32,7 @@ class AtomicRelaxedBernoulli(RelaxedBernoulli):  # type: ignore[misc]
     Source: Maddison, Mnih, Teh (2017), *The Concrete Distribution*.
     """
 
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "AtomicRelaxedBernoulli":
+    def expand(self, batch_shape: Sequence[int], _instance: Distribution | None = None) -> "AtomicRelaxedBernoulli":
         new = self._get_checked_instance(AtomicRelaxedBernoulli, _instance)
         expanded: AtomicRelaxedBernoulli = super().expand(Size(batch_shape), _instance=new)
         return expanded
@@ -80,9 +81,10 @@ def gate(
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
     probability = inclusion if isinstance(inclusion, Tensor) else torch.tensor(float(inclusion))
-    like: dict[str, Any] = {"dtype": probability.dtype, "device": probability.device}
-    # a number is filled in on the device: copied to it, every step would wait for it
-    temperature = temperature.to(**like) if isinstance(temperature, Tensor) else torch.full((), temperature, **like)
+    if isinstance(temperature, Tensor):
+        temperature = temperature.to(probability)
+    else:  # filled in on the device: copied to it, every step would wait for it
+        temperature = torch.full((), temperature, dtype=probability.dtype, device=probability.device)
     gates = AtomicRelaxedBernoulli(temperature, logits=torch.logit(probability))
     if size is None:
         return _sampled(name, gates)
@@ -105,7 +107,7 @@ def check_inclusion(value: float, *, name: str = "inclusion") -> None:
         raise ValueError(f"{name} must lie in (0, 1), got {value}; float32 must tell it from 0 and 1")
 
 
-def _sampled(name: str, distribution: Any) -> Tensor:
+def _sampled(name: str, distribution: TorchDistributionMixin) -> Tensor:
     value: Tensor = pyro.sample(name, distribution)
     return value
 

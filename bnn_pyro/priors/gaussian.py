@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +32,7 @@ class Gaussian:
     def shared(self, groups: Sequence[tuple[int, int]], like: Tensor) -> None:
         """Samples nothing: a Gaussian slab shares no latent scale."""
 
-    def scale(self, name: str, size: int, group_size: int, shared: Any, like: Tensor) -> Tensor:
+    def scale(self, name: str, size: int, group_size: int, shared: None, like: Tensor) -> Tensor:
         """Returns :math:`\\sigma_0`, the standard deviation of all weights."""
         return torch.full((), self.sigma, dtype=like.dtype, device=like.device)
 

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyro
 import torch
 from pyro.distributions import Gamma, InverseGamma
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
+
+from bnn_pyro.priors.slab import guide_hints
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,7 @@ class GroupHorseshoe:
         if not self.learn_slab_width:
             return s, self._like(self.slab_width, like)
         prior = InverseGamma(self._like(2.0, like), self._like(6.0, like))
-        infer: Any = {"init": self.slab_width**2}
-        return s, pyro.sample("slab_width_squared", prior, infer=infer).sqrt()
+        return s, pyro.sample("slab_width_squared", prior, infer=guide_hints(init=self.slab_width**2)).sqrt()
 
     def scale(
         self, name: str, size: int, group_size: int, shared: tuple[Tensor, Tensor | None], like: Tensor
@@ -102,12 +103,11 @@ def half_cauchy(
         raise ValueError(f"size must be at least 1, got {size}")
     scale = scale if isinstance(scale, Tensor) else torch.tensor(float(scale))
     half, one = torch.full_like(scale, 0.5), torch.ones_like(scale)
-    hints: Any = [{} if init is None else {"init": init} for _ in range(2)]
-    factors: list[Any] = [Gamma(half, scale.pow(-2)), InverseGamma(half, one)]
+    factors: list[TorchDistributionMixin] = [Gamma(half, scale.pow(-2)), InverseGamma(half, one)]
     if size is not None:
         factors = [factor.expand((*scale.shape[:-1], size)).to_event(1) for factor in factors]
-    alpha: Tensor = pyro.sample(f"{name}.alpha", factors[0], infer=hints[0])
-    beta: Tensor = pyro.sample(f"{name}.beta", factors[1], infer=hints[1])
+    alpha: Tensor = pyro.sample(f"{name}.alpha", factors[0], infer=guide_hints(init=init))
+    beta: Tensor = pyro.sample(f"{name}.beta", factors[1], infer=guide_hints(init=init))
     return alpha.sqrt() * beta.sqrt()
 
 

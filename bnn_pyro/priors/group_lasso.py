@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyro
 import torch
 from pyro.distributions import Gamma
 from torch import Tensor
+
+from bnn_pyro.priors.slab import guide_hints
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,7 @@ def group_lasso_rate(
         raise ValueError(f"shape and rate must be positive, got {shape} and {rate}")
     like = torch.empty(()) if like is None else like
     c, d = (torch.full((), v, dtype=like.dtype, device=like.device) for v in (shape, rate))
-    infer: Any = {} if init is None else {"init": init}
-    value: Tensor = pyro.sample(name, Gamma(c, d), infer=infer)
+    value: Tensor = pyro.sample(name, Gamma(c, d), infer=guide_hints(init=init))
     return value
 
 
@@ -107,6 +107,5 @@ def group_lasso_scale(
         rate = torch.tensor(float(rate))
     concentration = torch.full_like(rate, (group_size + 1) / 2)
     prior = Gamma(concentration.unsqueeze(-1), rate.unsqueeze(-1) / 2).expand((*rate.shape, size)).to_event(1)
-    infer: Any = {} if init is None else {"init": init}
-    squared: Tensor = pyro.sample(f"{name}.tau_squared", prior, infer=infer)
+    squared: Tensor = pyro.sample(f"{name}.tau_squared", prior, infer=guide_hints(init=init))
     return squared.sqrt()

@@ -1,20 +1,22 @@
 """The slab: what a group of weights is drawn from when its gate is open."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pyro
 import torch
 from pyro.distributions import Normal
+from pyro.poutine.runtime import InferDict
 from torch import Size, Tensor
 
 GateHint = int | tuple[int, Tensor]
+GateHints = Mapping[str, GateHint | list[GateHint]]
 
 
 class Slab(Protocol):
     """What a network asks of a slab: the network's shared latent scales, and the scale of each node."""
 
-    def shared(self, groups: Sequence[tuple[int, int]], like: Tensor) -> Any:
+    def shared(self, groups: Sequence[tuple[int, int]], like: Tensor) -> object:
         """Samples what all groups share.
 
         Args:
@@ -45,7 +47,7 @@ def slab(
     shape: Sequence[int],
     *,
     scale: float | Tensor = 1.0,
-    gates: Mapping[str, GateHint | list[GateHint]] | None = None,
+    gates: GateHints | None = None,
     init: Tensor | None = None,
 ) -> Tensor:
     r"""Samples a group-wise Normal, :math:`w_{j\cdot} \sim N(0, r_j^2 I)`.
@@ -80,8 +82,16 @@ def slab(
     batch = scale.shape[: -len(shape)] if scale.dim() else Size()
     zero = torch.zeros((), dtype=scale.dtype, device=scale.device)
     normal = Normal(zero, scale).expand((*batch, *shape)).to_event(len(shape))
-    infer: Any = {} if gates is None else {"gates": dict(gates)}
-    if init is not None:
-        infer["init"] = init
-    value: Tensor = pyro.sample(name, normal, infer=infer)
+    value: Tensor = pyro.sample(name, normal, infer=guide_hints(gates=gates, init=init))
     return value
+
+
+def guide_hints(*, gates: GateHints | None = None, init: float | Tensor | None = None) -> InferDict:
+    """Returns what a site tells guides in ``infer``, for whose type Pyro knows its own keys only.
+
+    Args:
+        gates: Which gates multiply the site, as for :func:`slab`; None for no hint.
+        init: A value to start at; None for no hint.
+    """
+    hints = {"gates": None if gates is None else dict(gates), "init": init}
+    return cast(InferDict, {name: hint for name, hint in hints.items() if hint is not None})
