@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from bnn_pyro.tracing.operations import operation
+
 aten = torch.ops.aten
 
-_DRAWS = {
+_DRAWS: dict[object, str] = {
     aten.randn.default: "normal",
     aten.randn_like.default: "normal",
     aten.normal_.default: "normal",
@@ -19,6 +20,9 @@ _DRAWS = {
 }
 _EMPTY = {aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default}
 _ALIGNED = 16  # parts begin at multiples of so many numbers, as vector instructions like it
+
+
+_Kind = tuple[str, torch.dtype, torch.device]  # law, dtype and device of what is drawn at once
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,11 @@ class Noise:
     """
 
     parts: tuple[Part, ...]
-    _store: dict[Any, Tensor] = field(default_factory=dict, repr=False)
+    _store: dict[_Kind, Tensor] = field(default_factory=dict, repr=False)
     _views: list[Tensor] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
-        sizes: dict[Any, int] = {}
+        sizes: dict[_Kind, int] = {}
         starts = []
         for part in self.parts:
             start = sizes.get(_kind(part), 0)
@@ -74,7 +78,7 @@ class Noise:
         return self._views
 
 
-def _kind(part: Part) -> tuple[str, torch.dtype, torch.device]:
+def _kind(part: Part) -> _Kind:
     return part.law, part.dtype, part.device
 
 
@@ -108,10 +112,9 @@ def lift_noise(module: fx.GraphModule) -> Noise:
 
 def _is_draw(node: fx.Node) -> bool:
     """Whether a node is a standard draw into memory of its own, from the default generator."""
-    if node.op != "call_function" or node.target not in _DRAWS or node.kwargs.get("generator") is not None:
+    called = operation(node)
+    if called is None or called not in _DRAWS or node.kwargs.get("generator") is not None:
         return False
-    if not node.target._schema.is_mutable:
+    if not called._schema.is_mutable:
         return True
-    bounds = tuple(node.args[1:])
-    fresh: Any = node.args[0]
-    return bounds in ((), (0, 1)) and fresh.op == "call_function" and fresh.target in _EMPTY
+    return node.args[1:] in ((), (0, 1)) and operation(node.args[0]) in _EMPTY

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_map
 
+from bnn_pyro.tracing.operations import operation
+
 aten = torch.ops.aten
 
 _FACTORIES = {aten.full.default, aten.zeros.default, aten.ones.default, aten.arange.default, aten.scalar_tensor.default}
-_FILLS: dict[Any, Callable[[fx.Node], Any]] = {
+_FILLS: dict[object, Callable[[fx.Node], Any]] = {
     aten.ones_like.default: lambda node: 1,
     aten.zeros_like.default: lambda node: 0,
     aten.full_like.default: lambda node: node.args[1],
@@ -22,7 +24,7 @@ _FILLS: dict[Any, Callable[[fx.Node], Any]] = {
 }
 _SAME = {aten.alias.default, aten.detach.default, aten.expand.default, aten.view.default, aten._unsafe_view.default}
 _COPIES = {aten._to_copy.default, aten.clone.default, aten.lift_fresh_copy.default}
-_UNITS = {aten.mul.Tensor: 1, aten.div.Tensor: 1, aten.add.Tensor: 0, aten.sub.Tensor: 0}
+_UNITS: dict[object, int] = {aten.mul.Tensor: 1, aten.div.Tensor: 1, aten.add.Tensor: 0, aten.sub.Tensor: 0}
 _LARGEST_CONSTANT = 4096  # elements; larger results of constants are computed where they are needed
 
 
@@ -63,7 +65,7 @@ class _Writes:
         order = {node: number for number, node in enumerate(graph.nodes)}
         first: dict[fx.Node, int] = {}
         for node, number in order.items():
-            for one in _family(_targets(node)) if _is_call(node) else ():
+            for one in _family(_targets(node)):
                 first.setdefault(one, number)
         memories: dict[object, int] = {}
         for node, number in first.items():
@@ -93,23 +95,24 @@ class _Writes:
         )
 
 
-def _targets(node: Any) -> list[fx.Node]:
+def _targets(node: fx.Node) -> list[fx.Node]:
     """Returns the arguments that a node writes to."""
     if node.target in WRITERS:
         return [argument for argument in node.args[WRITERS[node.target]] if isinstance(argument, fx.Node)]
     return _arguments(node, lambda argument: argument.alias_info is not None and argument.alias_info.is_write)
 
 
-def _viewed(node: Any) -> list[fx.Node]:
+def _viewed(node: fx.Node) -> list[fx.Node]:
     """Returns the arguments whose memory the result shares: what it views, or writes to and returns."""
-    if not _is_call(node):  # of several results, which may be views, one
-        return [node.args[0]] if node.op == "call_function" and node.target is operator.getitem else []
+    if node.target is operator.getitem:  # of several results, which may be views, one
+        return node.all_input_nodes
     return _arguments(node, lambda argument: argument.alias_info is not None)
 
 
-def _arguments(node: Any, chosen: Callable[[Any], bool]) -> list[fx.Node]:
-    found: list[Any] = []
-    for position, argument in enumerate(node.target._schema.arguments):
+def _arguments(node: fx.Node, chosen: Callable[[torch._C.Argument], bool]) -> list[fx.Node]:
+    called = operation(node)
+    found: list[object] = []
+    for position, argument in enumerate([] if called is None else called._schema.arguments):
         if chosen(argument):
             value = node.args[position] if position < len(node.args) else node.kwargs.get(argument.name)
             found.extend(value if isinstance(value, (list, tuple)) else [value])
@@ -117,7 +120,7 @@ def _arguments(node: Any, chosen: Callable[[Any], bool]) -> list[fx.Node]:
 
 
 # what writes to arguments (the running statistics) without saying so in its schema
-WRITERS = {aten.native_batch_norm.default: slice(3, 5), aten.cudnn_batch_norm.default: slice(3, 5)}
+WRITERS: dict[object, slice] = {aten.native_batch_norm.default: slice(3, 5), aten.cudnn_batch_norm.default: slice(3, 5)}
 
 
 def _family(nodes: Iterable[fx.Node]) -> set[fx.Node]:
@@ -134,18 +137,14 @@ def _family(nodes: Iterable[fx.Node]) -> set[fx.Node]:
     return found
 
 
-def _is_call(node: Any) -> bool:
-    return isinstance(node, fx.Node) and node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload)
-
-
-def _is_pure(node: Any, writes: _Writes) -> bool:
+def _is_pure(node: fx.Node, writes: _Writes) -> bool:
     """Whether a node computes a value, which nobody writes to, of its arguments as they were at the start."""
-    if not _is_call(node) or not writes.is_settled(node):
+    called = operation(node)
+    if called is None or not writes.is_settled(node):
         return False
     if not all(writes.is_before(node, source) for source in node.all_input_nodes):
         return False
-    target = node.target
-    return not (target._schema.is_mutable or target in WRITERS or torch.Tag.nondeterministic_seeded in target.tags)
+    return not (called._schema.is_mutable or called in WRITERS or torch.Tag.nondeterministic_seeded in called.tags)
 
 
 # ---- constants -------------------------------------------------------------------------------------------------------
@@ -159,7 +158,7 @@ def _fold(module: fx.GraphModule, writes: _Writes) -> None:
             value = _constant(node, values)
             if isinstance(value, Tensor) and value.untyped_storage().size() <= _LARGEST_CONSTANT * value.element_size():
                 values[node] = value
-    names: dict[Any, str] = {}
+    names: dict[object, str] = {}
     for node, value in values.items():
         if any(user not in values for user in node.users):
             stored = torch.empty(0, dtype=value.dtype, device=value.device).set_(value.untyped_storage())
@@ -174,15 +173,15 @@ def _fold(module: fx.GraphModule, writes: _Writes) -> None:
     module.graph.eliminate_dead_code()
 
 
-def _constant(node: Any, values: dict[fx.Node, Tensor]) -> Any:
+def _constant(node: fx.Node, values: dict[fx.Node, Tensor]) -> object:
     """Returns the value of a node if it is a constant."""
     if node.target in _FILLS:
         like = node.meta["val"]
         return torch.full((), _FILLS[node.target](node), dtype=like.dtype, device=like.device).expand(like.shape)
-    inputs = node.all_input_nodes
-    if node.target in _FACTORIES or (inputs and all(n in values for n in inputs)):
+    called, inputs = operation(node), node.all_input_nodes
+    if called is not None and (called in _FACTORIES or (inputs and all(n in values for n in inputs))):
         args, kwargs = tree_map(lambda a: values[a] if isinstance(a, fx.Node) else a, (node.args, node.kwargs))
-        return node.target(*args, **kwargs)
+        return called(*args, **kwargs)
     return None
 
 
@@ -196,7 +195,7 @@ def _drop(module: fx.GraphModule, writes: _Writes) -> None:
     """
     returned = _family(next(iter(reversed(module.graph.nodes))).all_input_nodes)
     for node in list(module.graph.nodes):
-        if _is_call(node) and writes.is_settled(node) and (node not in returned or node.target in _SAME):
+        if operation(node) and writes.is_settled(node) and (node not in returned or node.target in _SAME):
             same = _unchanged(module, node)
             if isinstance(same, fx.Node) and _alike(same, node) and _is_safe(node, same, writes):
                 node.replace_all_uses_with(same)
@@ -208,12 +207,12 @@ def _is_safe(node: fx.Node, same: fx.Node, writes: _Writes) -> bool:
     return node.target in _SAME or (writes.is_before(node, same) and writes.may_stand_for(same, node))
 
 
-def _unchanged(module: fx.GraphModule, node: Any) -> Any:
+def _unchanged(module: fx.GraphModule, node: fx.Node) -> object:
     """Returns the argument that a node may pass on unchanged."""
     if node.target in _SAME | _COPIES:
         return node.args[0]
-    inner: Any = node.args[0] if node.args else None
-    if node.target is aten.log.default and _is_call(inner) and inner.target is aten.exp.default:
+    inner = node.args[0] if node.args else None
+    if node.target is aten.log.default and isinstance(inner, fx.Node) and inner.target is aten.exp.default:
         return inner.args[0]
     if (node.target is aten.pow.Tensor_Scalar or node.target is aten.mul.Scalar) and node.args[1] == 1:
         return inner
@@ -227,7 +226,7 @@ def _unchanged(module: fx.GraphModule, node: Any) -> Any:
     return second if commutes and _is_number(module, first, unit) else None
 
 
-def _is_number(module: fx.GraphModule, argument: Any, number: int) -> bool:
+def _is_number(module: fx.GraphModule, argument: object, number: int) -> bool:
     """Whether an argument is a constant, all of whose entries are a number."""
     if isinstance(argument, (int, float)):
         return argument == number
@@ -254,7 +253,7 @@ def _alike(first: fx.Node, second: fx.Node) -> bool:
 
 def _merge(graph: fx.Graph, writes: _Writes) -> None:
     """Keeps one of the operations that are alike."""
-    seen: dict[Any, fx.Node] = {}
+    seen: dict[object, fx.Node] = {}
     for node in list(graph.nodes):
         if node.op == "call_function" and (node.target is operator.getitem or _is_pure(node, writes)):
             key = _key(node)
@@ -265,7 +264,7 @@ def _merge(graph: fx.Graph, writes: _Writes) -> None:
                 seen[key] = node
 
 
-def _key(node: fx.Node) -> Any:
+def _key(node: fx.Node) -> object:
     key = (node.target, _frozen(node.args), _frozen(node.kwargs))
     try:
         hash(key)
@@ -274,7 +273,7 @@ def _key(node: fx.Node) -> Any:
     return key
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return tuple(map(_frozen, value))
     if isinstance(value, dict):

@@ -1,7 +1,6 @@
 """Small products of matrices as sums, which a compiler makes one loop of with what stands around them."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -56,7 +55,9 @@ class _Summing(fx.Interpreter):
         super().__init__(graph)
         self.most = most
 
-    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+    def call_function(
+        self, target: fx.node.Target, args: tuple[fx.node.Argument, ...], kwargs: dict[str, fx.node.Argument]
+    ) -> object:
         """Does what a node does.
 
         Args:
@@ -66,16 +67,20 @@ class _Summing(fx.Interpreter):
         """
         if target in _SUMS and not kwargs:
             *_, a, b = args
-            if a.numel() * (b.shape[1] if b.dim() > 1 else 1) <= self.most:
+            if isinstance(a, Tensor) and isinstance(b, Tensor) and _multiplications(a, b) <= self.most:
                 return _SUMS[target](*args)
         return super().call_function(target, args, kwargs)
+
+
+def _multiplications(a: Tensor, b: Tensor) -> int:
+    return a.numel() * (b.shape[1] if b.dim() > 1 else 1)
 
 
 def _mm(a: Tensor, b: Tensor) -> Tensor:
     return (a.unsqueeze(2) * b.unsqueeze(0)).sum(1)
 
 
-_SUMS: dict[Any, Callable[..., Tensor]] = {
+_SUMS: dict[object, Callable[..., Tensor]] = {
     aten.mm.default: _mm,
     aten.addmm.default: lambda bias, a, b: bias + _mm(a, b),
     aten.mv.default: lambda a, b: (a * b).sum(1),

@@ -4,18 +4,17 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import PyTree, TreeSpec, tree_flatten, tree_unflatten
 
 logger = logging.getLogger(__name__)
 
 _TENSOR = object()  # where a result has a tensor
 
 
-def interpreter(graph: fx.GraphModule, arguments: Sequence[Tensor]) -> Callable[..., Any]:
+def interpreter(graph: fx.GraphModule, arguments: Sequence[Tensor]) -> Callable[..., PyTree]:
     """Return what runs a graph in TorchScript's interpreter: the same operations, a third of the cost of each call.
 
     Where TorchScript cannot run the graph, or a later torch has it no more, the graph itself is returned; a log line
@@ -29,11 +28,11 @@ def interpreter(graph: fx.GraphModule, arguments: Sequence[Tensor]) -> Callable[
         A function of such arguments that returns what the graph returns, a nest of tensors and constants.
     """
     copies = [argument.clone() for argument in arguments]
-    layout: list[Any] = []
+    layout: list[tuple[TreeSpec, list[object]]] = []
 
     def flat(*tensors: Tensor) -> tuple[Tensor, ...]:
         leaves, spec = tree_flatten(graph(*tensors))
-        layout[:] = [spec, [_TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves]]
+        layout[:] = [(spec, [_TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves])]
         return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
 
     try:
@@ -45,9 +44,9 @@ def interpreter(graph: fx.GraphModule, arguments: Sequence[Tensor]) -> Callable[
     except Exception as error:  # whatever an operation may have against it
         _say_once(next(iter(str(error).splitlines()), type(error).__name__))
         return graph
-    spec, constants = layout
+    ((spec, constants),) = layout
 
-    def run(*tensors: Tensor) -> Any:
+    def run(*tensors: Tensor) -> PyTree:
         with torch.no_grad():
             found = iter(script(*tensors))
         return tree_unflatten([next(found) if leaf is _TENSOR else leaf for leaf in constants], spec)

@@ -1,17 +1,17 @@
 """A function of tensors, run once through whatever Python it is made of and kept as one tensor program."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import PyTree, tree_leaves
 
 from bnn_pyro.tracing.noise import Noise, lift_noise
+from bnn_pyro.tracing.operations import Operation
 from bnn_pyro.tracing.simplify import WRITERS, simplify
 from bnn_pyro.tracing.torchscript import interpreter
 
@@ -35,9 +35,9 @@ class Traced:
     graph: fx.GraphModule
     live: tuple[Tensor, ...]
     noise: Noise
-    _program: Callable[..., Any]
+    _program: Callable[..., PyTree]
 
-    def __call__(self, *inputs: Tensor) -> Any:
+    def __call__(self, *inputs: Tensor) -> PyTree:
         """Runs the program on fresh noise.
 
         Args:
@@ -48,7 +48,7 @@ class Traced:
         """
         return self.run(inputs, self.noise.draw())
 
-    def run(self, inputs: Sequence[Tensor], noise: Sequence[Tensor]) -> Any:
+    def run(self, inputs: Sequence[Tensor], noise: Sequence[Tensor]) -> PyTree:
         """Runs the program on given noise.
 
         Args:
@@ -63,7 +63,7 @@ class Traced:
             return self._program(*inputs, *self.live, *noise)
 
 
-def trace(function: Callable[..., Any], *inputs: Tensor, bases: Sequence[Tensor] = ()) -> Traced:
+def trace(function: Callable[..., object], *inputs: Tensor, bases: Sequence[Tensor] = ()) -> Traced:
     """Traces a function of tensors; autograd inside it becomes a part of the program.
 
     The function runs once. What it writes to (a module's running statistics) and the random state are put back.
@@ -82,7 +82,7 @@ def trace(function: Callable[..., Any], *inputs: Tensor, bases: Sequence[Tensor]
             of ``x[x > 0]``), or does what torch cannot trace.
     """
 
-    def guarded(*arguments: Tensor) -> Any:  # not the function itself, as make_fx miscounts arguments of a method
+    def guarded(*arguments: Tensor) -> object:  # not the function itself, as make_fx miscounts arguments of a method
         with _ValuesStay():
             return function(*arguments)
 
@@ -148,7 +148,13 @@ _VALUES = {Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__}
 class _ValuesStay(TorchFunctionMode):
     """Refuses to hand out the values of a tensor: they would be baked into the program unseen."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         if func in _VALUES:
             raise RuntimeError(f"it asks for the values of a tensor by {func.__name__}")
         return func(*args, **(kwargs or {}))
@@ -167,7 +173,13 @@ class Undone(TorchDispatchMode):
         self.before: dict[int, tuple[Tensor, Tensor]] = {}
         self.made: set[int | None] = set()  # memory
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: Operation,
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         kwargs = kwargs or {}
         if self.refuse_dynamic and _is_dynamic(func, args):
             raise RuntimeError(f"the shape of the result of {func} depends on the values of a tensor")
@@ -179,31 +191,31 @@ class Undone(TorchDispatchMode):
         self.made.update({_memory(t) for t in tree_leaves(result)} - given)
         return result
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             for tensor, value in reversed(self.before.values()):  # of views of one tensor the first is right
                 tensor.copy_(value)
 
 
-def _memory(value: Any) -> int | None:
+def _memory(value: object) -> int | None:
     """Returns where a tensor's memory begins."""
-    is_there = (
-        isinstance(value, Tensor) and type(value) in (Tensor, torch.nn.Parameter) and value.layout == torch.strided
-    )
-    return value.untyped_storage().data_ptr() or None if is_there else None
+    if not isinstance(value, Tensor) or type(value) not in (Tensor, torch.nn.Parameter):
+        return None
+    return value.untyped_storage().data_ptr() or None if value.layout == torch.strided else None
 
 
-def _is_dynamic(func: Any, args: Sequence[Any]) -> bool:
+def _is_dynamic(func: Operation, args: Sequence[object]) -> bool:
     """Whether the shape of an operation's result depends on values."""
     if func is aten.index.Tensor:
-        return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+        indices = [index for index in tree_leaves(args[1]) if isinstance(index, Tensor)]
+        return any(index.dtype in (torch.bool, torch.uint8) for index in indices)
     return torch.Tag.dynamic_output_shape in func.tags
 
 
-def _written(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+def _written(func: Operation, args: Sequence[object], kwargs: Mapping[str, object]) -> list[Tensor]:
     """Returns the tensors that an operation writes to."""
-    written: list[Any] = list(args[WRITERS[func]]) if func in WRITERS else []
+    written: list[object] = list(args[WRITERS[func]]) if func in WRITERS else []
     for position, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             value = args[position] if position < len(args) else kwargs.get(argument.name)
