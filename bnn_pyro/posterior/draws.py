@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -150,10 +150,12 @@ class Draws:
         return f"Draws(of {', '.join(self.values)} by {chains} chains of {draws})"
 
 
+_T = TypeVar("_T")
+
 _OLD_NAMES = {"steps": "leapfrogs", "acceptances": "acceptance"}
 
 
-def current_names(content: Mapping[str, Any]) -> dict[str, Any]:
+def current_names(content: Mapping[str, _T]) -> dict[str, _T]:
     """Return the fields of saved draws under the names that they have now.
 
     Args:

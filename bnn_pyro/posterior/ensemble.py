@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,7 +51,7 @@ class Ensemble(Posterior):
         model: SparseNetwork,
         snapshots: Sequence[Snapshot],
         *,
-        history: Sequence[Mapping[str, Any]] = (),
+        history: Sequence[Mapping[str, object]] = (),
         temperature: Temperature = "cooled",
     ) -> None:
         if not snapshots:

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, singledispatch
+from types import ModuleType
 from typing import Any
 
 import pyro
@@ -12,6 +13,7 @@ from pyro import poutine
 from torch import Tensor
 
 from bnn_pyro.inference.checks import as_pair
+from bnn_pyro.inference.mcmc.potential.potential import sites_of
 from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.draws import Draws
 from bnn_pyro.posterior.sampled import SampledPosterior
@@ -24,9 +26,9 @@ _Group = Mapping[str, Tensor]
 
 def to_arviz(
     draws: Draws | SampledPosterior,
-    data: Any = None,
+    data: object = None,
     *,
-    model: Callable[..., Any] | None = None,
+    model: Callable[..., object] | None = None,
     sites: Sequence[str] | None = None,
     batch_size: int = 1024,
 ) -> Any:
@@ -78,34 +80,35 @@ class _Chains:
     """
 
     draws: Draws
-    observe: Callable[[Any], dict[str, _Group]]
+    observe: Callable[[object], dict[str, _Group]]
     dimensions: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 @singledispatch
-def _chains(given: object, model: Callable[..., Any] | None, batch_size: int) -> _Chains:
+def _chains(given: object, model: Callable[..., object] | None, batch_size: int) -> _Chains:
     raise ValueError(f"draws must be what sample has returned, got {type(given).__name__}")
 
 
 @_chains.register
-def _(given: Draws, model: Callable[..., Any] | None, batch_size: int) -> _Chains:
+def _(given: Draws, model: Callable[..., object] | None, batch_size: int) -> _Chains:
     return _Chains(given, partial(_of_model, given, model))
 
 
 @_chains.register
-def _(given: SampledPosterior, model: Callable[..., Any] | None, batch_size: int) -> _Chains:
+def _(given: SampledPosterior, model: Callable[..., object] | None, batch_size: int) -> _Chains:
     return _Chains(given.draws, partial(_of_network, given, batch_size), _dimensions(given.model))
 
 
-def _arviz() -> Any:
+def _arviz() -> ModuleType:
     try:
         import arviz
     except ImportError as error:
         raise ImportError("to_arviz needs ArviZ: pip install 'bnn_pyro[diagnostics]'") from error
-    return arviz
+    module: ModuleType = arviz
+    return module
 
 
-def _made(arviz: Any, groups: Mapping[str, _Group], dims: Mapping[str, list[str]]) -> Any:
+def _made(arviz: ModuleType, groups: Mapping[str, _Group], dims: Mapping[str, list[str]]) -> Any:
     """Calls ArviZ; from version 1.0 on it takes all groups in one dictionary."""
     arrays = {
         group: {name: value.detach().cpu().numpy() for name, value in values.items()}
@@ -141,7 +144,7 @@ def _statistics(draws: Draws) -> dict[str, Tensor]:
 # ---- the likelihood --------------------------------------------------------------------------------------------------
 
 
-def _of_network(sampled: SampledPosterior, rows: int, data: Any) -> dict[str, _Group]:
+def _of_network(sampled: SampledPosterior, rows: int, data: object) -> dict[str, _Group]:
     """Return what a network's draws say of each observation."""
     x, y = as_pair("data", data)
     terms = sampled.log_likelihood(x, y, batch_size=rows)
@@ -149,7 +152,7 @@ def _of_network(sampled: SampledPosterior, rows: int, data: Any) -> dict[str, _G
 
 
 @torch.no_grad()
-def _of_model(draws: Draws, model: Callable[..., Any] | None, data: Any) -> dict[str, _Group]:
+def _of_model(draws: Draws, model: Callable[..., object] | None, data: object) -> dict[str, _Group]:
     """Return what a model's draws say of each observation, one draw after the other."""
     if model is None:
         raise ValueError("model must be given with the data of draws that are not a network's, got None")
@@ -160,13 +163,13 @@ def _of_model(draws: Draws, model: Callable[..., Any] | None, data: Any) -> dict
     with pyro.get_param_store().scope(pyro.get_param_store().get_state()), pyro.validation_enabled(False):
         for number in range(draws.energy.numel()):
             values = {name: value[number] for name, value in stacked.items()}
-            found: Any = poutine.trace(poutine.condition(model, values)).get_trace(*args)
+            found = poutine.trace(poutine.condition(model, values)).get_trace(*args)
             found.compute_log_prob()
             for name in found.observation_nodes:
                 if name in stacked:
                     continue
                 terms.setdefault(name, []).append(found.nodes[name]["unscaled_log_prob"])
-                observed[name] = found.nodes[name]["value"]
+                observed[name] = sites_of(found)[name]["value"]
     return {
         "log_likelihood": {name: torch.stack(parts).unflatten(0, tuple(shape)) for name, parts in terms.items()},
         "observed_data": observed,

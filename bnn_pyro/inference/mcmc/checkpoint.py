@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,13 +37,13 @@ class RunFile:
         checkpoint: Checkpoint,
         plan: SamplingPlan,
         potential: Potential,
-        args: tuple[Any, ...],
+        args: tuple[object, ...],
         *,
         start: Tensor | None,
         seed: int | None,
     ) -> None:
         self.path, self.every = Path(checkpoint.path), checkpoint.every or EVERY
-        self.identity: dict[str, Any] = {
+        self.identity: dict[str, object] = {
             **asdict(plan),
             "seed": seed,
             "start": None if start is None else _digest(start),
@@ -91,7 +90,7 @@ class RunFile:
             raise ValueError(f"checkpoint must be a file written by sample, got {self.path}: {error!r}") from error
         return float(content["seconds"])
 
-    def _check(self, identity: Mapping[str, Any], density: Tensor) -> None:
+    def _check(self, identity: Mapping[str, object], density: Tensor) -> None:
         different = [name for name in self.identity if identity.get(name) != self.identity[name]]
         tolerance = 1e-9 if self.density.dtype == torch.float64 else 1e-4
         if not different and not torch.allclose(self.density, density, tolerance, tolerance, equal_nan=True):
@@ -109,7 +108,7 @@ class RunFile:
 _HIDDEN = {"start", "data", "density of the model"}  # what a message does not print
 
 
-def _digest(values: Any) -> str:
+def _digest(values: object) -> str:
     """Returns what tells tensors, and plain values, in a nest from others."""
     found = hashlib.sha256()
     for leaf in tree_leaves(values):

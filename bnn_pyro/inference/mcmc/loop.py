@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -48,7 +47,7 @@ def drive(run: Run, file: RunFile | None, *, progress: bool | None = None) -> fl
     return before + time.perf_counter() - started
 
 
-def _bar(run: Run, progress: bool | None) -> Any:
+def _bar(run: Run, progress: bool | None) -> tqdm:
     disable = None if progress is None else not progress
     return tqdm(total=run.total, initial=run.done, unit="draw", disable=disable)
 

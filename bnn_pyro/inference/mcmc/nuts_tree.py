@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from pyro.infer.mcmc.nuts import NUTS, _TreeInfo
@@ -44,13 +43,21 @@ class FlatTrees(NUTS):
     """
 
     def _build_tree(
-        self, z: Any, r: Any, z_grads: Any, log_slice: Any, direction: int, tree_depth: int, energy_current: Any
-    ) -> Any:
+        self,
+        z: dict[str, Tensor],
+        r: dict[str, Tensor],
+        z_grads: dict[str, Tensor],
+        log_slice: Tensor,
+        direction: int,
+        tree_depth: int,
+        energy_current: Tensor,
+    ) -> _TreeInfo:
         ((sites, inverse),) = self.inverse_mass_matrix.items()
         if inverse.dim() != 1:
-            return super()._build_tree(  # type: ignore[no-untyped-call]
+            found: _TreeInfo = super()._build_tree(  # type: ignore[no-untyped-call]
                 z, r, z_grads, log_slice, direction, tree_depth, energy_current
             )
+            return found
         (site,), sd = sites, inverse.sqrt()
         with torch.no_grad():
             start = _Leaf(z[site].detach(), r[site] * sd, z_grads[site])
@@ -109,7 +116,7 @@ def _is_turning(first: Tensor, last: Tensor, total: Tensor) -> bool:
     return float(first.dot(rho)) <= 0 or float(last.dot(rho)) <= 0
 
 
-def _as_pyros(tree: _Tree, direction: int, site: str, sites: Any, sd: Tensor, like: Tensor) -> Any:
+def _as_pyros(tree: _Tree, direction: int, site: str, sites: tuple[str, ...], sd: Tensor, like: Tensor) -> _TreeInfo:
     """Returns a tree as Pyro keeps it: dictionaries of sites, left and right."""
     left, right = (tree.first, tree.last) if direction == 1 else (tree.last, tree.first)
     ends = [
@@ -122,8 +129,7 @@ def _as_pyros(tree: _Tree, direction: int, site: str, sites: Any, sd: Tensor, li
             {site: leaf.gradient},
         )
     ]
-    make: Any = _TreeInfo
-    return make(
+    parts = [
         *ends,
         {site: tree.proposal.position},
         tree.value,
@@ -134,4 +140,5 @@ def _as_pyros(tree: _Tree, direction: int, site: str, sites: Any, sd: Tensor, li
         tree.diverging,
         like.new_tensor(tree.acceptance),
         tree.leaves,
-    )
+    ]
+    return _TreeInfo._make(parts)

@@ -1,11 +1,13 @@
 """One chain of Pyro's HMC or NUTS on a flat potential, which can stop after any transition and go on elsewhere."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pyro
 import torch
 from pyro.infer import HMC
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction, FunctionCtx
 from torch.utils._pytree import tree_map_only
 
 from bnn_pyro.inference.mcmc.kernel import Move, State
@@ -46,8 +48,8 @@ class PyroChain:
         trajectory_length: float | None = None,
     ) -> None:
         self._energy, self._warmup = _Energy(potential), warmup
-        options: dict[str, Any] = {"target_accept_prob": target_accept, "full_mass": dense_mass}
-        make: Any = _NUTS if kernel == "nuts" else _HMC
+        options: dict[str, object] = {"target_accept_prob": target_accept, "full_mass": dense_mass}
+        make: Callable[..., Any] = _NUTS if kernel == "nuts" else _HMC
         options |= {"max_tree_depth": max_tree_depth} if kernel == "nuts" else {"trajectory_length": trajectory_length}
         self.kernel = make(potential_fn=self._energy, **options)
         self.kernel.initial_params = {SITE: start.detach().clone()}
@@ -135,7 +137,7 @@ class PyroChain:
 class _HMC(HMC):
     """Pyro's HMC, which keeps the momentum that a transition starts with."""
 
-    def _sample_r(self, name: str) -> tuple[dict[Any, Tensor], dict[Any, Tensor]]:
+    def _sample_r(self, name: str) -> tuple[dict[str, Tensor], dict[tuple[str, ...], Tensor]]:
         scaled, self.momentum = super()._sample_r(name)  # type: ignore[no-untyped-call]
         return scaled, self.momentum
 
@@ -160,12 +162,12 @@ class _WithGradient(torch.autograd.Function):
     """A potential whose gradient comes with its value, for those who ask for it by autograd."""
 
     @staticmethod
-    def forward(ctx: Any, vector: Tensor, potential: Potential) -> Tensor:
+    def forward(ctx: FunctionCtx, vector: Tensor, potential: Potential) -> Tensor:
         value, gradient = potential.value_and_gradient(vector.detach())
         ctx.save_for_backward(gradient)
         return value
 
     @staticmethod
-    def backward(ctx: Any, *slope: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: BackwardCFunction, *slope: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
         return slope[0] * gradient, None

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, overload
+from typing import overload
 
 import pyro
 import torch
@@ -51,7 +51,7 @@ def sample(
 
 @overload
 def sample(
-    model: Callable[..., Any],
+    model: Callable[..., object],
     data: Data,
     plan: SamplingPlan = ...,
     *,
@@ -65,7 +65,7 @@ def sample(
 
 
 def sample(
-    model: Callable[..., Any],
+    model: Callable[..., object],
     data: Data,
     plan: SamplingPlan = SamplingPlan(),  # noqa: B008  (frozen)
     *,
@@ -136,7 +136,7 @@ def sample(
 
 
 def potential_of(
-    program: Callable[..., Any], args: tuple[Any, ...], engine: EngineName, plan: SamplingPlan
+    program: Callable[..., object], args: tuple[object, ...], engine: EngineName, plan: SamplingPlan
 ) -> Potential:
     """Return the potential that a plan samples, computed as asked for; where it cannot be compiled it runs traced.
 
@@ -198,7 +198,7 @@ def _draws(kept: dict[str, Tensor], potential: Potential, plan: SamplingPlan, se
 
 
 @contextmanager
-def _posterior(model: Callable[..., Any], data: Any) -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
+def _posterior(model: Callable[..., object], data: Data) -> Iterator[tuple[Callable[..., object], tuple[object, ...]]]:
     """Gives the model and its arguments; a network as a copy that fits its data, in evaluation mode."""
     if not isinstance(model, SparseNetwork):
         yield model, data if isinstance(data, tuple) else (data,)

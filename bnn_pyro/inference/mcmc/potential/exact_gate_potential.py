@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from bnn_pyro.inference.mcmc.potential.hard_gates import HardGates, Hints
 from bnn_pyro.inference.mcmc.potential.noncentered import DECENTERED, LOGIT
-from bnn_pyro.inference.mcmc.potential.potential import Latent, Potential
+from bnn_pyro.inference.mcmc.potential.potential import Latent, Potential, sites_of
 from guides.sites import align_gate
 
 
@@ -111,7 +111,7 @@ class SpikePotential(Potential):
         ValueError: If the model has no gate, or a slab with gates that is not Normal; or as in every potential.
     """
 
-    def __init__(self, model: Callable[..., Any], *args: Any, compiled: bool = False, **kwargs: Any) -> None:
+    def __init__(self, model: Callable[..., object], *args: object, compiled: bool = False, **kwargs: Any) -> None:
         program = HardGates(model)
         super().__init__(program, *args, compiled=compiled, **kwargs)
         self.layout = Layout.of(program, self.latents, self.like.device)
@@ -156,8 +156,9 @@ class SpikePotential(Potential):
     def prior_draw(self) -> dict[str, Tensor]:
         """Draws the model's latents from the prior, site -> value."""
         with pyro.get_param_store().scope(), pyro.validation_enabled(False):
-            found: Any = self._prior()
-        return {name: site["value"] for name, site in found.iter_stochastic_nodes()}
+            found = self._prior()
+        sites = sites_of(found)
+        return {name: sites[name]["value"] for name in found.stochastic_nodes}
 
 
 def _owners(hints: Hints, places: Mapping[str, Tensor], shape: Size) -> Tensor:

@@ -1,19 +1,19 @@
 """A spike-and-slab model with gates that are 0 or 1, in coordinates that a sampler of exact spikes moves in."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import Delta, Normal, RelaxedBernoulli
 from pyro.distributions.torch_distribution import TorchDistribution
-from pyro.infer.reparam.reparam import Reparam
+from pyro.infer.reparam.reparam import Reparam, ReparamMessage, ReparamResult
 from torch import Size, Tensor
-from torch.distributions import constraints
+from torch.distributions import Distribution, constraints
 from torch.nn.functional import logsigmoid
 
-from bnn_pyro.inference.mcmc.potential.noncentered import DECENTERED, LOGIT
+from bnn_pyro.inference.mcmc.potential.noncentered import DECENTERED, LOGIT, Message
 from guides.sites import GateHint, base_distribution, gate_product
 
 Hints = Mapping[str, GateHint | list[GateHint]]
@@ -37,10 +37,10 @@ class Sign(TorchDistribution):
         self.logits = logits
         super().__init__(logits.shape, validate_args=validate_args)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "Sign":
+    def expand(self, batch_shape: Sequence[int], _instance: object = None) -> "Sign":
         return Sign(self.logits.expand(Size(batch_shape)), validate_args=False)
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         logits = self.logits.expand(self._extended_shape(Size(sample_shape)))
         opened = torch.rand_like(logits) < torch.sigmoid(logits)
         return torch.where(opened, torch.ones_like(logits), -torch.ones_like(logits))
@@ -66,14 +66,14 @@ class HardGates:
         slabs: Slab site -> the gates that multiply it; filled whenever the model runs.
     """
 
-    def __init__(self, model: Callable[..., Any]) -> None:
+    def __init__(self, model: Callable[..., object]) -> None:
         self.model = model
         self.slabs: dict[str, Hints] = {}
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         gates: dict[str, Tensor] = {}
 
-        def reparam_of(site: Any) -> Reparam | None:
+        def reparam_of(site: Message) -> Reparam | None:
             if site["is_observed"] or site["name"].endswith(DECENTERED):
                 return None
             base = base_distribution(site["fn"])
@@ -97,10 +97,10 @@ class _GateReparam(Reparam):
     def __init__(self, gates: dict[str, Tensor]) -> None:
         self.gates = gates
 
-    def apply(self, msg: Any) -> Any:
+    def apply(self, msg: ReparamMessage) -> ReparamResult:
         gate, event_dim = self._unwrap(msg["fn"])  # type: ignore[no-untyped-call]
         given = None if msg["value"] is None else 2 * msg["value"] - 1
-        sign: Any = self._wrap(Sign(gate.logits), event_dim)  # type: ignore[no-untyped-call]
+        sign = self._wrap(Sign(gate.logits), event_dim)  # type: ignore[no-untyped-call]
         x = pyro.sample(f"{msg['name']}{LOGIT}", sign, obs=given, infer={"is_observed": False})
         value = self.gates[msg["name"]] = (x > 0).to(gate.logits.dtype)
         return {"fn": Delta(value, event_dim=event_dim).mask(False), "value": value, "is_observed": True}
@@ -112,10 +112,10 @@ class _SlabReparam(Reparam):
     def __init__(self, hints: Hints, gates: Mapping[str, Tensor]) -> None:
         self.hints, self.gates = hints, gates
 
-    def apply(self, msg: Any) -> Any:
+    def apply(self, msg: ReparamMessage) -> ReparamResult:
         normal, event_dim = self._unwrap(msg["fn"])  # type: ignore[no-untyped-call]
-        is_open = gate_product(self.hints, self.gates, msg["fn"])
-        unit: Any = Normal(torch.zeros_like(normal.loc), torch.ones_like(normal.scale))
+        is_open = gate_product(self.hints, self.gates, cast(Distribution, msg["fn"]))
+        unit = Normal(torch.zeros_like(normal.loc), torch.ones_like(normal.scale))
         if is_open is not None:
             unit = unit.mask(is_open.expand(unit.batch_shape) > 0)
         unit = self._wrap(unit, event_dim)  # type: ignore[no-untyped-call]

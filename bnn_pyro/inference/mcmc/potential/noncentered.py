@@ -1,6 +1,6 @@
 """A model in coordinates that Hamiltonian Monte Carlo moves in easily: slabs non-centred, gates as logits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyro
@@ -8,11 +8,14 @@ import torch
 from pyro import poutine
 from pyro.distributions import Delta, Logistic, RelaxedBernoulli
 from pyro.infer.reparam import LocScaleReparam
-from pyro.infer.reparam.reparam import Reparam
+from pyro.infer.reparam.reparam import Reparam, ReparamMessage, ReparamResult
 from torch.distributions import Independent, Normal
 
 DECENTERED, LOGIT = "_decentered", "_logit"
 """What the names of the auxiliary sites end in."""
+
+Message = Mapping[str, Any]
+"""What Pyro tells of a site, whose own type does not know that ``fn`` is a distribution."""
 
 
 class GateReparam(Reparam):
@@ -30,7 +33,7 @@ class GateReparam(Reparam):
     Source: Maddison, Mnih, Teh (2017), *The Concrete Distribution*.
     """
 
-    def apply(self, msg: Any) -> Any:
+    def apply(self, msg: ReparamMessage) -> ReparamResult:
         """Puts the logit's site in place of the gate's.
 
         Args:
@@ -40,9 +43,9 @@ class GateReparam(Reparam):
             The gate as a deterministic site.
         """
         if msg["is_observed"]:
-            return msg
+            return {"fn": msg["fn"], "value": msg["value"], "is_observed": True}
         gate, event_dim = self._unwrap(msg["fn"])  # type: ignore[no-untyped-call]
-        logistic: Any = Logistic(gate.logits / gate.temperature, 1 / gate.temperature)
+        logistic = Logistic(gate.logits / gate.temperature, 1 / gate.temperature)
         logistic = self._wrap(logistic, event_dim)  # type: ignore[no-untyped-call]
         value = msg["value"]
         given = None if value is None else torch.logit(value, torch.finfo(value.dtype).eps)
@@ -51,7 +54,7 @@ class GateReparam(Reparam):
         return {"fn": Delta(value, event_dim=event_dim).mask(False), "value": value, "is_observed": True}
 
 
-def noncentered(model: Callable[..., Any]) -> Callable[..., Any]:
+def noncentered(model: Callable[..., object]) -> Callable[..., object]:
     """Returns a model whose latent Normals are non-centred and whose gates are logits.
 
     A Normal ``w`` is sampled as ``w_decentered`` from the standard Normal, by Pyro's ``LocScaleReparam(0.0)``; a
@@ -67,7 +70,7 @@ def noncentered(model: Callable[..., Any]) -> Callable[..., Any]:
     return poutine.reparam(model, _reparam_of)
 
 
-def _reparam_of(site: Any) -> Reparam | None:
+def _reparam_of(site: Message) -> Reparam | None:
     if site["is_observed"] or site["name"].endswith(DECENTERED):
         return None
     distribution = site["fn"]

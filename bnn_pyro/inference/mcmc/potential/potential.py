@@ -4,28 +4,33 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import pyro
 import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import MaskedDistribution
+from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Size, Tensor
 from torch.distributions import Transform, biject_to
 from torch.func import grad_and_value, vmap
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import PyTree, tree_map
 
 from bnn_pyro.inference.mcmc.potential.leapfrog import State, compiled, compiled_loop, leapfrog, repeated
 from bnn_pyro.inference.mcmc.potential.noncentered import DECENTERED, LOGIT
 from bnn_pyro.tracing.batch_last import chains_last
 from bnn_pyro.tracing.trace import Traced, trace
+from guides.sites import Site
 
 _TRIES = 100  # starting points to try for one that is finite, as Pyro does
 _ROWS = 64  # vectors to unflatten at once: where a program is made, the whole model runs on as many
 _LANES = 16  # chains that a processor's widest registers hold
 _CACHE = 2**20  # bytes near a core
+
+
+_Program = Callable[[Tensor], PyTree]  # of a vector, or of many
 
 
 @dataclass(frozen=True)
@@ -73,16 +78,16 @@ class Potential:
     """
 
     def __init__(
-        self, model: Callable[..., Any], *args: Any, compiled: bool = False, traced: bool = True, **kwargs: Any
+        self, model: Callable[..., object], *args: object, compiled: bool = False, traced: bool = True, **kwargs: object
     ) -> None:
         self._args, self._kwargs, self._compiled, self._traced = args, kwargs, compiled and traced, traced
-        self._programs: dict[Any, Callable[..., Any]] = {}
+        self._programs: dict[tuple[str, Size], Callable[..., PyTree]] = {}
         self._single: dict[str, Traced] = {}
         self._gradient = grad_and_value(self._energy)
         with _isolated():
-            found: Any = poutine.trace(model).get_trace(*args, **kwargs)
-        sites = _sites(found)
-        parameters = {name: found.nodes[name]["value"].detach() for name in found.param_nodes}
+            found = poutine.trace(model).get_trace(*args, **kwargs)
+        nodes, sites = sites_of(found), _sites(found)
+        parameters = {name: nodes[name]["value"].detach() for name in found.param_nodes}
         self._model = _Constants(parameters)(model)
         self.latents = _laid_out({name: site for name, site in sites.items() if not site["is_observed"]})
         derived = [name for name, site in sites.items() if _is_deterministic(site)]
@@ -215,7 +220,7 @@ class Potential:
             vectors = torch.where(finite, vectors, torch.full_like(vectors, torch.nan))
         raise ValueError(f"model must have a finite density at one of {_TRIES} starting points, got none")
 
-    def _program(self, kind: str, function: Callable[[Tensor], Any], vectors: Tensor) -> Callable[[Tensor], Any]:
+    def _program(self, kind: str, function: _Program, vectors: Tensor) -> _Program:
         """Returns the program of a function of one vector for vectors of a shape."""
         key = (kind, vectors.shape)
         if key not in self._programs:
@@ -243,7 +248,7 @@ class Potential:
         value, gradient = (torch.cat(found) for found in zip(*parts, strict=True))
         return value, gradient
 
-    def _made(self, kind: str, function: Callable[[Tensor], Any], vectors: Tensor) -> Callable[[Tensor], Any]:
+    def _made(self, kind: str, function: _Program, vectors: Tensor) -> _Program:
         step_by_step = _isolated()(_one_by_one(function) if vectors.dim() == 2 else function)
         if not self._traced:
             return step_by_step
@@ -258,9 +263,7 @@ class Potential:
         run = compiled(traced, example) if self._compiled and kind == "energy" else traced
         return run if example is vectors else _chains_first(run)
 
-    def _flow(
-        self, kind: str, function: Callable[[Tensor], Any], vectors: Tensor
-    ) -> tuple[Callable[[Tensor], Any], Tensor]:
+    def _flow(self, kind: str, function: _Program, vectors: Tensor) -> tuple[_Program, Tensor]:
         """Returns a function of tensors alone as it is to be traced, and an example to do it with."""
         if kind == "values":
             return (vmap(function) if vectors.dim() == 2 else function), vectors
@@ -271,7 +274,7 @@ class Potential:
             return (lambda v: single.graph(v, *single.live)), vectors
         return chains_last(single), vectors.t().contiguous()
 
-    def _made_leapfrog(self, *inputs: Tensor) -> Callable[..., Any]:
+    def _made_leapfrog(self, *inputs: Tensor) -> Callable[..., State]:
         """Returns the program of leapfrog steps; many chains on a CPU make all of theirs in one call."""
         vectors = inputs[0].t()
         self._program("gradient", self._gradient, vectors)
@@ -303,17 +306,16 @@ class Potential:
         free = self.split(vector)
         values = self._constrained(free)
         slopes = [t.transform.log_abs_det_jacobian(free[name], values[name]).sum() for name, t in self.latents.items()]
-        density: Tensor = self._trace(values).log_prob_sum()
-        return -density - torch.stack(slopes).sum()
+        return -self._trace(values).log_prob_sum() - torch.stack(slopes).sum()
 
     def _values(self, vector: Tensor) -> dict[str, Tensor]:
-        found = self._trace(self._constrained(self.split(vector)))
-        return {name: found.nodes[name]["value"] for name in self._reported}
+        sites = sites_of(self._trace(self._constrained(self.split(vector))))
+        return {name: sites[name]["value"] for name in self._reported}
 
     def _constrained(self, free: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: latent.transform(free[name]) for name, latent in self.latents.items()}
 
-    def _trace(self, values: dict[str, Tensor]) -> Any:
+    def _trace(self, values: dict[str, Tensor]) -> Trace:
         conditioned = poutine.condition(self._model, values)
         return poutine.trace(conditioned).get_trace(*self._args, **self._kwargs)
 
@@ -325,19 +327,19 @@ class _Constants(Messenger):
         super().__init__()
         self.values = values
 
-    def _pyro_param(self, message: Any) -> None:
+    def _pyro_param(self, message: Site) -> None:
         message["value"] = self.values[message["name"]]
 
 
-def _chains_first(run: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+def _chains_first(run: _Program) -> _Program:
     """Returns a program of vectors with the chains last as one with the chains first."""
     return lambda vectors: tree_map(lambda part: part.movedim(-1, 0), run(vectors.t().contiguous()))
 
 
-def _one_by_one(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+def _one_by_one(function: _Program) -> _Program:
     """Returns a function of a vector as one of many, called for each of them."""
 
-    def of_each(vectors: Tensor) -> Any:
+    def of_each(vectors: Tensor) -> PyTree:
         return tree_map(lambda *parts: torch.stack(parts), *[function(vector) for vector in vectors])
 
     return of_each
@@ -348,10 +350,19 @@ def _random_states() -> list[Tensor]:
     return [torch.random.get_rng_state(), *devices]
 
 
-def _sites(found: Any) -> dict[str, Any]:
+def sites_of(found: Trace) -> Mapping[str, Site]:
+    """Return the sites of a trace by name.
+
+    Args:
+        found: The trace.
+    """
+    return cast(Mapping[str, Site], found.nodes)
+
+
+def _sites(found: Trace) -> dict[str, Site]:
     """Returns the sample sites of a trace, without those of plates."""
     sites = {}
-    for name, site in found.nodes.items():
+    for name, site in sites_of(found).items():
         if site["type"] != "sample":
             continue
         if not isinstance(site["fn"], _Subsample):
@@ -361,11 +372,11 @@ def _sites(found: Any) -> dict[str, Any]:
     return sites
 
 
-def _is_deterministic(site: Any) -> bool:
-    return site["is_observed"] and isinstance(site["fn"], MaskedDistribution) and site["fn"]._mask is False
+def _is_deterministic(site: Site) -> bool:
+    return bool(site["is_observed"] and isinstance(site["fn"], MaskedDistribution) and site["fn"]._mask is False)
 
 
-def _laid_out(sites: dict[str, Any]) -> dict[str, Latent]:
+def _laid_out(sites: Mapping[str, Site]) -> dict[str, Latent]:
     """Returns how each latent site lies in the vector."""
     latents: dict[str, Latent] = {}
     for name, site in sites.items():
