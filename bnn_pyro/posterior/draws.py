@@ -90,7 +90,7 @@ class Draws:
         if diverged := int(self.diverged.sum()):
             found.append(
                 f"{diverged} of {size * self.thinning} transitions diverged: the draws may miss a part of the "
-                "posterior; try a larger target_accept, or another parameterisation"
+                "posterior; try a larger target_accept (of mclmc a smaller target_error), or another parameterisation"
             )
         if float(least := self.e_bfmi.min()) < LEAST_E_BFMI:
             found.append(f"E-BFMI is {least:.2f}, below {LEAST_E_BFMI}: the chains are slow to reach the tails")
@@ -135,11 +135,13 @@ class Draws:
 
     def _line(self) -> str:
         chains, draws = self.energy.shape
+        least = float(self.e_bfmi.min())
+        bfmi = "" if math.isnan(least) else f", E-BFMI {least:.2f}"  # of kernels without a momentum there is none
         return (
             f"{self.kernel}: {chains} chains of {draws} draws in {self.seconds:.1f} s; acceptance "
             f"{self.acceptance.mean():.2f}, step size {self.step_size.mean():.3g}, "
             f"{self.leapfrogs.double().mean() / self.thinning:.1f} leapfrogs a transition, "
-            f"{int(self.diverged.sum())} divergences, E-BFMI {self.e_bfmi.min():.2f}"
+            f"{int(self.diverged.sum())} divergences{bfmi}"
         )
 
     def __str__(self) -> str:

@@ -13,10 +13,10 @@ from pyro import poutine
 from torch import Tensor
 
 from bnn_pyro.inference.checks import as_pair
-from bnn_pyro.inference.mcmc.potential.potential import sites_of
 from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.draws import Draws
 from bnn_pyro.posterior.sampled import SampledPosterior
+from guides.sites import sites_of
 
 OBSERVED = "obs"
 """The site of a network's observations."""

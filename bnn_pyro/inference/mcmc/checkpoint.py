@@ -124,5 +124,5 @@ def _density(potential: Potential, plan: SamplingPlan) -> Tensor:
     """Returns the potential energy at places where hardly two models agree."""
     generator = torch.Generator().manual_seed(0)
     places = torch.randn(plan.chains, potential.size, generator=generator, dtype=torch.float64).to(potential.like) / 2
-    value, _ = potential.value_and_gradient(places if plan.kernel == "chees" else places[0])
+    value, _ = potential.value_and_gradient(places if plan.is_batch else places[0])
     return value.detach().cpu().reshape(-1)

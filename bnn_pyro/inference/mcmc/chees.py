@@ -1,12 +1,13 @@
 """ChEESWarmUp: trajectories of jittered HMC as long as moves the chains farthest for their cost."""
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from bnn_pyro.inference.mcmc.jittered_hmc import JitteredHMC, Trajectory
-from bnn_pyro.inference.mcmc.kernel import State
+from bnn_pyro.inference.mcmc.kernel import BatchKernel, State
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.pseudo_prior import Draw
@@ -19,8 +20,32 @@ _FIRST_LENGTH, _FIRST_LEAPFROGS = math.pi / 2, 64  # a quarter of a unit Normal'
 _RATE, _DECAY = 0.025, 0.95  # of Adam on the logarithm of the length
 
 
+class TrajectoryKernel(BatchKernel, Protocol):
+    """A kernel whose transitions are trajectories of one length, each accepted or not.
+
+    Attributes:
+        step_size: The step size, in units of ``scale``.
+        scale: Standard deviations that the mass matrix assumes, shape ``(n,)``.
+        length: The length of trajectories, in units of ``scale``.
+        max_leapfrogs: Most steps of a transition.
+        moving: Which coordinates move, bool, shape ``(chains, n)``; None for all.
+    """
+
+    step_size: float
+    scale: Tensor
+    length: float
+    max_leapfrogs: int
+    moving: Tensor | None
+
+    def transition(self) -> Trajectory:
+        """Make a transition of all chains."""
+
+    def trial(self) -> Trajectory:
+        """Make one step of all chains and go back, to see how large the error of a step is."""
+
+
 class ChEESWarmUp:
-    r"""Adapts step size, trajectory length T and mass matrix of jittered HMC.
+    r"""Adapts step size, trajectory length T and mass matrix of jittered HMC, or of another kernel of trajectories.
 
     T climbs the slope of
 
@@ -45,19 +70,22 @@ class ChEESWarmUp:
     Args:
         kernel: What it adapts, of two chains at least; dozens adapt well. Its step size and length are set at once.
         target_accept: Acceptance probability that the step size is adapted to.
+        first_length: The length to begin with, unless it takes more than 64 steps.
 
     Raises:
         ValueError: If there is one chain only.
     """
 
-    def __init__(self, kernel: JitteredHMC, *, target_accept: float = TARGET_ACCEPT) -> None:
+    def __init__(
+        self, kernel: TrajectoryKernel, *, target_accept: float = TARGET_ACCEPT, first_length: float = _FIRST_LENGTH
+    ) -> None:
         if len(kernel.position) < 2:
-            raise ValueError(f"chains must be at least 2 for kernel='chees', got {len(kernel.position)}")
+            raise ValueError(f"chains must be at least 2 to adapt trajectories, got {len(kernel.position)}")
         self.kernel, self.target_accept = kernel, target_accept
         kernel.step_size = kernel.length = 1.0
         while kernel.trial().acceptance.mean() < 0.5 and kernel.step_size > 1e-10:
             kernel.step_size = kernel.length = kernel.step_size / 2
-        kernel.length = min(_FIRST_LENGTH, _FIRST_LEAPFROGS * kernel.step_size)
+        kernel.length = min(first_length, _FIRST_LEAPFROGS * kernel.step_size)
         self._begin_window()
 
     def adapt(self, number: int, transitions: int) -> Trajectory:

@@ -1,9 +1,10 @@
 """SamplingPlan: how to sample."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Kernel = Literal["nuts", "hmc", "chees"]
+Kernel = Literal["nuts", "hmc", "chees", "mclmc", "mams"]
 Gates = Literal["relaxed", "exact"]
 KERNELS: tuple[Kernel, ...] = get_args(Kernel)
 
@@ -13,19 +14,26 @@ class SamplingPlan:
     r"""How to sample.
 
     ``"nuts"`` and ``"hmc"`` are Pyro's kernels, one chain after another; with a seed, a chain is the same however many
-    there are. ``"chees"`` (:class:`~bnn_pyro.inference.mcmc.chees.ChEES`) moves all chains as one batch, which costs
-    little more than one of them: give it dozens, and fewer draws of each.
+    there are. The others move all chains as one batch, which costs little more than one of them: give them dozens, and
+    fewer draws of each. ``"chees"`` is HMC with trajectories of one length that adapts
+    (:class:`~bnn_pyro.inference.mcmc.chees.ChEESWarmUp`). ``"mclmc"`` is microcanonical Langevin dynamics
+    (:class:`~bnn_pyro.inference.mcmc.mclmc.MCLMC`), the fastest on networks: a transition is a single step of two
+    gradients, never rejected, so that it needs thousands of them, ``thinning`` to keep few, and has an error that
+    ``target_error`` bounds. ``"mams"`` is its exact form (:class:`~bnn_pyro.inference.mcmc.mams.MAMS`).
 
     Args:
-        kernel: ``"nuts"``, ``"hmc"`` with trajectories of one length, or ``"chees"`` with trajectories of one length
-            that adapts too.
-        chains: Number of chains; two at least for ``"chees"``.
+        kernel: ``"nuts"``, ``"hmc"`` with trajectories of one length, ``"chees"``, ``"mclmc"`` or ``"mams"``.
+        chains: Number of chains; two at least for ``"chees"`` and ``"mams"``.
         warmup: Transitions per chain to adapt in, which are thrown away.
         draws: Draws per chain to keep.
         thinning: Transitions per draw.
-        target_accept: Acceptance probability that the step size is adapted to; None for 0.8, and 0.9 for ``"chees"``.
-        dense_mass: Whether the mass matrix is a full one; not for ``"chees"``.
-        max_tree_depth: NUTS and ChEES make at most 2 to the power of it leapfrog steps in a transition.
+        target_accept: Acceptance probability that the step size is adapted to; None for 0.8, and 0.9 for ``"chees"``
+            and ``"mams"``; ``"mclmc"`` has none.
+        target_error: Energy error of a step of ``"mclmc"`` that the step size is adapted to, :math:`E[\Delta E^2] / n`
+            for n coordinates; None for 5e-4. The larger it is the faster the chains move, and the narrower their draws
+            are in error.
+        dense_mass: Whether the mass matrix is a full one; for ``"nuts"`` and ``"hmc"``.
+        max_tree_depth: NUTS, ChEES and MAMS make at most 2 to the power of it steps in a transition.
         trajectory_length: Step size times leapfrog steps of a transition of ``"hmc"``; None for :math:`2\pi`.
         gates: ``"relaxed"``, or ``"exact"`` with ``kernel="chees"``.
 
@@ -39,6 +47,7 @@ class SamplingPlan:
     draws: int = 1000
     thinning: int = 1
     target_accept: float | None = None
+    target_error: float | None = None
     dense_mass: bool = False
     max_tree_depth: int = 10
     trajectory_length: float | None = None
@@ -60,11 +69,19 @@ class SamplingPlan:
                 "gates must be 'relaxed', or 'exact' with kernel='chees', "
                 f"got gates={self.gates!r}, kernel={self.kernel!r}"
             )
-        if self.kernel == "chees" and (self.dense_mass or self.chains < 2):
-            raise ValueError(
-                "kernel='chees' needs at least 2 chains and has no dense_mass, "
-                f"got chains={self.chains}, dense_mass={self.dense_mass}"
-            )
+        if self.kernel in ("chees", "mams") and self.chains < 2:
+            raise ValueError(f"chains must be at least 2 for kernel={self.kernel!r}, got {self.chains}")
+        if self.dense_mass and self.kernel not in ("nuts", "hmc"):
+            raise ValueError(f"dense_mass is of kernel='nuts' and 'hmc', got it with kernel={self.kernel!r}")
+        if self.target_accept is not None and self.kernel == "mclmc":
+            raise ValueError(f"target_accept is not of kernel='mclmc', got {self.target_accept}: give target_error")
+        if self.target_error is not None and not (self.kernel == "mclmc" and 0 < self.target_error < math.inf):
+            raise ValueError(f"target_error must be positive, and is of kernel='mclmc', got {self.target_error}")
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether all chains move as one batch."""
+        return self.kernel not in ("nuts", "hmc")
 
     @property
     def transitions(self) -> int:

@@ -11,6 +11,8 @@ from bnn_pyro.inference.generators import random_state, reseed, set_random_state
 from bnn_pyro.inference.mcmc.chees import chees_batch
 from bnn_pyro.inference.mcmc.exact_gates_warmup import exact_gates_batch
 from bnn_pyro.inference.mcmc.kernel import BatchKernel, State, WarmUp
+from bnn_pyro.inference.mcmc.mams import mams_batch
+from bnn_pyro.inference.mcmc.mclmc_warmup import mclmc_batch
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.pseudo_prior import Draw
@@ -25,6 +27,8 @@ MakeBatch = Callable[[SamplingPlan, Potential, Tensor | None, Draw | None], tupl
 BATCHES: Mapping[tuple[str, str], MakeBatch] = {
     ("chees", "relaxed"): chees_batch,
     ("chees", "exact"): exact_gates_batch,
+    ("mclmc", "relaxed"): mclmc_batch,
+    ("mams", "relaxed"): mams_batch,
 }
 """The table of kernels that move all chains as one batch: kernel and gates of a plan -> what makes both of its parts.
 

@@ -164,7 +164,7 @@ def potential_of(
     potential = made(True)
     places = potential.like.new_zeros(plan.chains, potential.size)
     try:
-        potential.value_and_gradient(places if plan.kernel == "chees" else places[0])
+        potential.value_and_gradient(places if plan.is_batch else places[0])
     except Exception as error:  # no compiler, or an operation that it does not know
         logger.warning("the potential runs traced, as it cannot be compiled: %s", error)
         return made(False)
@@ -173,7 +173,7 @@ def potential_of(
 
 def _is_long(plan: SamplingPlan) -> bool:
     """Whether compiling pays; a batch costs less than its chains."""
-    chains = 1 + plan.chains / 8 if plan.kernel == "chees" else plan.chains
+    chains = 1 + plan.chains / 8 if plan.is_batch else plan.chains
     return chains * plan.transitions * _LEAPFROGS > COMPILE_CALLS
 
 

@@ -12,9 +12,10 @@ from torch import Size, Tensor
 from torch.nn.functional import pad
 
 from bnn_pyro.inference.mcmc.potential.hard_gates import HardGates, Hints
+from bnn_pyro.inference.mcmc.potential.latents import Latent
 from bnn_pyro.inference.mcmc.potential.noncentered import DECENTERED, LOGIT
-from bnn_pyro.inference.mcmc.potential.potential import Latent, Potential, sites_of
-from guides.sites import align_gate
+from bnn_pyro.inference.mcmc.potential.potential import Potential
+from guides.sites import align_gate, sites_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,51 +1,43 @@
 """Potential: the potential energy of a Pyro model's latents, as a function of one flat unconstrained vector."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar
 
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions.torch_distribution import MaskedDistribution
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.subsample_messenger import _Subsample
 from torch import Size, Tensor
-from torch.distributions import Transform, biject_to
 from torch.func import grad_and_value, vmap
 from torch.utils._pytree import PyTree, tree_map
 
+from bnn_pyro.inference.mcmc.potential.latents import is_deterministic, laid_out, sample_sites
 from bnn_pyro.inference.mcmc.potential.leapfrog import State, compiled, compiled_loop, leapfrog, repeated
+from bnn_pyro.inference.mcmc.potential.microcanonical import Flow
 from bnn_pyro.inference.mcmc.potential.noncentered import DECENTERED, LOGIT
 from bnn_pyro.tracing.batch_last import chains_last
 from bnn_pyro.tracing.trace import Traced, trace
-from guides.sites import Site
+from guides.sites import Site, sites_of
+
+Steps = TypeVar("Steps", bound=tuple[Tensor, ...])
+
 
 _TRIES = 100  # starting points to try for one that is finite, as Pyro does
+
+
 _ROWS = 64  # vectors to unflatten at once: where a program is made, the whole model runs on as many
+
+
 _LANES = 16  # chains that a processor's widest registers hold
+
+
 _CACHE = 2**20  # bytes near a core
 
 
 _Program = Callable[[Tensor], PyTree]  # of a vector, or of many
-
-
-@dataclass(frozen=True)
-class Latent:
-    """A latent site.
-
-    Attributes:
-        transform: From unconstrained values to the site's.
-        shape: Shape of the unconstrained values.
-        dtype: That of the site's values.
-    """
-
-    transform: Transform
-    shape: Size
-    dtype: torch.dtype
 
 
 class Potential:
@@ -86,11 +78,11 @@ class Potential:
         self._gradient = grad_and_value(self._energy)
         with _isolated():
             found = poutine.trace(model).get_trace(*args, **kwargs)
-        nodes, sites = sites_of(found), _sites(found)
+        nodes, sites = sites_of(found), sample_sites(found)
         parameters = {name: nodes[name]["value"].detach() for name in found.param_nodes}
         self._model = _Constants(parameters)(model)
-        self.latents = _laid_out({name: site for name, site in sites.items() if not site["is_observed"]})
-        derived = [name for name, site in sites.items() if _is_deterministic(site)]
+        self.latents = laid_out({name: site for name, site in sites.items() if not site["is_observed"]})
+        derived = [name for name, site in sites.items() if is_deterministic(site)]
         auxiliary = {f"{name}{end}" for name in derived for end in (DECENTERED, LOGIT)}
         self._reported = [name for name in sites if name in derived or name in self.latents.keys() - auxiliary]
         self.size = sum(latent.shape.numel() for latent in self.latents.values())
@@ -149,6 +141,25 @@ class Potential:
             self._check_shape(position.t())
             self._programs[key] = self._made_leapfrog(position, momentum, gradient, stride)
         found: State = self._programs[key](position, momentum, gradient, stride, steps)
+        return found
+
+    def along(self, name: str, make: Callable[[Flow], Callable[..., Steps]], *inputs: Tensor) -> Steps:
+        """Run a function that is made of the potential's gradients as one program, with the chains last.
+
+        Args:
+            name: Name of the function, by which its programs are kept.
+            make: From the flow, which gives the gradient at positions of shape ``(n, chains)`` and the potential energy
+                there, to the function.
+            *inputs: Its arguments, contiguous tensors; the first is the positions.
+
+        Returns:
+            What the function returns.
+        """
+        key = (name, inputs[0].shape)
+        if key not in self._programs:
+            self._check_shape(inputs[0].t())
+            self._programs[key] = self._made_along(make, *inputs)
+        found: Steps = self._programs[key](*inputs)
         return found
 
     def block(self, chains: int) -> int:
@@ -276,22 +287,35 @@ class Potential:
 
     def _made_leapfrog(self, *inputs: Tensor) -> Callable[..., State]:
         """Returns the program of leapfrog steps; many chains on a CPU make all of theirs in one call."""
-        vectors = inputs[0].t()
-        self._program("gradient", self._gradient, vectors)
-        if "gradient" not in self._single:  # it could not be traced
-            return repeated(leapfrog(self._untraced))
-        flow, _ = self._flow("gradient", self._gradient, vectors)
         examples = [part.detach().clone() for part in inputs]  # one tensor given twice would be one argument
-        traced = trace(leapfrog(flow), *examples)
-        if not self._compiled:
+        traced = self._traced_along(leapfrog, examples)
+        if not (self._compiled and isinstance(traced, Traced)):
             return repeated(traced)
-        if vectors.dim() == 2 and vectors.device.type == "cpu":
+        if inputs[0].dim() == 2 and inputs[0].device.type == "cpu":
             return compiled_loop(traced, *examples)
         return repeated(compiled(traced, *examples))
 
-    def _untraced(self, position: Tensor) -> list[Tensor]:
+    def _made_along(self, make: Callable[[Flow], Callable[..., Steps]], *inputs: Tensor) -> Callable[..., Steps]:
+        """Return the program of a function along the flow."""
+        examples = [part.detach().clone() for part in inputs]
+        traced = self._traced_along(make, examples)
+        return compiled(traced, *examples) if self._compiled and isinstance(traced, Traced) else traced
+
+    def _traced_along(
+        self, make: Callable[[Flow], Callable[..., Steps]], examples: Sequence[Tensor]
+    ) -> Traced | Callable[..., Steps]:
+        """Return a function along the flow as a program of tensors; as it is where the model cannot be traced."""
+        vectors = examples[0].t()
+        self._program("gradient", self._gradient, vectors)
+        if "gradient" not in self._single:
+            return make(self._untraced)
+        flow, _ = self._flow("gradient", self._gradient, vectors)
+        return trace(make(flow), *examples)
+
+    def _untraced(self, position: Tensor) -> tuple[Tensor, Tensor]:
         """Returns gradient and value at positions with the chains last, by the model's own code."""
-        return [part.t() for part in self._program("gradient", self._gradient, position.t())(position.t())]
+        gradient, value = self._program("gradient", self._gradient, position.t())(position.t())
+        return gradient.t(), value.t()
 
     def _check_draws(self) -> None:
         """Refuses a model that draws anything while all of its sites are held."""
@@ -348,45 +372,6 @@ def _one_by_one(function: _Program) -> _Program:
 def _random_states() -> list[Tensor]:
     devices = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []
     return [torch.random.get_rng_state(), *devices]
-
-
-def sites_of(found: Trace) -> Mapping[str, Site]:
-    """Return the sites of a trace by name.
-
-    Args:
-        found: The trace.
-    """
-    return cast(Mapping[str, Site], found.nodes)
-
-
-def _sites(found: Trace) -> dict[str, Site]:
-    """Returns the sample sites of a trace, without those of plates."""
-    sites = {}
-    for name, site in sites_of(found).items():
-        if site["type"] != "sample":
-            continue
-        if not isinstance(site["fn"], _Subsample):
-            sites[name] = site
-        elif site["fn"].subsample_size is not None and site["fn"].subsample_size < site["fn"].size:
-            raise ValueError(f"model must see all rows at once, got plate {name!r} with a subsample")
-    return sites
-
-
-def _is_deterministic(site: Site) -> bool:
-    return bool(site["is_observed"] and isinstance(site["fn"], MaskedDistribution) and site["fn"]._mask is False)
-
-
-def _laid_out(sites: Mapping[str, Site]) -> dict[str, Latent]:
-    """Returns how each latent site lies in the vector."""
-    latents: dict[str, Latent] = {}
-    for name, site in sites.items():
-        if site["fn"].support.is_discrete:
-            raise ValueError(f"model must have continuous latents, got the discrete site {name!r}: sum it out")
-        transform = biject_to(site["fn"].support)
-        latents[name] = Latent(transform, Size(transform.inverse_shape(site["value"].shape)), site["value"].dtype)
-    if not latents:
-        raise ValueError("model must have a latent site, got none")
-    return latents
 
 
 @contextmanager

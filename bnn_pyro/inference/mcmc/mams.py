@@ -1,0 +1,145 @@
+"""MAMS: Metropolis-adjusted microcanonical dynamics of many chains as one batch."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from bnn_pyro.inference.mcmc.chees import ChEESWarmUp
+from bnn_pyro.inference.mcmc.jittered_hmc import Trajectory, halton
+from bnn_pyro.inference.mcmc.kernel import State
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
+from bnn_pyro.inference.mcmc.potential.microcanonical import mclachlan, normalised
+from bnn_pyro.inference.mcmc.potential.potential import Potential
+from bnn_pyro.inference.mcmc.pseudo_prior import Draw
+
+TARGET_ACCEPT = 0.9
+GRADIENTS = 2  # per step
+_MAX_ERROR = 1000.0  # an energy error beyond it is a divergence, as in Pyro
+_STATE = ("position", "energy", "gradient", "scale", "step_size", "length", "_transitions")
+
+
+class MAMS:
+    r"""Microcanonical trajectories of many chains, each accepted or not: exact, as HMC is.
+
+    A transition draws a velocity :math:`u` of unit length for each chain, makes :math:`\lceil h T / \epsilon \rceil` of
+    McLachlan's steps, h being the next number of the Halton sequence in (0, 1), and accepts where they lead with
+    probability :math:`\min(1, \exp(-\sum \Delta E))`.
+
+    Args:
+        potential: The potential energy, of two coordinates at least.
+        start: Starting points of finite energy, shape ``(chains, n)``.
+        step_size: :math:`\epsilon`, in units of ``scale``.
+        length: T, likewise.
+        max_steps: Most steps of a transition.
+
+    Attributes:
+        position: Where the chains are, shape ``(chains, n)``.
+        energy: The potential energy there, shape ``(chains,)``.
+        gradient: Its gradient, shape ``(chains, n)``.
+        scale: Standard deviations that the coordinates are measured in, shape ``(n,)``; 1 at first.
+
+    Raises:
+        ValueError: If ``start`` is not of shape ``(chains, n)``, or there is one coordinate only.
+
+    Source: Robnik, Cohn-Gordon, Seljak (2025), *Metropolis adjusted microcanonical Hamiltonian Monte Carlo*.
+    """
+
+    moving: Tensor | None = None  # all coordinates do
+
+    def __init__(
+        self, potential: Potential, start: Tensor, *, step_size: float = 1.0, length: float = 1.0, max_steps: int = 1024
+    ) -> None:
+        if start.dim() != 2 or start.shape[1] < 2:
+            raise ValueError(f"start must have shape (chains, n) with n of 2 or more, got {tuple(start.shape)}")
+        self.potential, self.max_leapfrogs = potential, max_steps
+        self.step_size, self.length = step_size, length
+        self.position = start.detach().clone()
+        self.energy, self.gradient = potential.value_and_gradient(self.position)
+        self.scale = torch.ones_like(self.position[0])
+        self._transitions = 0
+
+    def transition(self) -> Trajectory:
+        """Make a transition of all chains."""
+        self._transitions += 1
+        steps = math.ceil(halton(self._transitions) * self.length / self.step_size)
+        return self._move(min(max(steps, 1), self.max_leapfrogs))
+
+    def trial(self) -> Trajectory:
+        """Make one step of all chains and go back, to see how large the error of a step is."""
+        before = self.position, self.energy, self.gradient
+        move = self._move(1)
+        self.position, self.energy, self.gradient = before
+        return move
+
+    def state_dict(self) -> State:
+        """Return the state of the chains, and the parameters."""
+        return {name: getattr(self, name) for name in _STATE}
+
+    def load_state_dict(self, state: State) -> None:
+        """Resume from the state of another kernel of the same potential.
+
+        Args:
+            state: Its state, on the kernel's device.
+        """
+        for name in _STATE:
+            setattr(self, name, state[name])
+
+    @torch.no_grad()
+    def _move(self, steps: int) -> Trajectory:
+        start, velocity = self.position, normalised(torch.randn_like(self.position).t())
+        end, energy, gradient, last, error = self._integrate(velocity, steps)
+        error = torch.where(error.isfinite() & energy.isfinite(), error, torch.full_like(error, torch.inf))
+        acceptance = (-error).exp().clamp(max=1)
+        accepted = torch.rand_like(acceptance) < acceptance
+        before = self.energy
+        self.energy = torch.where(accepted, energy, self.energy)
+        self.position = torch.where(accepted.unsqueeze(-1), end, start)
+        self.gradient = torch.where(accepted.unsqueeze(-1), gradient, self.gradient)
+        return Trajectory(
+            acceptance=acceptance,
+            diverged=error > _MAX_ERROR,
+            leapfrogs=torch.full_like(error, GRADIENTS * steps, dtype=torch.int64),
+            total_energy=before,
+            energy_error=error,
+            start=start,
+            end=end,
+            momentum=last,
+            time=steps * self.step_size,
+        )
+
+    def _integrate(self, velocity: Tensor, steps: int) -> list[Tensor]:
+        """Return position, energy, gradient, velocity and energy error after some steps."""
+        block = self.potential.block(len(self.position))
+        starts = zip(
+            *(part.split(block, -1) for part in (self.position.t(), velocity, self.energy, self.gradient.t())),
+            strict=True,
+        )
+        ends = zip(*(self._trajectory(steps, *start) for start in starts), strict=True)
+        return [torch.cat(parts) for parts in ends]
+
+    def _trajectory(self, steps: int, q: Tensor, u: Tensor, value: Tensor, slope: Tensor) -> list[Tensor]:
+        """Return where the trajectories of some chains lead, which lie side by side on the way."""
+        size, scale = self.scale.new_tensor(self.step_size), self.scale.unsqueeze(-1)
+        q, u, slope, total = q.contiguous(), u.contiguous(), slope.contiguous(), torch.zeros_like(value)
+        for _ in range(steps):
+            q, u, value, slope, error = self.potential.along("mclachlan", mclachlan, q, u, value, slope, scale, size)
+            total = total + error
+        return [q.t(), value, slope.t(), u.t(), total]
+
+
+def mams_batch(
+    plan: SamplingPlan, potential: Potential, start: Tensor | None, pseudo_prior: Draw | None
+) -> tuple[MAMS, ChEESWarmUp]:
+    """Return the kernel and the warm-up of a plan for ``kernel="mams"``.
+
+    Args:
+        plan: The plan.
+        potential: The potential energy.
+        start: Starting points, shape ``(chains, n)``; None draws them.
+        pseudo_prior: None: it is for exact gates.
+    """
+    points = potential.starts(plan.chains) if start is None else start.to(potential.like)
+    kernel = MAMS(potential, points, max_steps=2**plan.max_tree_depth)
+    target = TARGET_ACCEPT if plan.target_accept is None else plan.target_accept
+    return kernel, ChEESWarmUp(kernel, target_accept=target, first_length=math.pi / 2 * math.sqrt(potential.size))

@@ -1,0 +1,140 @@
+"""MCLMCWarmUp: step size, scale and length of microcanonical Langevin dynamics."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from bnn_pyro.inference.mcmc.kernel import BatchMove, State
+from bnn_pyro.inference.mcmc.mclmc import MCLMC
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
+from bnn_pyro.inference.mcmc.potential.potential import Potential
+from bnn_pyro.inference.mcmc.pseudo_prior import Draw
+from bnn_pyro.inference.mcmc.running_moments import Moments
+
+TARGET_ERROR = 5e-4
+"""Mean squared energy error of a step per coordinate."""
+_ROUGH = 40.0  # times the target, at first
+_ENDS = (0.1, 0.3, 0.7)  # of the warm-up: after them the scale is that of the draws since the last
+_MEMORY, _WIDTH = 0.99, 9.0  # of the step size: steps that count, and how far from the target an error may be to count
+_SHRINK = 0.8  # of the step size where a chain has bounced
+_FIRST_STEP = 0.01  # times the root of n
+
+
+class StepSizeByError:
+    r"""The step size of which the energy error is a target, by the law :math:`E[\Delta E^2] \propto \epsilon^6`.
+
+    With :math:`\xi = E[\Delta E^2] / (n \cdot \text{target})`, averaged over chains, the step size is
+    :math:`\epsilon = (\overline{\xi / \epsilon^6})^{-1/6}`, the mean over about the last hundred steps, weighted by
+    :math:`\exp(-\tfrac12 (\log \xi / 9)^2)`.
+
+    Args:
+        entries: n.
+
+    Source: Robnik, De Luca, Silverstein, Seljak (2023), *Microcanonical Hamiltonian Monte Carlo*.
+    """
+
+    def __init__(self, entries: int) -> None:
+        self.entries, self.total, self.weights = entries, 0.0, 0.0
+
+    def update(self, step_size: float, error: float, any_bounced: bool, target: float) -> float:
+        """Return the next step size.
+
+        Args:
+            step_size: The present one.
+            error: Mean squared energy error of the chains that have not bounced; 0 where none is left.
+            any_bounced: Whether a chain has bounced.
+            target: What it is to be, for each coordinate.
+        """
+        ratio = error / (self.entries * target) + 1e-8
+        weight = math.exp(-0.5 * (math.log(ratio) / _WIDTH) ** 2)
+        self.total = _MEMORY * self.total + weight * ratio / step_size**6
+        self.weights = _MEMORY * self.weights + weight
+        found: float = (self.total / self.weights) ** (-1 / 6)
+        return found * _SHRINK if any_bounced else found
+
+
+class MCLMCWarmUp:
+    r"""Adapts the step size of MCLMC to an energy error, its scale to the draws, and its length to the dimension.
+
+    The error may be larger at first, :math:`40` times the target, and falls to it in the first 7 tenths, so that chains
+    come fast to where the posterior has its mass. The scale is set after 1, 3 and 7 tenths of the warm-up to the
+    standard deviations of the draws since the last time, over all chains and steps. The length is :math:`\sqrt n`, in
+    coordinates of unit variance.
+
+    Args:
+        kernel: What it adapts; its step size and length are set at once.
+        target_error: Mean squared energy error of a step per coordinate, :math:`E[\Delta E^2] / n`.
+    """
+
+    def __init__(self, kernel: MCLMC, *, target_error: float = TARGET_ERROR) -> None:
+        self.kernel, self.target_error = kernel, target_error
+        root = math.sqrt(len(kernel.scale))
+        kernel.step_size, kernel.length = _FIRST_STEP * root, root
+        self._begin_window()
+
+    def adapt(self, number: int, transitions: int) -> BatchMove:
+        """Make a transition of the warm-up, and adapt the kernel to it; the host waits for the device here, once.
+
+        Args:
+            number: Which one, from 1.
+            transitions: How many the warm-up has.
+        """
+        kernel, move = self.kernel, self.kernel.transition()
+        fine = ~move.diverged
+        squares = torch.where(fine, move.energy_error, torch.zeros_like(move.energy_error)).square().sum()
+        total, count = torch.stack([squares, fine.sum().to(squares)]).tolist()
+        error = total / count if count else math.inf
+        target = self._target(number / transitions)
+        if count:
+            kernel.step_size = self._step_size.update(kernel.step_size, error, count < len(fine), target)
+        else:
+            kernel.step_size *= _SHRINK
+        self._moments.add(kernel.position, torch.ones_like(kernel.position, dtype=torch.bool))
+        if number in {round(end * transitions) for end in _ENDS}:
+            self._rescale(self._moments.scale(kernel.scale))
+            self._begin_window()
+        return move
+
+    def _target(self, part: float) -> float:
+        """Return the energy error to aim at after a part of the warm-up."""
+        factor: float = _ROUGH ** max(0.0, 1 - part / _ENDS[-1])
+        return self.target_error * factor
+
+    def _begin_window(self) -> None:
+        self._step_size, self._moments = StepSizeByError(len(self.kernel.scale)), Moments(self.kernel.scale)
+
+    def _rescale(self, scale: Tensor) -> None:
+        """Change the scale; the step size stays the same in the model's own coordinates, on average."""
+        kernel = self.kernel
+        kernel.step_size *= float((kernel.scale / scale).log().mean().exp())
+        kernel.scale = scale
+
+    def state_dict(self) -> State:
+        """Return what the rest of the warm-up depends on besides the kernel's state."""
+        return {"step_size": dict(vars(self._step_size)), "moments": dict(vars(self._moments))}
+
+    def load_state_dict(self, state: State) -> None:
+        """Resume from the state of another warm-up.
+
+        Args:
+            state: Its state, on the kernel's device.
+        """
+        vars(self._step_size).update(state["step_size"])
+        vars(self._moments).update(state["moments"])
+
+
+def mclmc_batch(
+    plan: SamplingPlan, potential: Potential, start: Tensor | None, pseudo_prior: Draw | None
+) -> tuple[MCLMC, MCLMCWarmUp]:
+    """Return the kernel and the warm-up of a plan for ``kernel="mclmc"``.
+
+    Args:
+        plan: The plan.
+        potential: The potential energy.
+        start: Starting points, shape ``(chains, n)``; None draws them.
+        pseudo_prior: None: it is for exact gates.
+    """
+    points = potential.starts(plan.chains) if start is None else start.to(potential.like)
+    kernel = MCLMC(potential, points, step_size=1.0, length=1.0)
+    return kernel, MCLMCWarmUp(kernel, target_error=TARGET_ERROR if plan.target_error is None else plan.target_error)
