@@ -131,7 +131,7 @@ def run(dataset: data.Dataset, dense: nn.Module, guide: str, seed: int, epochs: 
         "seed": seed,
         "epochs": epochs,
         "final_bound": mean(bound[-TAIL:]),
-        "test_accuracy": posterior.evaluate(test.x, test.y)["accuracy"],
+        "test_accuracy": posterior.evaluate_median(test.x, test.y)["accuracy"],
         "nodes_kept": {name: [int(keep.sum()), len(keep)] for name, keep in posterior.keep().items()},
         "cpu_seconds": seconds,
         "bound": [round(value, 4) for value in bound],

@@ -234,7 +234,7 @@ def scores(example: SparseExample, settings: Settings, fitted: Fitted, seed: int
         "nodes_kept": {name: list(pair) for name, *pair in zip(posterior.keep(), kept, totals, strict=True)},
         "train_loss": fitted.loss,
     }
-    last, mean = posterior.evaluate(x, y), posterior.evaluate(x, y, num_samples=len(posterior.snapshots))
+    last, mean = posterior.evaluate_median(x, y), posterior.evaluate(x, y)
     if example.task == "regression":
         return {"loss": last["rmse"] ** 2, "ensemble_loss": mean["rmse"] ** 2, "floor": floor, **values}
     accuracies = {"accuracy": last["accuracy"], "ensemble_accuracy": mean["accuracy"]}

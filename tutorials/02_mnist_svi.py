@@ -184,7 +184,7 @@ probabilities = posterior.predict(test[0])
 scores = {
     "dense": classification_metrics(dense_probabilities, test[1]),
     "posterior, 32 draws": classification_metrics(probabilities, test[1]),
-    "median model": posterior.evaluate(*test),
+    "median model": posterior.evaluate_median(*test),
 }
 print(f"tempered: {posterior.tempered}")
 for name, score in scores.items():

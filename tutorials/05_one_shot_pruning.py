@@ -173,15 +173,15 @@ show(plot_variables(reading_strength(posterior), relevant, posterior.history), "
 # ## 3. What is left
 #
 # The result has the face of every posterior: `predict` averages over the draws (here snapshots of the second half of
-# the run, each as small as the network was by then), `evaluate` scores the last draw, or with `num_samples` the average
-# over draws. `prune` gives the last draw as a plain module; it is the network that was trained, so there is nothing to
+# the run, each as small as the network was by then), `evaluate` scores this average, and `evaluate_median` the last
+# draw alone. `prune` gives the last draw as a plain module; it is the network that was trained, so there is nothing to
 # cut and nothing to train again.
 
 # %%
 small = prune(posterior)
 print(small)
 floor = (example.truth(test_x) - test_y).square().mean().item()
-one = posterior.evaluate(test_x, test_y)["rmse"] ** 2
+one = posterior.evaluate_median(test_x, test_y)["rmse"] ** 2
 many = posterior.evaluate(test_x, test_y, num_samples=20)["rmse"] ** 2
 parameters = [sum(p.numel() for p in net.parameters()) for net in (model.net, small)]
 print(f"inputs kept: {(kept.nonzero().flatten() + 1).tolist()}")

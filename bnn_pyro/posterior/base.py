@@ -107,7 +107,7 @@ class Posterior(ABC):
         Raises:
             ValueError: If x has the wrong shape or is not finite, or a number is below 1.
         """
-        wanted = (self.num_draws or _DRAWS) if num_samples is None else num_samples
+        wanted = self._wanted(num_samples)
         self._check(x, num_samples=wanted, batch_size=batch_size)
         predicted = self.model.likelihood.predict(*self._outputs(x, wanted, batch_size))
         if return_draws:
@@ -115,14 +115,14 @@ class Posterior(ABC):
         return predicted.probabilities if isinstance(predicted, Classes) else predicted.mean.mean(0)
 
     def evaluate(
-        self, x: Tensor, y: Tensor, *, num_samples: int = 0, batch_size: int = 1024, y_std: float = 1.0
+        self, x: Tensor, y: Tensor, *, num_samples: int | None = None, batch_size: int = 1024, y_std: float = 1.0
     ) -> dict[str, float]:
-        """Measure the posterior on data.
+        """Score what `predict` predicts, the mean over draws; `evaluate_median` scores the median model.
 
         Args:
             x: Inputs, shape ``(rows, *input_shape)``.
             y: Observations, shape ``(rows,)``.
-            num_samples: Draws to average over; 0 for the median-probability model alone.
+            num_samples: How many draws, as in `predict`; None for 32 of a guide, and for all that are held.
             batch_size: Rows at a time.
             y_std: Standard deviation by which y was divided, so that errors are reported on its original scale.
 
@@ -132,14 +132,35 @@ class Posterior(ABC):
         Raises:
             ValueError: If x or y has the wrong shape, is not finite or out of range, or so is a number.
         """
+        wanted = self._wanted(num_samples)
+        self._check(x, num_samples=wanted, batch_size=batch_size)
+        return self._scores(*self._outputs(x, wanted, batch_size), y, y_std)
+
+    def evaluate_median(self, x: Tensor, y: Tensor, *, batch_size: int = 1024, y_std: float = 1.0) -> dict[str, float]:
+        """Score the median-probability model, the single network that `prune` ships; `evaluate` scores the posterior.
+
+        Args:
+            x: Inputs, shape ``(rows, *input_shape)``.
+            y: Observations, shape ``(rows,)``.
+            batch_size: Rows at a time.
+            y_std: Standard deviation by which y was divided, so that errors are reported on its original scale.
+
+        Returns:
+            The scores that `evaluate` returns.
+
+        Raises:
+            ValueError: If x or y has the wrong shape, is not finite or out of range, or so is a number.
+        """
         self._check(x, batch_size=batch_size)
-        if num_samples < 0:
-            raise ValueError(f"num_samples must not be negative, got {num_samples}")
+        return self._scores(*self._median_outputs(x, batch_size), y, y_std)
+
+    def _wanted(self, num_samples: int | None) -> int:
+        """Return how many draws are meant; None means all that are held, or 32 where they are made afresh."""
+        return (self.num_draws or _DRAWS) if num_samples is None else num_samples
+
+    def _scores(self, output: Tensor, latent: Tensor | None, y: Tensor, y_std: float) -> dict[str, float]:
+        """Return the scores of the net's outputs, shape ``(draws, rows, out)``, with the latents, ``(draws,)``."""
         y = y.to(self._like.device)
-        if num_samples:
-            output, latent = self._outputs(x, num_samples, batch_size)
-        else:
-            output, latent = self._median_outputs(x, batch_size)
         self.model.likelihood.check(output[0], y)
         return scores(self.model.likelihood.predict(output, latent), y, y_std=y_std)
 
@@ -213,7 +234,9 @@ class Posterior(ABC):
         r"""Return the median-probability model as a plain module of the net's own class.
 
         Gates are :math:`1[\gamma > 1/2]`, scales at their medians, slabs at their means; a closed node's columns, row
-        and bias are 0. The net of a shrunk posterior stands behind a
+        and bias are 0. Of snapshots it is the last one, and of several Markov chains a single draw
+        (:meth:`~bnn_pyro.posterior.sampled.SampledPosterior.best_draw`), as means over chains that number nodes
+        differently say nothing. The net of a shrunk posterior stands behind a
         :class:`~bnn_pyro.pruning.cutting.InputSelection` if it has lost inputs.
 
         Args:

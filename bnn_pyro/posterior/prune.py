@@ -11,6 +11,9 @@ from bnn_pyro.pruning.cutting import cut_net, with_selection
 def prune(posterior: Posterior, *, keep: Mapping[str, Tensor] | None = None, multiple: int = 1) -> nn.Module:
     r"""Return the median-probability model as a plain, physically smaller module.
 
+    Of several Markov chains it is a single draw, as :class:`~bnn_pyro.posterior.sampled.SampledPosterior` says, which
+    may score worse than the mean over draws: compare ``posterior.evaluate_median`` with ``posterior.evaluate``.
+
     Args:
         posterior: A fitted posterior.
         keep: Group -> which nodes stay, bool, shape ``(size,)``; for groups without a mask :math:`\gamma > 1/2`.

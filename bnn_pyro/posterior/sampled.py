@@ -1,6 +1,7 @@
 """SampledPosterior: the posterior that draws of Markov chains hold."""
 
 import copy
+import math
 from collections.abc import Mapping
 
 import torch
@@ -15,13 +16,18 @@ from bnn_pyro.posterior.draws import Draws
 class SampledPosterior(Posterior):
     r"""The posterior of a network whose latents Markov chains have drawn.
 
-    Predictions are averaged over the draws. A node is open in a draw if its gate is above 1/2, and its inclusion
-    probability is the share of the draws in which it is. In the median-probability model a gate is open at a share
-    above 1/2, scales are at their medians, and a slab is the mean of :math:`z w` over the draws in which all gates at
-    its two ends are open, so that relaxed gates z count with the values that they have.
+    Predictions are averaged over the draws, and `evaluate` scores that mean. A node is open in a draw if its gate is
+    above 1/2, and its inclusion probability is the share of the draws in which it is.
 
-    Where nodes can change places without a change of the network's outputs, chains may know a node by different
-    numbers, and a mean over them is of little use: :meth:`chain` gives the posterior of one.
+    In the median-probability model of one chain a gate is open at a share above 1/2, scales are at their medians, and a
+    slab is the mean of :math:`z w` over the draws in which all gates at its two ends are open, so that relaxed gates z
+    count with the values that they have.
+
+    Hidden nodes can change places without a change of the network's outputs, so that several chains may number them
+    differently, and a share or a mean over chains says nothing of a hidden node. The median-probability model of
+    several chains is therefore a single draw, `best_draw`: its scales and its slabs :math:`z w`, without the nodes that
+    are closed in at least half of the draws of its own chain. `keep` has the nodes of that chain; `inclusion` remains
+    the share over all draws, which is meaningful for inputs. :meth:`chain` gives the posterior of one chain.
 
     Args:
         model: The network; it is copied to the draws' device and dtype. Its points (parameters without a slab) are
@@ -67,6 +73,24 @@ class SampledPosterior(Posterior):
         """
         return SampledPosterior(self.model, self.draws.chain(number))
 
+    def best_draw(self) -> tuple[int, int]:
+        """Return which draw is the median model of several chains; no data are needed for it.
+
+        Its chain is the one with the draw of lowest energy, i.e. of highest joint density of data and latents in the
+        sampler's coordinates. Of that chain's draws it is one whose open nodes differ least from `keep`, and of these
+        the one of lowest energy.
+
+        Returns:
+            The numbers of the chain and of the draw in it, from 0.
+        """
+        chain = self._best_chain()
+        majority = self._majority(chain)
+        energy = self._energy()[chain]
+        differing = torch.zeros_like(energy)
+        for name, mask in majority.items():
+            differing += ((self.draws.values[gate_site(name)][chain] > 0.5) != mask).sum(-1)
+        return chain, int(energy.where(differing == differing.min(), math.inf).argmin())
+
     @torch.no_grad()
     def log_likelihood(self, x: Tensor, y: Tensor, *, batch_size: int = 1024) -> Tensor:
         """Return the log-likelihood of each observation in each draw, from which models are compared.
@@ -106,10 +130,13 @@ class SampledPosterior(Posterior):
     def keep(self) -> dict[str, Tensor]:
         r"""Return which nodes the median-probability model keeps, :math:`\gamma > 1/2`.
 
+        Of several chains :math:`\gamma` is the share in the draws of one, that of `best_draw`, as chains may number
+        nodes differently.
+
         Returns:
             Group -> bool, shape ``(size,)``.
         """
-        return {name: gamma > 0.5 for name, gamma in self.inclusion().items()}
+        return self._majority(self._best_chain())
 
     def gate_draws(self, *, num_samples: int | None = None) -> dict[str, Tensor]:
         """Return whether each gate is open, above 1/2, in each of some draws.
@@ -123,6 +150,19 @@ class SampledPosterior(Posterior):
         chosen = self._chosen(self.num_draws if num_samples is None else num_samples)
         gates = {name: self.draws.values[gate_site(name)].flatten(0, 1) for name in self.model.groups}
         return {name: gate[chosen] > 0.5 for name, gate in gates.items()}
+
+    def _energy(self) -> Tensor:
+        """Return the energy of each draw, infinite where it is not a number: shape ``(chains, draws)``."""
+        return self.draws.energy.nan_to_num(nan=math.inf, posinf=math.inf)
+
+    def _best_chain(self) -> int:
+        """Return the number of the chain that has the draw of lowest energy."""
+        return int(self._energy().amin(1).argmin())
+
+    def _majority(self, chain: int) -> dict[str, Tensor]:
+        """Return which nodes are open in more than half of a chain's draws."""
+        gates = {name: self.draws.values[gate_site(name)][chain] for name in self.model.groups}
+        return {name: _open(gate).mean(0) > 0.5 for name, gate in gates.items()}
 
     def _chosen(self, num_samples: int) -> Tensor:
         """Return the numbers of so many draws, or of all if there are fewer, evenly spaced over all chains."""
@@ -139,8 +179,17 @@ class SampledPosterior(Posterior):
 
     @torch.no_grad()
     def _medians(self) -> dict[str, Tensor]:
+        if self.chains > 1:
+            return self._drawn(*self.best_draw())
         values = self.draws.stacked()
         return {**{name: value.median(0).values for name, value in values.items()}, **self._slabs(values)}
+
+    def _drawn(self, chain: int, draw: int) -> dict[str, Tensor]:
+        """Return each site's value in a draw, slabs with the gates that multiply them."""
+        values = {name: value[chain, draw] for name, value in self.draws.values.items()}
+        weights, gates = self._split(values)
+        used = self.model.assemble(weights, gates)
+        return {**values, **{name: used[name] for name in weights}}
 
     def _slabs(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the mean of each slab, with the gates that multiply it, over the draws in which it is open."""

@@ -1,6 +1,7 @@
 """What is measured of a run: quality, calibration, sparsity and cost."""
 
 import copy
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,10 @@ from bnn_pyro.evaluation.cost import Latency, compare_cost, measure_latency, nod
 from bnn_pyro.evaluation.metrics import coverage_curve, reliability_curve
 from bnn_pyro.likelihoods import NOISE_SITE, Classes, Likelihood, Normals
 from bnn_pyro.posterior.base import Posterior, scores
+from bnn_pyro.reports.page import worse_than_draws
 from bnn_pyro.reports.plots import Curve
+
+logger = logging.getLogger(__name__)
 
 LATENCY_BATCHES = (1, 256)
 
@@ -72,7 +76,9 @@ def evaluate_run(run: Run) -> Evaluation:
     `dense_test_*` and `pruned_test_*` those of the dense and of the pruned network. `params_kept` and `flops_kept` are
     fractions of the dense network, counted two-sided (a weight counts if both its nodes live);
     `params_kept_one_sided` counts a weight if the node that it writes lives. `latency_ratio` is the pruned network's
-    time over the dense one's for a batch of 256, both measured in turns.
+    time over the dense one's for a batch of 256, both measured in turns. `chains` is there where the posterior's draws
+    are of several Markov chains: the pruned network is then a single draw, and a warning is logged where it scores
+    worse than the mean over draws.
 
     Args:
         run: The finished run.
@@ -82,13 +88,17 @@ def evaluate_run(run: Run) -> Evaluation:
     """
     x, y = run.test
     predictions = _predictions(run)
-    metrics: Metrics = _prefixed("test", run.posterior.evaluate(x, y, y_std=run.y_std))
+    metrics: Metrics = _prefixed("test", run.posterior.evaluate_median(x, y, y_std=run.y_std))
     for prefix, prediction in predictions.items():
         metrics |= _prefixed(f"{prefix}_test", scores(prediction, y, y_std=run.y_std))
     metrics |= _sparsity(run) | _cost(run)
     metrics |= {"kl_weight": run.posterior.kl_weight, "tempered": run.posterior.tempered}
     if run.posterior.temperature is not None:
         metrics["temperature"] = run.posterior.temperature
+    if run.posterior.chains > 1:
+        metrics["chains"] = run.posterior.chains
+    if worse := worse_than_draws(metrics):
+        logger.warning(worse)
     metrics["pruned_max_abs_diff"] = float(
         (_output(run.pruned, x) - _output(run.posterior.median_model(), x)).abs().max()
     )

@@ -72,6 +72,27 @@ def tempered_by(metrics: Mapping[str, object]) -> str:
     return tempering(known["kl_weight"], known.get("temperature"))
 
 
+def worse_than_draws(metrics: Mapping[str, Any]) -> str:
+    """Return a warning where the network pruned from several chains, a single draw, scores worse than their mean.
+
+    Args:
+        metrics: The numbers of ``metrics.json``.
+
+    Returns:
+        The warning with both scores; empty if the network is no worse, or the draws are not of several chains.
+    """
+    score = _main_score(metrics)
+    pruned, draws = (metrics[f"{prefix}_test_{score}"] for prefix in ("pruned", "posterior"))
+    is_worse = pruned < draws if score == "accuracy" else pruned > draws
+    shown = [_score(metrics, prefix, score) for prefix in ("pruned_test_", "posterior_test_")]
+    if not is_worse or shown[0] == shown[1] or metrics.get("chains", 1) == 1:
+        return ""
+    return (
+        f"the pruned network is a single draw of {metrics['chains']} chains and is worse than the mean over draws: "
+        f"test {_SCORES[score]} {shown[0]} instead of {shown[1]}"
+    )
+
+
 def page(
     metrics: Mapping[str, object],
     config: Mapping[str, object],
@@ -100,6 +121,8 @@ def page(
         **_headline(known),
         tempered=tempered_by(metrics) if known["tempered"] else "",
         is_sampled=_is_sampled(metrics),
+        chains=metrics.get("chains", 1),
+        worse=worse_than_draws(metrics),
         is_classification=_is_classification(metrics),
         score_header=["", *(_SCORES[name] for name in scores)],
         score_rows=_score_rows(metrics, scores, num_samples),

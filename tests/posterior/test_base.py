@@ -18,6 +18,7 @@ from bnn_pyro.posterior.base import Posterior, scores
 from bnn_pyro.posterior.ensemble import Ensemble
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
+from tests.posterior.permuted import permuted
 from tests.posterior.test_ensemble import ensemble
 from tests.posterior.test_guide import posterior_of
 from tests.posterior.test_sampled import sampled
@@ -89,11 +90,34 @@ def test_evaluates_the_median_model_and_draws(kind: type[Posterior]) -> None:
     posterior = KINDS[kind]()
     x, y = rows(posterior), torch.randint(3, (9,))
     of_median = classification_metrics(posterior.median_model()(x).softmax(-1), y)
-    assert posterior.evaluate(x, y) == pytest.approx(of_median)
+    assert posterior.evaluate_median(x, y) == pytest.approx(of_median)
+    assert posterior.evaluate_median(x, y, batch_size=4) == pytest.approx(of_median)
+    for num_samples in (None, 3):
+        torch.manual_seed(3)
+        found = posterior.evaluate(x, y, num_samples=num_samples)
+        torch.manual_seed(3)
+        assert found == pytest.approx(classification_metrics(posterior.predict(x, num_samples=num_samples), y))
+    assert list(found) == list(of_median)
+
+
+@every_kind
+def test_scores_do_not_depend_on_the_numbers_of_nodes(kind: type[Posterior]) -> None:
+    """Chains, and snapshots, know hidden nodes by other numbers: the median model is as good as any one draw."""
+    posterior, (x, y) = permuted(kind)
     torch.manual_seed(3)
-    found = posterior.evaluate(x, y, num_samples=3)
+    mean = posterior.predict(x)
     torch.manual_seed(3)
-    assert found == pytest.approx(classification_metrics(posterior.predict(x, num_samples=3), y))
+    drawn = posterior.predict(x, return_draws=True)
+    assert isinstance(mean, Tensor) and isinstance(drawn, Normals)
+    each = (drawn.mean - y).square().mean(-1).sqrt()
+    torch.manual_seed(3)
+    scored, median = posterior.evaluate(x, y), posterior.evaluate_median(x, y)
+    assert scored["rmse"] == pytest.approx(float((mean - y).square().mean().sqrt())) and scored["rmse"] < 0.12
+    assert median.keys() == scored.keys() and torch.tensor(list(median.values())).isfinite().all()
+    small = prune(posterior)
+    assert median["rmse"] == pytest.approx(float((small(x).squeeze(-1) - y).square().mean().sqrt()))
+    assert median["rmse"] < 1.1 * float(each.median()) and median["nll"] < scored["nll"] + 0.05
+    torch.testing.assert_close(small(x), posterior.median_model()(x))
 
 
 @every_kind

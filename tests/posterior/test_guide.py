@@ -103,7 +103,7 @@ def test_x_of_another_dtype(fitted: GuidePosterior) -> None:
 
 
 def test_evaluate_a_classifier(fitted: GuidePosterior) -> None:
-    found = fitted.evaluate(inputs(), labels())
+    found = fitted.evaluate_median(inputs(), labels())
     assert set(found) == {"accuracy", "nll", "ece", "brier"}
     expected = fitted.median_model()(inputs()).softmax(-1)
     assert found == pytest.approx(classification_metrics(expected, labels()), rel=1e-9)
@@ -121,7 +121,7 @@ def test_evaluate_a_classifier(fitted: GuidePosterior) -> None:
 def test_evaluate_a_regression(likelihood: Likelihood, outputs: int) -> None:
     posterior = regression(likelihood, outputs)
     y = inputs()[:, 0]
-    found = posterior.evaluate(inputs(), y, y_std=2.0)
+    found = posterior.evaluate_median(inputs(), y, y_std=2.0)
     assert set(found) == {"rmse", "nll", "ece", "coverage95"}
     latent = posterior.median_values().get("noise_scale")
     normals = likelihood.predict(posterior.median_model()(inputs()).unsqueeze(0), latent)
@@ -274,7 +274,7 @@ def test_nothing_global_is_changed(fitted: GuidePosterior) -> None:
     before = {name: value.clone() for name, value in fitted.model.net.state_dict().items()}
     fitted.predict(inputs(), num_samples=2)
     fitted.evaluate(inputs(), labels(), num_samples=2)
-    fitted.evaluate(inputs(), labels())
+    fitted.evaluate_median(inputs(), labels())
     fitted.inclusion()
     fitted.median_model()
     assert list(pyro.get_param_store()) == ["mine"]
@@ -292,7 +292,7 @@ def test_dropout_and_batch_statistics_rest() -> None:
     posterior = posterior_of(net.double())
     posterior.model.net.train()
     before = {name: value.clone() for name, value in posterior.model.net.named_buffers()}
-    assert posterior.evaluate(inputs(), labels()) == posterior.evaluate(inputs(), labels())
+    assert posterior.evaluate_median(inputs(), labels()) == posterior.evaluate_median(inputs(), labels())
     torch.manual_seed(3)
     predicted = posterior.predict(inputs(), num_samples=2)
     posterior.model.net.eval()
@@ -322,13 +322,20 @@ def test_bad_input_to_predict(fitted: GuidePosterior, x: Tensor, options: dict[s
         (labels()[:5], {}, r"y must have shape \(12,\)"),
         (labels() + 1, {}, "y must hold labels in 0 ... 2"),
         (labels().int(), {}, "dtype torch.int64"),
-        (labels(), {"num_samples": -1}, "num_samples must not be negative, got -1"),
+        (labels(), {"num_samples": 0}, "num_samples must be at least 1, got 0"),
         (labels(), {"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],
 )
 def test_bad_input_to_evaluate(fitted: GuidePosterior, y: Tensor, options: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fitted.evaluate(inputs(), y, **options)
+
+
+def test_bad_input_to_evaluate_median(fitted: GuidePosterior) -> None:
+    with pytest.raises(ValueError, match=r"y must have shape \(12,\)"):
+        fitted.evaluate_median(inputs(), labels()[:5])
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        fitted.evaluate_median(inputs(), labels(), batch_size=0)
 
 
 def test_bad_masks(fitted: GuidePosterior) -> None:

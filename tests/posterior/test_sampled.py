@@ -1,5 +1,6 @@
 """The posterior that draws of chains hold."""
 
+import math
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.priors import Gaussian, SpikeSlab
 from bnn_pyro.reports.plots.variables import reading_strength
 from tests.models import DOUBLE
+from tests.posterior.permuted import OPEN, chains, regression
 
 CHAINS, DRAWS = 2, 5
 
@@ -110,12 +112,75 @@ def test_regression_has_the_noise_of_each_draw() -> None:
 
 def test_evaluates_the_median_model_or_draws() -> None:
     posterior, x, y = sampled(), rows(), torch.randint(3, (8,))
-    assert posterior.evaluate(x, y) == pytest.approx(classification_metrics(prune(posterior)(x).softmax(-1), y))
+    of_median = classification_metrics(prune(posterior)(x).softmax(-1), y)
+    assert posterior.evaluate_median(x, y) == pytest.approx(of_median)
     mean = by_hand(posterior, x).softmax(-1).mean(0)
-    assert posterior.evaluate(x, y, num_samples=99) == pytest.approx(classification_metrics(mean, y))
+    for num_samples in (None, 99):
+        assert posterior.evaluate(x, y, num_samples=num_samples) == pytest.approx(classification_metrics(mean, y))
 
 
-# ---- the median-probability model ------------------------------------------------------------------------------------
+# ---- the median-probability model of several chains: a draw ----------------------------------------------------------
+
+
+def with_energy(posterior: SampledPosterior, energy: list[list[float]]) -> SampledPosterior:
+    posterior.draws.energy.copy_(torch.tensor(energy))
+    return posterior
+
+
+def test_the_nodes_kept_are_those_of_the_chain_with_the_lowest_energy() -> None:
+    posterior = sampled()
+    for energy, chain in (([[3, 4, 5, 6, 7], [9, 2, 9, 9, 9]], 1), ([[1, 4, 5, 6, 7], [9, 2, 9, 9, 9]], 0)):
+        expected = with_energy(posterior, [[float(e) for e in row] for row in energy]).chain(chain).inclusion()
+        assert posterior.best_draw()[0] == chain
+        for name, mask in posterior.keep().items():
+            assert torch.equal(mask, expected[name] > 0.5)
+
+
+def test_the_best_draw_has_the_nodes_that_are_kept() -> None:
+    """Of a chain's draws those whose gates differ least from the majority come first, then the lowest energy."""
+    posterior = with_energy(sampled(), [[9.0] * 5, [1.0, 2.0, 5.0, 4.0, math.nan]])
+    for name in posterior.model.groups:
+        posterior.draws.values[f"{name}.gate"].fill_(0.9)
+    assert posterior.best_draw() == (1, 0)
+    posterior.draws.values["hidden1.gate"][1, :2, 3] = 0.2  # node 3 is closed in draws 0 and 1, and open in most
+    assert posterior.keep()["hidden1"].all() and posterior.best_draw() == (1, 3)
+    posterior.draws.values["hidden1.gate"][1, 2:, :2] = 0.2  # nodes 0 and 1 are closed in most
+    posterior.draws.values["hidden1.gate"][1, 3, 2] = 0.2
+    assert posterior.keep()["hidden1"].tolist() == [False, False, True, True, True]
+    assert posterior.best_draw() == (1, 2)
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["relaxed", "exact"])
+def test_the_median_model_is_that_draw_without_the_closed_nodes(exact: bool) -> None:
+    posterior, x = sampled(1, exact=exact, likelihood=GaussianNoise()), rows()
+    chain, draw = posterior.best_draw()
+    values, model = {name: value[chain, draw] for name, value in posterior.draws.values.items()}, posterior.model
+    keep = posterior.keep()
+    gates = {name: values[f"{name}.gate"] * keep[name] for name in model.groups}
+    expected = model.call_net(model.assemble(values, gates), x)
+    torch.testing.assert_close(posterior.median_model()(x), expected)
+    torch.testing.assert_close(prune(posterior)(x), expected)
+    assert torch.equal(posterior.median_values()["noise_scale"], values["noise_scale"])
+
+
+@pytest.mark.parametrize("prior", [None, Gaussian()], ids=["gates", "no gates"])
+def test_chains_that_number_nodes_differently_have_a_median_model(prior: Gaussian | None) -> None:
+    """Where the mean over chains is no network at all, and most chains have each node open."""
+    model, (x, y) = regression(prior)
+    posterior = chains(model, (x, y))
+    found = posterior.predict(x, return_draws=True)
+    assert isinstance(found, Normals)
+    each = (found.mean - y).square().mean(-1).sqrt().view_as(posterior.draws.energy)
+    best = float(each[posterior.best_draw()])
+    assert posterior.evaluate_median(x, y)["rmse"] == pytest.approx(best)
+    assert best < 1.02 * float(each.min()) < 0.12
+    means = {p.name: posterior.draws.values[p.name].mean((0, 1)) for p in model.bayesian}
+    assert (model.call_net(means, x).squeeze(-1) - y).square().mean().sqrt() > 5 * best
+    assert prior is not None or int(prune(posterior).get_parameter("hidden1.bias").numel()) == OPEN
+    assert posterior.chain(2).evaluate_median(x, y)["rmse"] < 1.1 * best
+
+
+# ---- the median-probability model of one chain -----------------------------------------------------------------------
 
 
 def test_inclusion_is_the_share_of_open_draws() -> None:
@@ -126,25 +191,25 @@ def test_inclusion_is_the_share_of_open_draws() -> None:
         is_open = [(gate[c, d] > 0.5).double() for c in range(CHAINS) for d in range(DRAWS)]
         share = torch.stack(is_open).mean(0)
         assert torch.equal(inclusion[name], share) and inclusion[name].shape == (group.size,)
-        assert torch.equal(keep[name], share > 0.5) and not keep[name][0]
+        assert not keep[name][0] and not share[0]
         assert torch.equal(last[name], (gate[:, -2:] > 0.5).double().mean((0, 1)))
 
 
 @pytest.mark.parametrize("exact", [False, True], ids=["relaxed", "exact"])
 def test_slabs_are_their_means_given_open(exact: bool) -> None:
     """For one entry by hand: the slab from input 1 to node 2, times the gate of the input."""
-    posterior = sampled(exact=exact)
+    posterior = sampled(exact=exact).chain(1)
     values = posterior.draws.stacked()
     name = posterior.model.bayesian[0].name
     reader, writer = values["inputs.gate"][:, 1], values["hidden1.gate"][:, 2]
     is_open = (reader > 0.5) & (writer > 0.5)
     expected = (values[name][:, 2, 1] * reader)[is_open].mean()
     torch.testing.assert_close(posterior.median_values()[name][2, 1], expected)
-    assert int(is_open.sum()) not in (0, CHAINS * DRAWS)
+    assert int(is_open.sum()) not in (0, DRAWS)
 
 
 def test_scales_are_at_their_medians() -> None:
-    posterior = sampled(1, likelihood=GaussianNoise())
+    posterior = sampled(1, likelihood=GaussianNoise()).chain(0)
     noise = posterior.draws.stacked()["noise_scale"]
     assert torch.equal(posterior.median_values()["noise_scale"], noise.median())
 
@@ -179,7 +244,7 @@ def test_one_chain_alone() -> None:
 
 def test_without_gates_all_is_kept() -> None:
     model = network(prior=Gaussian())
-    posterior, x = SampledPosterior(model, draws_of(drawn(model))), rows()
+    posterior, x = SampledPosterior(model, draws_of(drawn(model))).chain(1), rows()
     assert posterior.inclusion() == {} == posterior.keep()
     means = {p.name: posterior.draws.stacked()[p.name].mean(0) for p in model.bayesian}
     torch.testing.assert_close(posterior.median_model()(x), model.call_net(means, x))

@@ -71,7 +71,7 @@ def test_a_run_can_be_loaded_from_its_folder(tmp_path: Path) -> None:
     state = torch.get_rng_state()
     posterior = load_run(tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), state)
-    scores = posterior.evaluate(dataset.test.x.flatten(1), dataset.test.y)
+    scores = posterior.evaluate_median(dataset.test.x.flatten(1), dataset.test.y)
     assert {f"test_{name}": value for name, value in scores.items()}.items() <= metrics.items()
     assert posterior.kl_weight == 0.5
     assert len(posterior.history) == 2
@@ -82,7 +82,7 @@ def test_a_run_can_be_loaded_from_its_folder(tmp_path: Path) -> None:
     assert {"hold", "pretrain_epochs", "learning_rates"} < flat.keys() and "schedule" not in flat
     for older in (config, flat):
         (tmp_path / "run" / "config.json").write_text(json.dumps(older))
-        assert load_run(tmp_path / "run").evaluate(dataset.test.x.flatten(1), dataset.test.y) == scores
+        assert load_run(tmp_path / "run").evaluate_median(dataset.test.x.flatten(1), dataset.test.y) == scores
         assert torch.equal(load_pruned(tmp_path / "run")(dataset.test.x.flatten(1)), pruned)
 
 
@@ -95,7 +95,7 @@ def test_the_job_on_images_as_they_are(tmp_path: Path) -> None:
     metrics = run(dataset, settings, out=tmp_path / "run")
     assert {name: total for name, (_, total) in metrics["nodes_kept"].items()} == {"conv1": 2, "conv2": 3, "hidden1": 4}
     assert metrics["pruned_max_abs_diff"] <= 1e-5
-    scores = load_run(tmp_path / "run").evaluate(test.x, test.y)
+    scores = load_run(tmp_path / "run").evaluate_median(test.x, test.y)
     assert scores["nll"] == metrics["test_nll"]
     program = torch.export.load(tmp_path / "run" / "pruned.pt2").module()
     assert torch.allclose(program(test.x), load_pruned(tmp_path / "run")(test.x), atol=1e-5)
@@ -111,7 +111,7 @@ def test_images_are_normalised_by_the_net_itself(tmp_path: Path) -> None:
     metrics = run(dataset, settings, out=tmp_path / "run")
     assert set(metrics["nodes_kept"]) == {"network.conv1", "network.conv2", "network.hidden1"}
     posterior, small = load_run(tmp_path / "run"), load_pruned(tmp_path / "run")
-    assert posterior.evaluate(test.x, test.y)["nll"] == metrics["test_nll"]
+    assert posterior.evaluate_median(test.x, test.y)["nll"] == metrics["test_nll"]
     mean, std = small.get_buffer("normalize.mean"), small.get_buffer("normalize.std")
     assert torch.allclose(mean.flatten(), train.x.mean((0, 2, 3)))
     assert torch.allclose(std.flatten(), train.x.std((0, 2, 3), correction=0))
@@ -184,7 +184,7 @@ def test_sampling_is_done_measured_written_and_loaded(tmp_path: Path) -> None:
     assert "draws of a cooled sampler" in (tmp_path / "run" / "report.md").read_text()
     again = load_run(tmp_path / "run")
     assert isinstance(again, Ensemble) and len(again.snapshots) == 10
-    assert again.evaluate(dataset.test.x, dataset.test.y)["accuracy"] == pytest.approx(metrics["test_accuracy"])
+    assert again.evaluate_median(dataset.test.x, dataset.test.y)["accuracy"] == pytest.approx(metrics["test_accuracy"])
     pruned = load_pruned(tmp_path / "run")(dataset.test.x).argmax(1)
     assert float((pruned == dataset.test.y).float().mean()) == pytest.approx(metrics["test_accuracy"])
 

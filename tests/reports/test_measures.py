@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from bnn_pyro.evaluation.metrics import classification_metrics, regression_metrics
-from bnn_pyro.reports.measures import evaluate_run
+from bnn_pyro.posterior.prune import prune
+from bnn_pyro.reports.measures import Run, evaluate_run
+from bnn_pyro.reports.page import worse_than_draws
+from tests.posterior import permuted
 from tests.reports.finished import classification, regression
 
 KEYS = {
@@ -46,6 +49,26 @@ def test_regression_is_told_on_the_original_scale_with_the_noise_of_the_dense_ne
         assert metrics[f"dense_test_{name}"] == pytest.approx(dense[name], rel=1e-5)
         assert metrics[f"pruned_test_{name}"] == pytest.approx(metrics[f"test_{name}"], rel=1e-5)
     assert metrics["test_rmse"] == pytest.approx(7 * float((run.pruned(x).squeeze(1) - y).square().mean().sqrt()))
+
+
+def test_chains_are_scored_as_chains(caplog: pytest.LogCaptureFixture) -> None:
+    """The pruned net is a draw, the best one of the chains; where it is worse than the mean a warning is logged."""
+    model, test = permuted.regression()
+    posterior, dense = permuted.chains(model, test), model.net.eval()
+    run = Run(posterior, prune(posterior), dense, test, dense_noise=torch.tensor(0.1), num_samples=120)
+    metrics = evaluate_run(run).metrics
+    assert metrics["chains"] == permuted.CHAINS and metrics["nodes_kept"] == {"hidden1": [5, 8]}
+    assert metrics["posterior_test_rmse"] == pytest.approx(posterior.evaluate(*test)["rmse"])
+    assert metrics["test_rmse"] == pytest.approx(metrics["pruned_test_rmse"]) == pytest.approx(0.1, abs=0.02)
+    with torch.no_grad():
+        run.pruned.get_parameter("output.bias").add_(1.0)
+    caplog.clear()
+    metrics = evaluate_run(run).metrics
+    assert [record.getMessage() for record in caplog.records] == [worse_than_draws(metrics)] != [""]
+
+
+def test_without_chains_nothing_is_said_of_them(caplog: pytest.LogCaptureFixture) -> None:
+    assert "chains" not in evaluate_run(classification()).metrics and not caplog.records
 
 
 def test_counts_by_hand() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bnn_pyro.posterior.tempering import tempering
-from bnn_pyro.reports.page import page, summary_rows
+from bnn_pyro.reports.page import page, summary_rows, worse_than_draws
 
 METRICS: dict[str, Any] = {
     **{f"{prefix}test_accuracy": 0.9612 for prefix in ("", "pruned_", "posterior_")},
@@ -112,3 +112,26 @@ def test_the_page_says_how_to_load_what_is_there() -> None:
 def test_python_on_the_page_is_python(metrics: dict[str, Any]) -> None:
     for block in text(metrics, input_shape=(784,), has_checkpoint=True).split("```python\n")[1:]:
         compile(block.split("```")[0], "report.md", "exec")
+
+
+def test_a_draw_of_chains_is_called_so_and_warned_of() -> None:
+    of_chains = {**METRICS, "chains": 16, "posterior_test_accuracy": 0.97}
+    shown, message = text(of_chains), worse_than_draws(of_chains)
+    assert "The median model is a single draw, the best one of 16 chains" in shown and "posterior means" not in shown
+    assert message == (
+        "the pruned network is a single draw of 16 chains and is worse than the mean over draws: "
+        "test accuracy 96.12 % instead of 97.00 %"
+    )
+    assert f"\n\n> Warning: {message}.\n\n" in shown
+    assert "Warning" in text({**REGRESSION, "chains": 16, "posterior_test_rmse": 0.9})
+
+
+def test_nothing_is_warned_of_where_pruning_costs_nothing() -> None:
+    for metrics in (
+        METRICS,
+        {**METRICS, "chains": 16},
+        {**METRICS, "chains": 16, "posterior_test_accuracy": 0.96121},
+        {**METRICS, "posterior_test_accuracy": 0.97},
+        {**REGRESSION, "chains": 16, "posterior_test_rmse": 0.97},
+    ):
+        assert worse_than_draws(metrics) == "" and "Warning" not in text(metrics)

@@ -97,7 +97,7 @@ def fit_sghmc(
             record = run.epoch(epoch, batch_size, length)
             record["seconds"] = time.perf_counter() - start
             if held_out is not None:
-                now = Ensemble(whole, [run.snapshot()]).evaluate(*held_out)
+                now = Ensemble(whole, [run.snapshot()]).evaluate_median(*held_out)
                 record |= {f"validation_{name}": score for name, score in now.items()}
             stops = callback is not None and callback(record)
             if stops or epoch in taken:

@@ -162,9 +162,7 @@ class TrainingRun:
         }
         data, prefix = (self.held_out, "validation") if self.held_out is not None else (self._some_rows(), "train")
         try:
-            scores = GuidePosterior(self.model, self.guide).evaluate(
-                *data
-            )  # of the smaller network, which gives the same
+            scores = GuidePosterior(self.model, self.guide).evaluate_median(*data)  # the smaller network: the same
         except ValueError as error:  # the data was checked: it is the outputs that are not finite
             raise ValueError(
                 f"the loss must stay finite, got weights that diverged in epoch {epoch + 1}: lower rates or "

@@ -384,7 +384,7 @@ def test_records() -> None:
         assert record["epoch"] == epoch and record["kl_weight"] == 1 and record["gates"] == "free"
         assert record["nodes_kept"] == {"inputs": 6, "hidden1": 8, "hidden2": 7} and record["seconds"] > 0
         assert {"train_accuracy", "train_nll", "train_ece", "train_brier", "loss"} < set(record)
-    assert run.history[-1]["train_nll"] == pytest.approx(run.evaluate(X, Y)["nll"], rel=1e-12)
+    assert run.history[-1]["train_nll"] == pytest.approx(run.evaluate_median(X, Y)["nll"], rel=1e-12)
     assert run.kl_weight == 1 and not run.tempered and not any(module.training for module in run.model.net.modules())
 
 
@@ -418,7 +418,7 @@ def test_a_fraction_is_held_out() -> None:
     trained = {tuple(row) for seen in elbo.seen for row in seen["rows"].tolist()}
     held_out = torch.tensor([tuple(row) not in trained for row in X.tolist()])
     assert len(trained) == 9 and int(held_out.sum()) == 3
-    expected = run.evaluate(X[held_out], Y[held_out])
+    expected = run.evaluate_median(X[held_out], Y[held_out])
     assert {k: run.history[-1][f"validation_{k}"] for k in expected} == pytest.approx(expected)
     again = fit(network(num_data=9), (X, Y), epochs=3, validation=0.25, batch_size=4, seed=0)
     assert again.history[-1]["validation_nll"] != run.history[-1]["validation_nll"] or is_same(state(again), state(run))
@@ -427,7 +427,7 @@ def test_a_fraction_is_held_out() -> None:
 def test_validation_data() -> None:
     x, y = inputs(20), labels(20)
     run = fit(network(), (X, Y), epochs=2, validation=(x.float(), y), seed=0)
-    expected = run.evaluate(x.float(), y)
+    expected = run.evaluate_median(x.float(), y)
     assert {k: run.history[-1][f"validation_{k}"] for k in expected} == pytest.approx(expected)
     assert not any(key.startswith("train_") for key in run.history[-1])
 
@@ -445,7 +445,7 @@ def test_the_callback_sees_the_posterior_and_can_stop() -> None:
     def callback(record: dict[str, Any], posterior: GuidePosterior) -> bool:
         assert posterior.history[-1] is record and len(posterior.history) == record["epoch"]
         assert isinstance(posterior.predict(X, num_samples=1), Tensor)
-        seen.append((record["epoch"], posterior.evaluate(X, Y)["nll"]))
+        seen.append((record["epoch"], posterior.evaluate_median(X, Y)["nll"]))
         return len(seen) == 2
 
     run = fit(network(), (X, Y), epochs=9, seed=0, callback=callback)
