@@ -21,7 +21,7 @@ class SampledPosterior(Posterior):
 
     In the median-probability model of one chain a gate is open at a share above 1/2, scales are at their medians, and a
     slab is the mean of :math:`z w` over the draws in which all gates at its two ends are open, so that relaxed gates z
-    count with the values that they have.
+    count with the values that they have. That is a good network only if no nodes change places within the chain.
 
     Hidden nodes can change places without a change of the network's outputs, so that several chains may number them
     differently, and a share or a mean over chains says nothing of a hidden node. The median-probability model of
