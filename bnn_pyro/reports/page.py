@@ -72,7 +72,7 @@ def tempered_by(metrics: Mapping[str, object]) -> str:
     return tempering(known["kl_weight"], known.get("temperature"))
 
 
-def worse_than_draws(metrics: Mapping[str, Any]) -> str:
+def worse_than_draws(metrics: Mapping[str, object]) -> str:
     """Return a warning where the network pruned from several chains, a single draw, scores worse than their mean.
 
     Args:
@@ -82,7 +82,7 @@ def worse_than_draws(metrics: Mapping[str, Any]) -> str:
         The warning with both scores; empty if the network is no worse, or the draws are not of several chains.
     """
     score = _main_score(metrics)
-    pruned, draws = (metrics[f"{prefix}_test_{score}"] for prefix in ("pruned", "posterior"))
+    pruned, draws = (cast(float, metrics[f"{prefix}_test_{score}"]) for prefix in ("pruned", "posterior"))
     is_worse = pruned < draws if score == "accuracy" else pruned > draws
     shown = [_score(metrics, prefix, score) for prefix in ("pruned_test_", "posterior_test_")]
     if not is_worse or shown[0] == shown[1] or metrics.get("chains", 1) == 1:
