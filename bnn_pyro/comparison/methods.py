@@ -126,7 +126,7 @@ class Job:
         """Where chains start, shape `(batch_chains, n)`: the lowest ends of descents from all over the cube.
 
         A chain that starts anywhere would spend its warm-up far from where the posterior has its mass, or stay in a
-        poor mode. The descents are independent, so that R-hat still tells whether the chains have met.
+        poor mode. The descents are independent, so that R-hat still tells whether the chains have mixed.
         """
         potential = Potential(noncentered(self.model), *self.train)
         ends, energies = zip(*(self._descend(potential) for _ in range(_SEARCHED)), strict=True)

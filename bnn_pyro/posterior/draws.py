@@ -100,7 +100,7 @@ class Draws:
         """Returns what the energy says of convergence."""
         found, least = [], min(LEAST_ESS, 100.0 * len(self.energy))
         if not float(ratio := r_hat(self.energy)) <= LARGEST_R_HAT:
-            found.append(f"R-hat of the energy is {ratio:.3f}, above {LARGEST_R_HAT}: the chains have not met yet")
+            found.append(f"R-hat of the energy is {ratio:.3f}, above {LARGEST_R_HAT}: the chains have not mixed")
         if not float(size := ess_bulk(self.energy)) >= least:
             found.append(f"ESS of the energy is {size:.0f}, below {least:.0f}: draw more")
         return found

@@ -80,8 +80,7 @@ class MCLMC:
 
     def _numbers(self) -> tuple[Tensor, Tensor]:
         nu = noise_size(self.step_size, self.length, len(self._position))
-        size, size_of_noise = self.scale.new_tensor([self.step_size, nu]).unbind()
-        return size, size_of_noise
+        return self.scale.new_full((), self.step_size), self.scale.new_full((), nu)  # filled: no wait for the device
 
     def state_dict(self) -> State:
         """Return the state of the chains, and the parameters."""

@@ -17,8 +17,9 @@ TARGET_ERROR = 5e-4
 _ROUGH = 40.0  # times the target, at first
 _ENDS = (0.1, 0.3, 0.7)  # of the warm-up: after them the scale is that of the draws since the last
 _MEMORY, _WIDTH = 0.99, 9.0  # of the step size: steps that count, and how far from the target an error may be to count
-_SHRINK = 0.8  # of the step size where a chain has bounced
+_SHRINK = 0.8  # of the step size where all chains have bounced
 _FIRST_STEP = 0.01  # times the root of n
+_LEAST = 1e-10  # of the step size
 
 
 class StepSizeByError:
@@ -26,7 +27,8 @@ class StepSizeByError:
 
     With :math:`\xi = E[\Delta E^2] / (n \cdot \text{target})`, averaged over chains, the step size is
     :math:`\epsilon = (\overline{\xi / \epsilon^6})^{-1/6}`, the mean over about the last hundred steps, weighted by
-    :math:`\exp(-\tfrac12 (\log \xi / 9)^2)`.
+    :math:`\exp(-\tfrac12 (\log \xi / 9)^2)`. Chains that turn back have no such error: in a step in which all do it
+    becomes 0.8 of what it was, in one in which a part does that power of it, and the mean remembers.
 
     Args:
         entries: n.
@@ -37,21 +39,25 @@ class StepSizeByError:
     def __init__(self, entries: int) -> None:
         self.entries, self.total, self.weights = entries, 0.0, 0.0
 
-    def update(self, step_size: float, error: float, any_bounced: bool, target: float) -> float:
+    def update(self, step_size: float, error: float, bounced: float, target: float) -> float:
         """Return the next step size.
 
         Args:
             step_size: The present one.
             error: Mean squared energy error of the chains that have not bounced; 0 where none is left.
-            any_bounced: Whether a chain has bounced.
+            bounced: The part of the chains that have.
             target: What it is to be, for each coordinate.
         """
-        ratio = error / (self.entries * target) + 1e-8
-        weight = math.exp(-0.5 * (math.log(ratio) / _WIDTH) ** 2)
-        self.total = _MEMORY * self.total + weight * ratio / step_size**6
-        self.weights = _MEMORY * self.weights + weight
+        if bounced < 1:
+            ratio = error / (self.entries * target) + 1e-8
+            weight = math.exp(-0.5 * (math.log(ratio) / _WIDTH) ** 2)
+            self.total = _MEMORY * self.total + weight * ratio / step_size**6
+            self.weights = _MEMORY * self.weights + weight
+        self.total *= _SHRINK ** (-6 * bounced)
+        if not self.weights:
+            return max(step_size * _SHRINK, _LEAST)
         found: float = (self.total / self.weights) ** (-1 / 6)
-        return found * _SHRINK if any_bounced else found
+        return max(found, _LEAST)
 
 
 class MCLMCWarmUp:
@@ -84,12 +90,9 @@ class MCLMCWarmUp:
         fine = ~move.diverged
         squares = torch.where(fine, move.energy_error, torch.zeros_like(move.energy_error)).square().sum()
         total, count = torch.stack([squares, fine.sum().to(squares)]).tolist()
-        error = total / count if count else math.inf
         target = self._target(number / transitions)
-        if count:
-            kernel.step_size = self._step_size.update(kernel.step_size, error, count < len(fine), target)
-        else:
-            kernel.step_size *= _SHRINK
+        bounced = 1 - count / len(fine)
+        kernel.step_size = self._step_size.update(kernel.step_size, total / max(count, 1), bounced, target)
         self._moments.add(kernel.position, torch.ones_like(kernel.position, dtype=torch.bool))
         if number in {round(end * transitions) for end in _ENDS}:
             self._rescale(self._moments.scale(kernel.scale))

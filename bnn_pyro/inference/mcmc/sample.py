@@ -1,4 +1,4 @@
-"""sample: HMC of a model, by Pyro's own kernels or by ChEES, on one flat, traced potential."""
+"""sample: Markov chains of a model, by Pyro's own kernels or as one batch, on one flat, traced potential."""
 
 import copy
 import logging
@@ -31,7 +31,7 @@ from bnn_pyro.tracing.engine import ENGINES, EngineName
 logger = logging.getLogger(__name__)
 
 COMPILE_CALLS = 50_000  # gradients after which the seconds of compiling have come back
-_LEAPFROGS = 16  # a guess at a transition's
+_LEAPFROGS = 16  # a guess at a transition's; one of mclmc has 2
 
 
 @overload
@@ -76,7 +76,7 @@ def sample(
     engine: EngineName = "auto",
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
 ) -> SampledPosterior | Draws:
-    r"""Sample the posterior of a model's latents by Hamiltonian Monte Carlo.
+    r"""Sample the posterior of a model's latents by Hamiltonian Monte Carlo, or by microcanonical dynamics.
 
     Slabs are non-centred and gates relaxed, as logits
     (:func:`~bnn_pyro.inference.mcmc.potential.noncentered.noncentered`). Step size and mass matrix adapt during
@@ -174,7 +174,8 @@ def potential_of(
 def _is_long(plan: SamplingPlan) -> bool:
     """Whether compiling pays; a batch costs less than its chains."""
     chains = 1 + plan.chains / 8 if plan.is_batch else plan.chains
-    return chains * plan.transitions * _LEAPFROGS > COMPILE_CALLS
+    leapfrogs = 2 if plan.kernel == "mclmc" else _LEAPFROGS
+    return chains * plan.transitions * leapfrogs > COMPILE_CALLS
 
 
 def _draws(kept: dict[str, Tensor], potential: Potential, plan: SamplingPlan, seconds: float) -> Draws:

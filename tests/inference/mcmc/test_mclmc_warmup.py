@@ -24,13 +24,26 @@ def test_the_step_size_of_a_law_of_the_sixth_power_is_found() -> None:
     """Of an error of 3 eps^6 for each of 7 coordinates."""
     tuning, size = StepSizeByError(7), 0.01
     for _ in range(600):
-        size = tuning.update(size, 7 * 3 * size**6, False, 1e-3)
+        size = tuning.update(size, 7 * 3 * size**6, 0.0, 1e-3)
     assert size == pytest.approx((1e-3 / 3) ** (1 / 6), rel=0.02)
 
 
-def test_a_chain_that_turns_back_shortens_the_steps() -> None:
+@pytest.mark.parametrize("part", [0.25, 0.75])
+def test_chains_that_turn_back_shorten_the_steps(part: float) -> None:
     tuning, other = StepSizeByError(7), StepSizeByError(7)
-    assert tuning.update(0.1, 1e-3, True, 1e-3) == pytest.approx(0.8 * other.update(0.1, 1e-3, False, 1e-3))
+    assert tuning.update(0.1, 1e-3, part, 1e-3) == pytest.approx(0.8**part * other.update(0.1, 1e-3, 0.0, 1e-3))
+
+
+def test_steps_that_all_chains_turn_back_from_shorten_the_next_ones() -> None:
+    tuning, size = StepSizeByError(7), 0.1
+    assert tuning.update(size, 0.0, 1.0, 1e-3) == pytest.approx(0.08)  # before there was an error
+    size = tuning.update(size, 1e-3, 0.0, 1e-3)
+    for _ in range(3):
+        size, before = tuning.update(size, 0.0, 1.0, 1e-3), size
+        assert size == pytest.approx(0.8 * before)
+    for _ in range(1000):
+        size = tuning.update(size, 0.0, 1.0, 1e-3)
+    assert size == 1e-10
 
 
 @pytest.mark.parametrize("target", [1e-4, 1e-2])

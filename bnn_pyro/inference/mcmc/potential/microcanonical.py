@@ -22,6 +22,7 @@ Flow = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From positions, shape ``(n, chains)``, to the gradient of the potential energy there and its values."""
 
 _LAMBDA = 0.1931833275037836  # the coefficient of McLachlan's step with the smallest error
+_FORGOTTEN = 20.0  # an exponent at which nothing of the direction is left, and which float32 can square
 
 
 class Moved(NamedTuple):
@@ -112,9 +113,10 @@ def mclachlan(flow: Flow) -> Callable[..., Moved]:
 def langevin(flow: Flow, largest_error: float) -> Callable[..., Moved]:
     r"""Return McLachlan's step followed by a little noise on the direction; a step that goes wrong is not made.
 
-    The velocity becomes :math:`u + \nu \xi`, normalised, with standard normal :math:`\xi`. A chain that comes to a
-    point where its energy or gradient is not finite, or whose energy error is beyond all bounds, stays where it was and
-    turns back, :math:`u \leftarrow -u`; its error is then infinite.
+    A chain that comes to a point where its energy or gradient is not finite, or whose energy error is beyond all
+    bounds, stays where it was and turns back, :math:`u \leftarrow -u`; its error is then infinite. The velocity then
+    becomes :math:`u + \nu \xi`, normalised, with standard normal :math:`\xi`, of chains that turned back too: without
+    noise one that can go neither way would turn for ever.
 
     Args:
         flow: From positions to the gradient of the potential energy and its values.
@@ -134,7 +136,7 @@ def langevin(flow: Flow, largest_error: float) -> Callable[..., Moved]:
         is_fine = is_fine & found.gradient.abs().amax(0).isfinite()
         return Moved(
             torch.where(is_fine, found.position, q),
-            torch.where(is_fine, normalised(found.velocity + nu * noise), -u),
+            normalised(torch.where(is_fine, found.velocity, -u) + nu * noise),
             torch.where(is_fine, found.value, value),
             torch.where(is_fine, found.gradient, slope),
             torch.where(is_fine, found.error, torch.full_like(found.error, torch.inf)),
@@ -153,4 +155,4 @@ def noise_size(step_size: float, length: float, entries: int) -> float:
         length: L, the decoherence length.
         entries: n.
     """
-    return math.sqrt(math.expm1(2 * step_size / length) / entries)
+    return math.sqrt(math.expm1(min(2 * step_size / length, _FORGOTTEN)) / entries)

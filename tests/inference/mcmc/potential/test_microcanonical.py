@@ -117,3 +117,11 @@ def test_a_chain_bounces_where_the_energy_ends(beyond: float) -> None:
     found = langevin(wall, 1e3)(q, u, value, slope, torch.ones(2, 1, dtype=DOUBLE), size, torch.randn_like(q), nu)
     assert torch.equal(found.position[:, 0], q[:, 0]) and torch.equal(found.velocity[:, 0], -u[:, 0])
     assert found.error[0] == torch.inf and found.error[1].isfinite() and (found.position[:, 1] != q[:, 1]).any()
+    noisy = langevin(wall, 1e3)(q, u, value, slope, torch.ones(2, 1, dtype=DOUBLE), size, torch.ones_like(q), size)
+    assert torch.equal(noisy.position[:, 0], q[:, 0])
+    torch.testing.assert_close(noisy.velocity[:, 0], normalised(0.5 - u)[:, 0])
+
+
+def test_the_noise_of_long_steps_is_finite() -> None:
+    assert noise_size(0.5, 2.0, 4) == pytest.approx(math.sqrt(math.expm1(0.5) / 4))
+    assert math.isfinite(noise_size(1e6, 1.0, 4))
