@@ -181,7 +181,7 @@ def _calls(nets: Mapping[str, nn.Module], x: Tensor) -> dict[str, timing.Call]:
     return {name: call(net) for name, net in nets.items()}
 
 
-# ---- what is told ----------------------------------------------------------------------------------------------------
+# ---- what is reported ------------------------------------------------------------------------------------------------
 
 
 def table(rows: Sequence[timing.Row]) -> str:

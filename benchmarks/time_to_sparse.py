@@ -179,7 +179,7 @@ def _scored(net: nn.Module, dataset: data.Dataset, device: torch.device) -> dict
     return {"test_accuracy": float((found == dataset.test.y).float().mean())}
 
 
-# ---- what is told ----------------------------------------------------------------------------------------------------
+# ---- what is reported ------------------------------------------------------------------------------------------------
 
 
 def rows_of(name: str, runs: Sequence[dict[str, Any]]) -> list[timing.Row]:

@@ -121,7 +121,7 @@ print("dense:", classification_metrics(dense_probabilities, test[1]))
 # `SparseNetwork` reads the net's dependency graph, finds what can be removed as one piece (a row of one layer with the
 # columns of the next that read it), and draws for each such node a gate, a scale and its weights. `select_inputs` gives
 # the pixels gates too. The net is copied, not changed, and the result is an ordinary Pyro model: it can be given to
-# `Predictive`, to `pyro.infer.SVI`, to a guide of one's own.
+# `Predictive`, to `pyro.infer.SVI`, to a custom guide.
 
 # %%
 model = SparseNetwork(

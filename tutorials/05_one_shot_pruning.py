@@ -172,7 +172,7 @@ show(plot_variables(reading_strength(posterior), relevant, posterior.history), "
 # %% [markdown]
 # ## 3. What is left
 #
-# The result has the face of every posterior: `predict` averages over the draws (here snapshots of the second half of
+# The result has every posterior's interface: `predict` averages over the draws (here snapshots of the second half of
 # the run, each as small as the network was by then), `evaluate` scores this average, and `evaluate_median` the last
 # draw alone. `prune` gives the last draw as a plain module; it is the network that was trained, so there is nothing to
 # cut and nothing to train again.

@@ -1,4 +1,4 @@
-"""What the commands share: their options, how errors are told, how torch is set up, which recipe is meant."""
+"""What the commands share: their options, how errors are reported, how torch is set up, which recipe is meant."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -132,7 +132,7 @@ def comparison_page(metrics: Mapping[str, object], *, pictures: Sequence[str] = 
 
 
 def _problems(row: MethodRow) -> Sequence[str]:
-    """Return the problems of a method that was fitted; those of chains are told by R-hat."""
+    """Return the problems of a method that was fitted; those of chains are reported by R-hat."""
     details = row.get("details", {})
     return cast(Sequence[str], details.get("problems", ())) if details.get("epochs") else ()
 

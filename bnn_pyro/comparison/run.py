@@ -54,7 +54,7 @@ def compare(
 ) -> Compared:
     """Run all methods on the same rows and the same network, and measure how far they agree.
 
-    A method that fails is told as such in its row; the others go on. Neither the global random state nor Pyro's
+    A method that fails is reported as such in its row; the others continue. Neither the global random state nor Pyro's
     parameter store is changed.
 
     Args:

@@ -97,7 +97,7 @@ def load(
     flatten: bool = False,
     target: str | None = None,
 ) -> Dataset:
-    """Load a data set by its name, or from a ``.csv`` or ``.npz`` file of one's own.
+    """Load a data set by its name, or from a ``.csv`` or ``.npz`` file.
 
     Images (``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``) have pixels in ``[0, 1]`` and shape ``(N, channels,
     height, width)``. ``cifar10-jpeg`` is a lossy copy of CIFAR-10, to be named as such beside any result. The inputs

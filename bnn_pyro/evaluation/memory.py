@@ -1,4 +1,4 @@
-"""How much memory a forward pass holds beside the network itself, told without running it."""
+"""How much memory a forward pass holds beside the network itself, computed without running it."""
 
 import copy
 import weakref

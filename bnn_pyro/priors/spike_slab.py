@@ -19,8 +19,8 @@ class SpikeSlab:
     .. math:: z_j \sim \mathrm{Bern}(\lambda), \qquad w_j \mid z_j \sim z_j \cdot \text{slab} + (1 - z_j)\,\delta_0.
 
     Args:
-        slab: The slab's hyper-parameters: Gaussian, GroupLasso, GroupHorseshoe, or one's own with the face of
-            :class:`~bnn_pyro.priors.slab.Slab`.
+        slab: The slab's hyper-parameters: Gaussian, GroupLasso, GroupHorseshoe, or a custom one with the interface
+            of :class:`~bnn_pyro.priors.slab.Slab`.
         inclusion: Prior inclusion probability :math:`\lambda` in (0, 1): one for all groups of nodes, or one a group by
             name; None takes the theory's (:func:`~bnn_pyro.priors.gates.inclusion_probability`).
         temperature: Temperature of the relaxed gates.

@@ -86,7 +86,7 @@ def recipe(
     """Return the default settings for a data set, a prior and a net.
 
     Args:
-        data: One of `bnn_pyro.data.DATASETS`, or the path of a table of one's own.
+        data: One of `bnn_pyro.data.DATASETS`, or the path of a table.
         prior: One of `PRIORS`; None for the method's default.
         task: What the targets are; it matters for tables.
         net: One of `NETS`.

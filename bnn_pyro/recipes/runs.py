@@ -66,10 +66,10 @@ def run(
     with seeded(seed, device):
         finished = _fit_and_prune(dataset, settings, seed, device, progress)
         if not processes.is_first:
-            return processes.told({})
+            return processes.broadcast({})
         evaluation = evaluate_run(finished)
     evaluation.metrics["seconds"] = time.perf_counter() - start
-    processes.told(evaluation.metrics)
+    processes.broadcast(evaluation.metrics)
     if out is not None:
         config = config_of(dataset, settings, seed=seed, device=device)
         save = partial(save_posterior, finished.posterior)

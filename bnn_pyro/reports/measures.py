@@ -40,7 +40,7 @@ class Run:
         dense: The dense network, which the run may have started from, to compare cost and quality with.
         test: (x, y): the rows to measure on, on the networks' device.
         input_shape: Shape of one datum before it was flattened, for the picture of the first layer; None for that of x.
-        y_std: Factor by which the targets were divided; errors are told on their original scale.
+        y_std: Factor by which the targets were divided; errors are reported on their original scale.
         dense_noise: Standard deviation of the dense network's errors, shape `()`; needed where the noise is learned.
         num_samples: Draws that the posterior's predictions are averaged over.
     """

@@ -76,7 +76,7 @@ class MCLMC:
 
     def _moved(self, chains: Sequence[Tensor], size: Tensor, nu: Tensor) -> Moved:
         *state, noise = chains
-        return self.potential.along("langevin", _langevin, *state, self.scale.unsqueeze(-1), size, noise, nu)
+        return Moved(*self.potential.along("langevin", _langevin, *state, self.scale.unsqueeze(-1), size, noise, nu))
 
     def _numbers(self) -> tuple[Tensor, Tensor]:
         nu = noise_size(self.step_size, self.length, len(self._position))

@@ -17,7 +17,7 @@ class SamplingPlan:
     there are. The others move all chains as one batch, which costs little more than one of them: give them dozens, and
     fewer draws of each. ``"chees"`` is HMC with trajectories of one length that adapts
     (:class:`~bnn_pyro.inference.mcmc.chees.ChEESWarmUp`). ``"mclmc"`` is microcanonical Langevin dynamics
-    (:class:`~bnn_pyro.inference.mcmc.mclmc.MCLMC`), the fastest on networks: a transition is a single step of two
+    (:class:`~bnn_pyro.inference.mcmc.mclmc.MCLMC`), meant for networks: a transition is a single step of two
     gradients, never rejected, so that it needs thousands of them, ``thinning`` to keep few, and has an error that
     ``target_error`` bounds. ``"mams"`` is its exact form (:class:`~bnn_pyro.inference.mcmc.mams.MAMS`).
 

@@ -15,13 +15,13 @@ def window_of(number: int, transitions: int) -> int:
 
 
 def ends_window(number: int, transitions: int) -> bool:
-    """Return whether a transition is the last one of a window.
+    """Return whether a transition is the last one of a window; the very last one ends none, as nothing would follow.
 
     Args:
         number: Which transition, from 1.
         transitions: How many the warm-up has.
     """
-    return number in _ends(transitions)
+    return number < transitions and number in _ends(transitions)
 
 
 def _ends(transitions: int) -> list[int]:

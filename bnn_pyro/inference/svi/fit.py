@@ -122,10 +122,10 @@ def fit(
     x, y = as_pair("data", data)
     compute.check_inputs(x)
     _check_shares(batch_size, compute.accumulate, processes, optimizer, saving)
-    saved = processes.told(read_progress(saving.path) if saving is not None and processes.is_first else None)
+    saved = processes.broadcast(read_progress(saving.path) if saving is not None and processes.is_first else None)
     if seed is None and (processes.count > 1 or saving is not None):
         drawn = int(torch.randint(2**31, ()))
-        seed = processes.told(drawn) if saved is None else saved[0]["seed"]
+        seed = processes.broadcast(drawn) if saved is None else saved[0]["seed"]
     with _isolated(seed, x.device):
         model, guide = _own(model, guide, x, y)
         processes.copy_first([*model.parameters(), *model.buffers(), *guide.parameters(), *guide.buffers()])

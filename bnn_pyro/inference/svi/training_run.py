@@ -141,7 +141,7 @@ class TrainingRun:
 
     @torch.no_grad()
     def _record(self, epoch: int, loss: Tensor, seconds: float) -> Record:
-        """Returns what is known after an epoch; the loss is read from the device here, once an epoch."""
+        """Return what is known after an epoch; the loss is read from the device here, once per epoch."""
         value = float(loss)
         if not math.isfinite(value):
             raise ValueError(
@@ -184,7 +184,7 @@ class TrainingRun:
             stops = bool(callback(record, self.posterior)) or stops
         if self.processes.count > 1:
             device = self.data[0].device
-            stops, state = self.processes.told((stops, random_state(device)))
+            stops, state = self.processes.broadcast((stops, random_state(device)))
             set_random_state(state, device)
         return stops
 

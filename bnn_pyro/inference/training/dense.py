@@ -45,7 +45,7 @@ def train_dense(
         learning_rate: Of AdamW.
         weight_decay: Of AdamW.
         augmentation: What changes the inputs of each batch at random, on their device; None leaves them as they are.
-        seed: Seed of this call; None goes on from the global random state.
+        seed: Seed of this call; None continues from the global random state.
         progress: Whether to show a progress bar; None shows it on a terminal. Only the first process shows one.
         compute: How steps are computed, as in ``fit``: precision, parts of a batch, processes. The engine is always
             the eager one.
@@ -68,7 +68,7 @@ def train_dense(
     trained = copy.deepcopy(net).to(x)
     processes = Processes.found(compute.data_parallel)
     if seed is None and processes.count > 1:
-        seed = processes.told(int(torch.randint(2**31, ())))
+        seed = processes.broadcast(int(torch.randint(2**31, ())))
     with seeded(seed, x.device), computing(trained, compute.precision):
         _check_outputs(trained, x, y, likelihood)
         processes.copy_first([*trained.parameters(), *trained.buffers()])

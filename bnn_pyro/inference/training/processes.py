@@ -62,13 +62,13 @@ class Processes:
                 distributed.broadcast(value, 0)
                 tensor.detach().copy_(value)
 
-    def told(self, value: Value) -> Value:
+    def broadcast(self, value: Value) -> Value:
         """Returns what the first process has."""
         if self.count == 1:
             return value
-        told = [value]
-        distributed.broadcast_object_list(told, 0)
-        return told[0]
+        sent = [value]
+        distributed.broadcast_object_list(sent, 0)
+        return sent[0]
 
     def check_alike(self, settings: Mapping[str, object]) -> None:
         """Checks that all processes were given the same.
@@ -79,7 +79,7 @@ class Processes:
         Raises:
             ValueError: If this process has other ones than the first.
         """
-        for name, value in self.told(settings).items():
+        for name, value in self.broadcast(settings).items():
             if settings[name] != value:
                 raise ValueError(f"{name} must be the same in all processes, got {settings[name]} and {value}")
 

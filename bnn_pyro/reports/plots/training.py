@@ -36,7 +36,7 @@ def plot_training(history: Sequence[Mapping[str, object]], totals: Mapping[str, 
     The epochs in which the gates were held open or frozen are shaded. A tempered posterior is called so in the title.
 
     Args:
-        history: One record an epoch, as `posterior.history` holds them.
+        history: One record per epoch, as `posterior.history` holds them.
         totals: Number of nodes of each group before pruning, to tell beside those kept; None leaves it out.
 
     Returns:

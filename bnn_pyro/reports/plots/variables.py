@@ -57,7 +57,7 @@ def plot_variables(
         strength: Strength of each input, `(inputs,)`, as `reading_strength` gives it; 0 for one that was removed.
         relevant: Which inputs matter in truth, bool, `(inputs,)`, if that is known: the others are drawn in another
             colour, and those that were missed are marked.
-        history: One record an epoch, as `posterior.history` holds them; without any the second panel is left out.
+        history: One record per epoch, as `posterior.history` holds them; without any the second panel is left out.
         group: Name of the inputs' group in the history.
 
     Returns:

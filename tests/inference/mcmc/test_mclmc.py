@@ -68,6 +68,16 @@ def test_models_that_cannot_be_traced_move_too() -> None:
     torch.testing.assert_close(traced.vectors, eager.vectors)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", ["mclmc", "mams"])
+def test_compiled_steps_are_the_traced_ones(kernel: Any) -> None:
+    x, y = correlated()
+    plan = SamplingPlan(kernel=kernel, chains=4, warmup=2, draws=3)
+    traced = sample(regression, (x, y), plan, **GIVEN)
+    compiled = sample(regression, (x, y), plan, **{**GIVEN, "engine": "compiled"})
+    torch.testing.assert_close(compiled.vectors, traced.vectors)
+
+
 def test_one_coordinate_is_refused() -> None:
     def one() -> None:
         pyro.sample("x", dist.Normal(torch.zeros((), dtype=DOUBLE), 1.0))

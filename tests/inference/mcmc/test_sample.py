@@ -211,7 +211,7 @@ def test_starts_where_it_is_told() -> None:
     assert (found - start).abs().max() < 3 and torch.equal(start, torch.full_like(start, 0.3))
 
 
-# ---- how it is computed, and what is told of it --------------------------------------------------------------------
+# ---- how it is computed, and what is logged -------------------------------------------------------------------------
 
 
 def test_engines_agree() -> None:

@@ -92,7 +92,7 @@ def test_one_process_alone_adds_nothing_up() -> None:
     alone.add_up([tensor])
     alone.copy_first([tensor])
     alone.settle_buffers(nn.BatchNorm1d(2))
-    assert alone.is_first and alone.count == 1 and alone.told("this") == "this" and tensor.tolist() == [1, 1, 1]
+    assert alone.is_first and alone.count == 1 and alone.broadcast("this") == "this" and tensor.tolist() == [1, 1, 1]
 
 
 def test_running_statistics_are_averaged_and_other_buffers_are_those_of_the_first(
@@ -110,7 +110,7 @@ def test_running_statistics_are_averaged_and_other_buffers_are_those_of_the_firs
 
 
 def test_settings_are_compared_with_those_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Processes, "told", lambda self, value: {**value, "rows": 12})
+    monkeypatch.setattr(Processes, "broadcast", lambda self, value: {**value, "rows": 12})
     Processes(1, 2).check_alike({"rows": 12, "epochs": 3})
     with pytest.raises(ValueError, match="rows must be the same in all processes, got 11 and 12"):
         Processes(1, 2).check_alike({"rows": 11, "epochs": 3})

@@ -143,7 +143,9 @@ class Potential:
         found: State = self._programs[key](position, momentum, gradient, stride, steps)
         return found
 
-    def along(self, name: str, make: Callable[[Flow], Callable[..., Steps]], *inputs: Tensor) -> Steps:
+    def along(
+        self, name: str, make: Callable[[Flow], Callable[..., tuple[Tensor, ...]]], *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
         """Run a function that is made of the potential's gradients as one program, with the chains last.
 
         Args:
@@ -153,13 +155,13 @@ class Potential:
             *inputs: Its arguments, contiguous tensors; the first is the positions.
 
         Returns:
-            What the function returns.
+            The tensors that the function returns, as a plain tuple.
         """
         key = (name, inputs[0].shape)
         if key not in self._programs:
             self._check_shape(inputs[0].t())
             self._programs[key] = self._made_along(make, *inputs)
-        found: Steps = self._programs[key](*inputs)
+        found: tuple[Tensor, ...] = self._programs[key](*inputs)
         return found
 
     def block(self, chains: int) -> int:
@@ -295,7 +297,9 @@ class Potential:
             return compiled_loop(traced, *examples)
         return repeated(compiled(traced, *examples))
 
-    def _made_along(self, make: Callable[[Flow], Callable[..., Steps]], *inputs: Tensor) -> Callable[..., Steps]:
+    def _made_along(
+        self, make: Callable[[Flow], Callable[..., tuple[Tensor, ...]]], *inputs: Tensor
+    ) -> Callable[..., tuple[Tensor, ...]]:
         """Return the program of a function along the flow."""
         examples = [part.detach().clone() for part in inputs]
         traced = self._traced_along(make, examples)
@@ -310,7 +314,8 @@ class Potential:
         if "gradient" not in self._single:
             return make(self._untraced)
         flow, _ = self._flow("gradient", self._gradient, vectors)
-        return trace(make(flow), *examples)
+        step = make(flow)
+        return trace(lambda *given: tuple(step(*given)), *examples)  # a plain one: the compiler knows no named tuples
 
     def _untraced(self, position: Tensor) -> tuple[Tensor, Tensor]:
         """Returns gradient and value at positions with the chains last, by the model's own code."""
