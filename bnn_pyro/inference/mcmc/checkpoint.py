@@ -19,7 +19,6 @@ FORMAT = 2  # 1 kept a kernel and its warm-up as one
 EVERY = 100  # transitions from one save to the next, where no number is given
 
 
-# ---- runs on their way -----------------------------------------------------------------------------------------------
 class RunFile:
     """The file that a run's state is saved in, and what tells whose state it is.
 

@@ -23,20 +23,10 @@ from bnn_pyro.tracing.trace import Traced, trace
 from guides.sites import Site, sites_of
 
 Steps = TypeVar("Steps", bound=tuple[Tensor, ...])
-
-
 _TRIES = 100  # starting points to try for one that is finite, as Pyro does
-
-
 _ROWS = 64  # vectors to unflatten at once: where a program is made, the whole model runs on as many
-
-
 _LANES = 16  # chains that a processor's widest registers hold
-
-
 _CACHE = 2**20  # bytes near a core
-
-
 _Program = Callable[[Tensor], PyTree]  # of a vector, or of many
 
 
