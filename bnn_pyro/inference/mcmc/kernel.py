@@ -16,8 +16,9 @@ class Move:
     Attributes:
         acceptance: Acceptance probability; NUTS averages it over its tree.
         diverged: Whether the energy error was beyond all bounds.
-        leapfrogs: Leapfrog steps, of one gradient each.
-        total_energy: Potential and kinetic energy at the start of the trajectory, along which it is conserved.
+        leapfrogs: Leapfrog steps, of one gradient each; of kernels without them gradients.
+        total_energy: Potential and kinetic energy at the start of the trajectory, along which it is conserved; NaN of
+            kernels that do not know it.
     """
 
     acceptance: Tensor

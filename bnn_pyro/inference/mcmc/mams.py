@@ -92,7 +92,6 @@ class MAMS:
         error = torch.where(error.isfinite() & energy.isfinite(), error, torch.full_like(error, torch.inf))
         acceptance = (-error).exp().clamp(max=1)
         accepted = torch.rand_like(acceptance) < acceptance
-        before = self.energy
         self.energy = torch.where(accepted, energy, self.energy)
         self.position = torch.where(accepted.unsqueeze(-1), end, start)
         self.gradient = torch.where(accepted.unsqueeze(-1), gradient, self.gradient)
@@ -100,7 +99,7 @@ class MAMS:
             acceptance=acceptance,
             diverged=error > _MAX_ERROR,
             leapfrogs=torch.full_like(error, GRADIENTS * steps, dtype=torch.int64),
-            total_energy=before,
+            total_energy=torch.full_like(error, torch.nan),  # of the kinetic energy only its changes are known
             energy_error=error,
             start=start,
             end=end,

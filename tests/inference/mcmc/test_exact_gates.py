@@ -219,7 +219,7 @@ def test_posterior_of_a_network() -> None:
         ({"gates": "hard"}, "gates must be 'relaxed', or 'exact'"),
         ({"gates": "relaxed"}, "pseudo_prior is for gates='exact'"),
         ({}, "pseudo_prior must draw the slab 'w.weight' of shape \\(3,\\), got none"),
-        ({"chains": 1}, "kernel='chees' needs at least 2 chains"),
+        ({"chains": 1}, "chains must be at least 2 for kernel='chees', got 1"),
     ],
     ids=str,
 )

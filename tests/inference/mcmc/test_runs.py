@@ -66,7 +66,7 @@ def test_goes_on_as_if_it_had_not_stopped(options: dict[str, Any], potential: Po
             again.load_state_dict(state)
             found = gone(again, again.total - again.done).result()
         assert found.keys() == expected.keys()
-        assert all(torch.equal(found[name], value) for name, value in expected.items())
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_state_does_not_change_with_its_run(potential: Potential) -> None:
@@ -80,6 +80,9 @@ def test_a_state_does_not_change_with_its_run(potential: Potential) -> None:
         assert repr(state) == before
 
 
+MICROCANONICAL = ("mclmc", "mams")  # of whose energy a part is not known
+
+
 def test_shapes(potential: Potential) -> None:
     shapes = {"vectors": (2, 4, 3), "step_size": (2,), "inverse_mass": (2, 3)}
     for kernel in KERNELS:
@@ -88,7 +91,8 @@ def test_shapes(potential: Potential) -> None:
             **dict.fromkeys(("energy", "total_energy", "acceptance", "diverged", "leapfrogs"), (2, 4)),
             **shapes,
         }
-        assert (found["total_energy"] > found["energy"].min()).all()
+        assert (found["total_energy"] > found["energy"].min()).all() or kernel in MICROCANONICAL
+        assert found["total_energy"].isnan().all() == (kernel in MICROCANONICAL)
         torch.testing.assert_close(potential(found["vectors"].flatten(0, 1)), found["energy"].flatten())
 
 
