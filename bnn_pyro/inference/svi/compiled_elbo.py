@@ -64,7 +64,7 @@ class CompiledELBO(ELBO):
 
     Parameters are read from where they stand at every step. Python numbers are baked in: what changes from step to step
     must be a tensor, an argument or a buffer. Every number or string among the arguments makes a program of its own, up
-    to 8 of them; with more, or with an argument that is neither these nor a tensor, steps run in Pyro as ever. So they
+    to 8 of them; with more, or with an argument that is neither these nor a tensor, steps run in Pyro itself. So they
     do where the program cannot be traced, as it asks for a value of a tensor on its way (``if x > 0``, ``.item()``); a
     log line says so. Pyro's validation, where it is on, looks at the first step alone.
 

@@ -36,7 +36,7 @@ class Schedule:
     r"""What changes in the course of a run of SVI; :class:`~bnn_pyro.inference.svi.timetable.Timetable` says when.
 
     The gates are held open for ``hold`` epochs, so that slabs settle before nodes are judged; their probabilities
-    stay where they are then, and weight the slabs' divergence as ever. After that the gates are free, and for the last
+    stay where they are then, and weight the slabs' divergence still. After that the gates are free, and for the last
     ``freeze`` epochs frozen at :math:`\gamma > 1/2`.
 
     Args:
