@@ -1,47 +1,23 @@
 """ChEESWarmUp: trajectories of jittered HMC as long as moves the chains farthest for their cost."""
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from bnn_pyro.inference.mcmc.jittered_hmc import JitteredHMC, Trajectory
-from bnn_pyro.inference.mcmc.kernel import BatchKernel, State
+from bnn_pyro.inference.mcmc.jittered_hmc import JitteredHMC
+from bnn_pyro.inference.mcmc.kernel import State
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.pseudo_prior import Draw
 from bnn_pyro.inference.mcmc.running_moments import Moments
 from bnn_pyro.inference.mcmc.step_size import StepSizeTuning
+from bnn_pyro.inference.mcmc.trajectories import Trajectory, TrajectoryKernel
 from bnn_pyro.inference.mcmc.windows import ends_window
 
 TARGET_ACCEPT = 0.9
 _FIRST_LENGTH, _FIRST_LEAPFROGS = math.pi / 2, 64  # a quarter of a unit Normal's period, within so many steps
 _RATE, _DECAY = 0.025, 0.95  # of Adam on the logarithm of the length
-
-
-class TrajectoryKernel(BatchKernel, Protocol):
-    """A kernel whose transitions are trajectories of one length, each accepted or not.
-
-    Attributes:
-        step_size: The step size, in units of ``scale``.
-        scale: Standard deviations that the mass matrix assumes, shape ``(n,)``.
-        length: The length of trajectories, in units of ``scale``.
-        max_leapfrogs: Most steps of a transition.
-        moving: Which coordinates move, bool, shape ``(chains, n)``; None for all.
-    """
-
-    step_size: float
-    scale: Tensor
-    length: float
-    max_leapfrogs: int
-    moving: Tensor | None
-
-    def transition(self) -> Trajectory:
-        """Make a transition of all chains."""
-
-    def trial(self) -> Trajectory:
-        """Make one step of all chains and go back, to see how large the error of a step is."""
 
 
 class ChEESWarmUp:
@@ -114,7 +90,7 @@ class ChEESWarmUp:
         accepted, slope_now = torch.stack([self._step_size.observe(move.acceptance), slope]).tolist()
         kernel.step_size = self._step_size.update(accepted)
         if math.isfinite(slope_now):
-            kernel.length = self._length.climb(slope_now, kernel.step_size, kernel.max_leapfrogs)
+            kernel.length = self._length.climb(slope_now, kernel.step_size, kernel.max_steps)
         moving = torch.ones_like(kernel.position, dtype=torch.bool) if kernel.moving is None else kernel.moving
         self._moments.add(kernel.position, moving)
         if ends_window(number, transitions):

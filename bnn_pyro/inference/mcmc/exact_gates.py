@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.inference.mcmc.gate_draw import GateDraw
-from bnn_pyro.inference.mcmc.jittered_hmc import JitteredHMC, Trajectory
+from bnn_pyro.inference.mcmc.jittered_hmc import JitteredHMC
 from bnn_pyro.inference.mcmc.kernel import State
 from bnn_pyro.inference.mcmc.potential.exact_gate_potential import SpikePotential
 from bnn_pyro.inference.mcmc.pseudo_prior import Draw, PseudoPrior
+from bnn_pyro.inference.mcmc.trajectories import Trajectory
 
 
 class ExactGates:

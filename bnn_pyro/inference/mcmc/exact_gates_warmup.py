@@ -4,13 +4,13 @@ from torch import Tensor
 
 from bnn_pyro.inference.mcmc.chees import TARGET_ACCEPT, ChEESWarmUp
 from bnn_pyro.inference.mcmc.exact_gates import ExactGates
-from bnn_pyro.inference.mcmc.jittered_hmc import Trajectory
 from bnn_pyro.inference.mcmc.kernel import State
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.exact_gate_potential import SpikePotential
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.pseudo_prior import Draw
 from bnn_pyro.inference.mcmc.running_moments import Moments
+from bnn_pyro.inference.mcmc.trajectories import Trajectory
 from bnn_pyro.inference.mcmc.windows import ends_window, window_of
 
 _HELD = 1  # the window until whose end gates stay as they began, so that open slabs settle

@@ -1,36 +1,13 @@
 """JitteredHMC: HMC of many chains as one batch, with trajectories of one length, which is jittered."""
 
-import math
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from bnn_pyro.inference.mcmc.kernel import BatchMove, State
 from bnn_pyro.inference.mcmc.potential.potential import Potential
-
-_MAX_ERROR = 1000.0  # an energy error beyond it is a divergence, as in Pyro
-_STATE = ("position", "energy", "gradient", "scale", "step_size", "length", "moving", "_transitions")
+from bnn_pyro.inference.mcmc.trajectories import Proposal, TrajectoryKernel
 
 
-@dataclass(frozen=True, eq=False)
-class Trajectory(BatchMove):
-    """A transition of jittered HMC, and the trajectory that it proposed the end of.
-
-    Attributes:
-        start: Where the chains were, shape ``(chains, n)``.
-        end: Where the trajectories led, whether that was accepted or not, shape ``(chains, n)``.
-        momentum: The momentum there, in coordinates of unit mass, shape ``(chains, n)``.
-        time: Step size times leapfrog steps.
-    """
-
-    start: Tensor
-    end: Tensor
-    momentum: Tensor
-    time: float
-
-
-class JitteredHMC:
+class JitteredHMC(TrajectoryKernel):
     r"""HMC of many chains at once, with one step size, one trajectory length and one diagonal mass matrix for all.
 
     A transition makes :math:`\ell = \lceil h T / \varepsilon \rceil` leapfrog steps of size :math:`\varepsilon`, h
@@ -58,6 +35,8 @@ class JitteredHMC:
     Monte Carlo*.
     """
 
+    state_names = (*TrajectoryKernel.state_names, "moving")
+
     def __init__(
         self,
         potential: Potential,
@@ -70,70 +49,15 @@ class JitteredHMC:
     ) -> None:
         if start.dim() != 2:
             raise ValueError(f"start must have shape (chains, n), got {tuple(start.shape)}")
-        self.potential, self.max_leapfrogs = potential, max_leapfrogs
-        self.step_size, self.length, self.moving = step_size, length, moving
-        self.place(start.detach().clone())
-        self.scale = torch.ones_like(self.position[0])
-        self._transitions = 0
+        super().__init__(potential, start, step_size=step_size, length=length, max_steps=max_leapfrogs)
+        self.moving = moving
 
-    def place(self, position: Tensor) -> None:
-        """Put the chains somewhere else.
-
-        Args:
-            position: Shape ``(chains, n)``; it is kept, and must not be written to.
-        """
-        self.position = position
-        self.energy, self.gradient = self.potential.value_and_gradient(position)
-
-    def transition(self) -> Trajectory:
-        """Make a transition of all chains."""
-        self._transitions += 1
-        steps = math.ceil(halton(self._transitions) * self.length / self.step_size)
-        return self._move(min(max(steps, 1), self.max_leapfrogs))
-
-    def trial(self) -> Trajectory:
-        """Make one leapfrog step of all chains and go back, to see how large the error of a step is."""
-        before = self.position, self.energy, self.gradient
-        move = self._move(1)
-        self.position, self.energy, self.gradient = before
-        return move
-
-    def state_dict(self) -> State:
-        """Return the state of the chains, and the parameters."""
-        return {name: getattr(self, name) for name in _STATE}
-
-    def load_state_dict(self, state: State) -> None:
-        """Resume from the state of another kernel of the same potential.
-
-        Args:
-            state: Its state, on the kernel's device.
-        """
-        for name in _STATE:
-            setattr(self, name, state[name])
-
-    @torch.no_grad()
-    def _move(self, leapfrogs: int) -> Trajectory:
-        start, momentum = self.position, self._momentum()
-        end, energy, gradient, last = self._integrate(momentum, leapfrogs)
+    def _propose(self, steps: int) -> Proposal:
+        momentum = self._momentum()
+        end, energy, gradient, last = self._integrate(momentum, steps)
         before = self.energy + momentum.square().sum(-1) / 2
         error = energy - self.energy + (last.square() - momentum.square()).sum(-1) / 2
-        error = torch.where(torch.isfinite(error), error, torch.full_like(error, torch.inf))
-        acceptance = (-error).exp().clamp(max=1)
-        accepted = torch.rand_like(acceptance) < acceptance
-        self.energy = torch.where(accepted, energy, self.energy)
-        self.position = torch.where(accepted.unsqueeze(-1), end, start)
-        self.gradient = torch.where(accepted.unsqueeze(-1), gradient, self.gradient)
-        return Trajectory(
-            acceptance=acceptance,
-            diverged=error > _MAX_ERROR,
-            leapfrogs=torch.full_like(error, leapfrogs, dtype=torch.int64),
-            total_energy=before,
-            energy_error=error,
-            start=start,
-            end=end,
-            momentum=last,
-            time=leapfrogs * self.step_size,
-        )
+        return Proposal(end, energy, gradient, last, error, before)
 
     def _momentum(self) -> Tensor:
         momentum = torch.randn_like(self.position)
@@ -153,12 +77,3 @@ class JitteredHMC:
         position, momentum, gradient = (part.t().contiguous() for part in start)
         found = self.potential.leapfrog(position, momentum, gradient, stride, leapfrogs)
         return [part.t().contiguous() for part in found]
-
-
-def halton(number: int) -> float:
-    """Return an entry of the Halton sequence of base 2, in (0, 1).
-
-    Args:
-        number: Which one, from 1.
-    """
-    return int(f"{number:b}"[::-1], 2) / (1 << number.bit_length())

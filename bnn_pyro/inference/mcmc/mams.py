@@ -6,20 +6,16 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.inference.mcmc.chees import ChEESWarmUp
-from bnn_pyro.inference.mcmc.jittered_hmc import Trajectory, halton
-from bnn_pyro.inference.mcmc.kernel import State
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.microcanonical import mclachlan, normalised
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.pseudo_prior import Draw
+from bnn_pyro.inference.mcmc.trajectories import Proposal, TrajectoryKernel
 
 TARGET_ACCEPT = 0.9
-GRADIENTS = 2  # per step
-_MAX_ERROR = 1000.0  # an energy error beyond it is a divergence, as in Pyro
-_STATE = ("position", "energy", "gradient", "scale", "step_size", "length", "_transitions")
 
 
-class MAMS:
+class MAMS(TrajectoryKernel):
     r"""Microcanonical trajectories of many chains, each accepted or not: exact, as HMC is.
 
     A transition draws a velocity :math:`u` of unit length for each chain, makes :math:`\lceil h T / \epsilon \rceil` of
@@ -45,67 +41,20 @@ class MAMS:
     Source: Robnik, Cohn-Gordon, Seljak (2025), *Metropolis adjusted microcanonical Hamiltonian Monte Carlo*.
     """
 
-    moving: Tensor | None = None  # all coordinates do
+    gradients_per_step = 2
 
     def __init__(
         self, potential: Potential, start: Tensor, *, step_size: float = 1.0, length: float = 1.0, max_steps: int = 1024
     ) -> None:
         if start.dim() != 2 or start.shape[1] < 2:
             raise ValueError(f"start must have shape (chains, n) with n of 2 or more, got {tuple(start.shape)}")
-        self.potential, self.max_leapfrogs = potential, max_steps
-        self.step_size, self.length = step_size, length
-        self.position = start.detach().clone()
-        self.energy, self.gradient = potential.value_and_gradient(self.position)
-        self.scale = torch.ones_like(self.position[0])
-        self._transitions = 0
+        super().__init__(potential, start, step_size=step_size, length=length, max_steps=max_steps)
 
-    def transition(self) -> Trajectory:
-        """Make a transition of all chains."""
-        self._transitions += 1
-        steps = math.ceil(halton(self._transitions) * self.length / self.step_size)
-        return self._move(min(max(steps, 1), self.max_leapfrogs))
-
-    def trial(self) -> Trajectory:
-        """Make one step of all chains and go back, to see how large the error of a step is."""
-        before = self.position, self.energy, self.gradient
-        move = self._move(1)
-        self.position, self.energy, self.gradient = before
-        return move
-
-    def state_dict(self) -> State:
-        """Return the state of the chains, and the parameters."""
-        return {name: getattr(self, name) for name in _STATE}
-
-    def load_state_dict(self, state: State) -> None:
-        """Resume from the state of another kernel of the same potential.
-
-        Args:
-            state: Its state, on the kernel's device.
-        """
-        for name in _STATE:
-            setattr(self, name, state[name])
-
-    @torch.no_grad()
-    def _move(self, steps: int) -> Trajectory:
-        start, velocity = self.position, normalised(torch.randn_like(self.position).t())
+    def _propose(self, steps: int) -> Proposal:
+        velocity = normalised(torch.randn_like(self.position).t())
         end, energy, gradient, last, error = self._integrate(velocity, steps)
-        error = torch.where(error.isfinite() & energy.isfinite(), error, torch.full_like(error, torch.inf))
-        acceptance = (-error).exp().clamp(max=1)
-        accepted = torch.rand_like(acceptance) < acceptance
-        self.energy = torch.where(accepted, energy, self.energy)
-        self.position = torch.where(accepted.unsqueeze(-1), end, start)
-        self.gradient = torch.where(accepted.unsqueeze(-1), gradient, self.gradient)
-        return Trajectory(
-            acceptance=acceptance,
-            diverged=error > _MAX_ERROR,
-            leapfrogs=torch.full_like(error, GRADIENTS * steps, dtype=torch.int64),
-            total_energy=torch.full_like(error, torch.nan),  # of the kinetic energy only its changes are known
-            energy_error=error,
-            start=start,
-            end=end,
-            momentum=last,
-            time=steps * self.step_size,
-        )
+        unknown = torch.full_like(error, torch.nan)  # of the kinetic energy only its changes are known
+        return Proposal(end, energy, gradient, last, error, unknown)
 
     def _integrate(self, velocity: Tensor, steps: int) -> list[Tensor]:
         """Return position, energy, gradient, velocity and energy error after some steps."""

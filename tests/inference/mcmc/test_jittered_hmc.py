@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bnn_pyro.inference.mcmc.chees import ChEESWarmUp
-from bnn_pyro.inference.mcmc.jittered_hmc import JitteredHMC, halton
+from bnn_pyro.inference.mcmc.jittered_hmc import JitteredHMC
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from tests.inference.mcmc.test_chees import independent, warm_up
 from tests.models import DOUBLE
@@ -26,10 +26,6 @@ def test_moments_of_independent_normals() -> None:
     assert (sampler.step_size, sampler.length) == (0.3, 1.6) and sampler.scale is sd
     assert len({int(move.leapfrogs[0]) for move in moves}) > 3
     assert all(torch.equal(move.acceptance, (-move.energy_error).exp().clamp(max=1)) for move in moves)
-
-
-def testhalton_sequence_fills_the_interval() -> None:
-    assert [halton(number) for number in range(1, 8)] == [1 / 2, 1 / 4, 3 / 4, 1 / 8, 5 / 8, 3 / 8, 7 / 8]
 
 
 def test_leapfrog_steps_are_reversible() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from bnn_pyro.inference.mcmc.mams import GRADIENTS, MAMS
+from bnn_pyro.inference.mcmc.mams import MAMS
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
@@ -24,7 +24,7 @@ def test_conjugate_posterior() -> None:
     x, y = correlated()
     draws = sample(regression, (x, y), PLAN, **GIVEN)
     assert_conjugate(draws, x, y)
-    assert (r_hat(draws.values["w"]) < 1.1).all() and (draws.leapfrogs % GRADIENTS == 0).all()
+    assert (r_hat(draws.values["w"]) < 1.1).all() and (draws.leapfrogs % MAMS.gradients_per_step == 0).all()
 
 
 def test_funnel() -> None:
