@@ -3,6 +3,8 @@
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.sample import sample
+from bnn_pyro.inference.mcmc.starts import starting_points
+from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.inference.sgmcmc.fit import fit_sghmc
 from bnn_pyro.inference.sgmcmc.group_em import GroupEM
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
@@ -12,6 +14,7 @@ from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
 from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.dense import train_dense
+from bnn_pyro.inference.training.ensemble import train_ensemble
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.nodes import find_nodes
@@ -21,6 +24,7 @@ from bnn_pyro.priors.gaussian import Gaussian
 from bnn_pyro.priors.group_horseshoe import GroupHorseshoe
 from bnn_pyro.priors.group_lasso import GroupLasso
 from bnn_pyro.priors.spike_slab import SpikeSlab
+from bnn_pyro.refinement import refine
 
 __all__ = [
     "Categorical",
@@ -40,12 +44,16 @@ __all__ = [
     "SparseELBO",
     "SparseNetwork",
     "SpikeSlab",
+    "StoppingRule",
     "find_nodes",
     "fit",
     "fit_sghmc",
     "load_posterior",
     "prune",
+    "refine",
     "sample",
     "save_posterior",
+    "starting_points",
     "train_dense",
+    "train_ensemble",
 ]

@@ -51,19 +51,21 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "bnn_pyro.inference.checkpoint",
         "bnn_pyro.inference.checks",
         "bnn_pyro.inference.generators",
+        "bnn_pyro.inference.training",
         "bnn_pyro.posterior",
         "bnn_pyro.tracing",
     ),
     "bnn_pyro.inference.sgmcmc": ("bnn_pyro.inference.training", "bnn_pyro.posterior", "bnn_pyro.tracing"),
     "bnn_pyro.inference": ("bnn_pyro.inference.svi", "bnn_pyro.inference.mcmc", "bnn_pyro.inference.sgmcmc"),
     # What is made of them.
+    "bnn_pyro.refinement": ("bnn_pyro.inference",),
     "bnn_pyro.reports": ("bnn_pyro.posterior", "bnn_pyro.export"),
-    "bnn_pyro.recipes": ("bnn_pyro.inference", "bnn_pyro.reports", "bnn_pyro.networks", "bnn_pyro.data"),
+    "bnn_pyro.recipes": ("bnn_pyro.refinement", "bnn_pyro.reports", "bnn_pyro.networks", "bnn_pyro.data"),
     "bnn_pyro.comparison": ("bnn_pyro.recipes",),
     # The roof, and the table of contents.
     "bnn_pyro.cli": ("bnn_pyro", "bnn_pyro.comparison"),
     "bnn_pyro.__main__": ("bnn_pyro.cli",),
-    "bnn_pyro": ("bnn_pyro.inference", "bnn_pyro.evaluation"),
+    "bnn_pyro": ("bnn_pyro.refinement", "bnn_pyro.evaluation"),
 }
 
 # What these parts may import from outside the house, besides the standard library.

@@ -80,10 +80,12 @@ class Draws:
         """
         return {name: _summary(value) for name, value in self.values.items()}
 
-    def problems(self) -> list[str]:
+    def problems(self, *, by_energy: bool = True) -> list[str]:
         """Returns what says that the chains are not to be trusted, a sentence each; none is good news.
 
-        Of convergence it looks at the energy, one number that every model has; the table has that of each site.
+        Args:
+            by_energy: Whether convergence is judged, by the energy, one number that every model has; the table has that
+                of each site.
         """
         found = []
         size = self.energy.shape[0] * self.energy.shape[1]
@@ -94,7 +96,7 @@ class Draws:
             )
         if float(least := self.e_bfmi.min()) < LEAST_E_BFMI:
             found.append(f"E-BFMI is {least:.2f}, below {LEAST_E_BFMI}: the chains are slow to reach the tails")
-        return found + (self._unconverged() if self.energy.shape[1] >= 4 else [])
+        return found + (self._unconverged() if by_energy and self.energy.shape[1] >= 4 else [])
 
     def _unconverged(self) -> list[str]:
         """Returns what the energy says of convergence."""

@@ -117,6 +117,19 @@ class GuidePosterior(Posterior):
         gammas = self.inclusion(num_samples=_GATES_ESTIMATED_FROM)
         return {name: torch.rand(wanted, len(gamma), device=gamma.device) < gamma for name, gamma in gammas.items()}
 
+    def draw_values(self, num_draws: int) -> dict[str, Tensor]:
+        """Draw all latent sites.
+
+        Args:
+            num_draws: How many draws.
+
+        Returns:
+            Site -> values, shape ``(num_draws, *shape)``.
+        """
+        with torch.no_grad(), pyro.get_param_store().scope():
+            draws = [self.guide() for _ in range(num_draws)]
+        return {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]}
+
     def shrink(self, *, keep: Mapping[str, Tensor] | None = None) -> "GuidePosterior":
         r"""Return the posterior of the network without its closed nodes.
 

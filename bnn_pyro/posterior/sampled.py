@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from bnn_pyro.likelihoods import NOISE_SITE
+from bnn_pyro.likelihoods import NOISE_SITE, Classes
 from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.diagnostics import r_hat
 from bnn_pyro.posterior.draws import Draws
 
 
@@ -114,6 +115,32 @@ class SampledPosterior(Posterior):
         found: Tensor = self.model.likelihood.distribution(output, latent).log_prob(y)
         return found.reshape(*self.draws.energy.shape, len(y))
 
+    @torch.no_grad()
+    def prediction_r_hat(self, x: Tensor, *, batch_size: int = 1024) -> Tensor:
+        r"""Return :math:`\hat R` of what the draws predict, which tells whether the chains have mixed.
+
+        The weights themselves have symmetries, nodes that change places and signs, which chains need not share.
+
+        Args:
+            x: Inputs, shape ``(rows, *input_shape)``.
+            batch_size: Rows at a time.
+
+        Returns:
+            Of each class probability, or of each predicted mean and then of the noise, shape ``(quantities,)``; NaN
+            where all draws predict the same.
+
+        Raises:
+            ValueError: If x has the wrong shape or is not finite, or there are fewer than 4 draws per chain.
+        """
+        self._check(x, batch_size=batch_size)
+        predicted = self.model.likelihood.predict(*self._outputs(x, self.num_draws, batch_size))
+        if isinstance(predicted, Classes):
+            found = predicted.draws.flatten(1)
+        else:
+            is_same = bool((predicted.sd == predicted.sd[:, :1]).all())
+            found = torch.cat([predicted.mean, predicted.sd[:, :1] if is_same else predicted.sd], 1)
+        return r_hat(found.reshape(*self.draws.energy.shape, -1))
+
     def inclusion(self, *, num_samples: int | None = None) -> dict[str, Tensor]:
         """Return the share of the draws in which each node is open: group -> shape ``(size,)``.
 
@@ -150,6 +177,18 @@ class SampledPosterior(Posterior):
         chosen = self._chosen(self.num_draws if num_samples is None else num_samples)
         gates = {name: self.draws.values[gate_site(name)].flatten(0, 1) for name in self.model.groups}
         return {name: gate[chosen] > 0.5 for name, gate in gates.items()}
+
+    def draw_values(self, num_draws: int) -> dict[str, Tensor]:
+        """Return the values of all sites in some draws, evenly spaced over all chains.
+
+        Args:
+            num_draws: How many draws; there are no more than have been drawn.
+
+        Returns:
+            Site -> values, shape ``(num_draws, *shape)``.
+        """
+        chosen = self._chosen(num_draws)
+        return {name: value[chosen] for name, value in self.draws.stacked().items()}
 
     def _energy(self) -> Tensor:
         """Return the energy of each draw, infinite where it is not a number: shape ``(chains, draws)``."""

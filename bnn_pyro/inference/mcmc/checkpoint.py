@@ -27,7 +27,7 @@ class RunFile:
         plan: How to sample.
         potential: The potential energy; some of its values tell one model from another.
         args: The model's arguments.
-        start: Starting points, or None.
+        start: Starting points, how they are made, or None.
         seed: The seed, or None.
     """
 
@@ -38,7 +38,7 @@ class RunFile:
         potential: Potential,
         args: tuple[object, ...],
         *,
-        start: Tensor | None,
+        start: Tensor | str | None,
         seed: int | None,
     ) -> None:
         self.path, self.every = Path(checkpoint.path), checkpoint.every or EVERY

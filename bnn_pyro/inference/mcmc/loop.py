@@ -1,15 +1,23 @@
 """drive: takes a run of Markov chains to its end, with a progress bar, saving it on its way; Ctrl-C loses nothing."""
 
+import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from bnn_pyro.inference.mcmc.checkpoint import RunFile
-from bnn_pyro.inference.mcmc.runs import Run
+from bnn_pyro.inference.mcmc.runs import BatchRun, Run
+from bnn_pyro.inference.mcmc.stopping import StoppingRule
+
+logger = logging.getLogger(__name__)
+
+_FIRST, _TIMED = 5, 50  # transitions that are not timed, as programs are made in them, and those that tell the pace
+_LEAST_DRAWS = 4  # without which nothing can be said of chains
 
 
 def drive(run: Run, file: RunFile | None, *, progress: bool | None = None) -> float:
@@ -28,23 +36,103 @@ def drive(run: Run, file: RunFile | None, *, progress: bool | None = None) -> fl
     Raises:
         ValueError: If the file is damaged or of another run.
     """
-    before = 0.0 if file is None else file.restore(run)
-    started = time.perf_counter()
-    with _holding_interrupts(file is not None) as interrupts, _bar(run, progress) as bar:
-        while run.done < run.total:
-            run.advance()
-            bar.update()
-            if not bar.disable:
-                bar.set_postfix(run.note(), refresh=False)
-            if file is None:
-                continue
-            if interrupts or file.is_due(run.done) or run.done == run.total:
-                file.save(run, before + time.perf_counter() - started)
-            if interrupts:
-                raise KeyboardInterrupt(
-                    f"stopped after {run.done} of {run.total} transitions; the same call resumes it from {file.path}"
+    return _Drive(run, file, None).go(progress)
+
+
+def drive_until(
+    run: BatchRun,
+    rule: StoppingRule,
+    r_hat: Callable[[], Tensor],
+    file: RunFile | None = None,
+    *,
+    progress: bool | None = None,
+) -> float:
+    """Take a run to where its chains have mixed, or its rounds or seconds are over, from where its file has it.
+
+    Args:
+        run: The run; its generators are seeded.
+        rule: When it ends.
+        r_hat: Gives R-hat of what is asked of the chains, by the draws of the run so far.
+        file: What keeps its state; None keeps it nowhere.
+        progress: Whether to show a progress bar; None shows it on a terminal.
+
+    Returns:
+        The seconds that it took in all.
+
+    Raises:
+        ValueError: If the file is damaged or of another run.
+    """
+    drive = _Drive(run, file, rule.seconds)
+    seconds = drive.go(progress)
+    while not drive.is_late and run.rounds < rule.rounds and not rule.is_met(r_hat()):
+        run.extend()
+        seconds = drive.go(progress)
+    return seconds
+
+
+class _Drive:
+    """A run on its way, with its file and its clock."""
+
+    def __init__(self, run: Run, file: RunFile | None, limit: float | None) -> None:
+        self.run, self.file, self.limit = run, file, limit
+        self.before = 0.0 if file is None else file.restore(run)
+        self.started = self.timed = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """What the run took so far."""
+        return self.before + time.perf_counter() - self.started
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the run has no time left."""
+        return self.limit is not None and self.seconds >= self.limit
+
+    def go(self, progress: bool | None) -> float:
+        """Go on until the transitions or the seconds are over, and return the seconds so far."""
+        run, file = self.run, self.file
+        with _holding_interrupts(file is not None) as interrupts, _bar(run, progress) as bar:
+            while run.done < run.total and not self._must_stop():
+                self._keep_pace(bar)
+                run.advance()
+                bar.update()
+                if not bar.disable:
+                    bar.set_postfix(run.note(), refresh=False)
+                if file is None:
+                    continue
+                if interrupts or file.is_due(run.done) or run.done == run.total:
+                    file.save(run, self.seconds)
+                if interrupts:
+                    raise KeyboardInterrupt(
+                        f"stopped after {run.done} of {run.total} transitions; the same call resumes it from "
+                        f"{file.path}"
+                    )
+        return self.seconds
+
+    def _must_stop(self) -> bool:
+        return self.is_late and isinstance(self.run, BatchRun) and self.run.draws >= _LEAST_DRAWS
+
+    def _keep_pace(self, bar: tqdm) -> None:
+        """Shorten a run that has just begun, if it would take longer than it may."""
+        run = self.run
+        if self.limit is None or not isinstance(run, BatchRun):
+            return
+        if run.done == _FIRST:
+            self.timed = time.perf_counter()
+        if run.done == _FIRST + _TIMED:
+            pace = (time.perf_counter() - self.timed) / _TIMED
+            left = max(self.limit - self.seconds, 0.0)
+            needed = pace * (run.total - run.done)
+            if needed > left:
+                run.shorten(left / needed)
+                bar.total = run.total
+                logger.warning(
+                    "the first round would take %.0f s of %.0f: it has %d transitions, %d of them of warm-up",
+                    needed,
+                    self.limit,
+                    run.total,
+                    run.warmup_transitions,
                 )
-    return before + time.perf_counter() - started
 
 
 def _bar(run: Run, progress: bool | None) -> tqdm:

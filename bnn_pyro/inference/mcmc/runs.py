@@ -43,10 +43,12 @@ class Run(Protocol):
     Attributes:
         done: Transitions so far; those of a batch count once.
         total: How many it takes.
+        track: What has been kept.
     """
 
     done: int
     total: int
+    track: Track
 
     def advance(self) -> None:
         """Make the next transition."""
@@ -101,18 +103,42 @@ class BatchRun:
     Attributes:
         done: Transitions of the batch so far.
         total: How many it takes.
+        rounds: In how many rounds: one, and one for each time that it was extended.
+        warmup_transitions: How many transitions adapt the kernel.
+        track: What has been kept.
     """
 
     def __init__(self, plan: SamplingPlan, kernel: BatchKernel, warmup: WarmUp) -> None:
         self.plan, self.kernel, self.warmup, self.device = plan, kernel, warmup, kernel.position.device
-        self.done, self.total = 0, plan.transitions
+        self.done, self.total, self.rounds, self.warmup_transitions = 0, plan.transitions, 1, plan.warmup
         self.track, self._last = Track(plan.thinning), torch.zeros(())
+
+    @property
+    def draws(self) -> int:
+        """How many draws of each chain have been kept."""
+        return len(self.track.kept.get("energy", ()))
+
+    def extend(self) -> None:
+        """Let the chains make as many transitions more as they have made after the warm-up."""
+        self.total += self.total - self.warmup_transitions
+        self.rounds += 1
+
+    def shorten(self, factor: float) -> None:
+        """Make fewer transitions, in the warm-up and after it; to be called during the warm-up.
+
+        Args:
+            factor: What their number is multiplied by, below 1; there remain transitions for all draws.
+        """
+        thinning = max(1, int(self.track.thinning * factor))
+        self.warmup_transitions = max(self.done + 1, int(self.warmup_transitions * factor))
+        self.track = Track(thinning)
+        self.total = self.warmup_transitions + thinning * self.plan.draws
 
     def advance(self) -> None:
         """Make a transition of all chains."""
         self.done += 1
-        if self.done <= self.plan.warmup:
-            move = self.warmup.adapt(self.done, self.plan.warmup)
+        if self.done <= self.warmup_transitions:
+            move = self.warmup.adapt(self.done, self.warmup_transitions)
         else:
             move = self.kernel.transition()
             self.track.add(self.kernel.position, self.kernel.energy, move)
@@ -126,6 +152,7 @@ class BatchRun:
         """Return the state of the batch."""
         return {
             "done": self.done,
+            "length": [self.total, self.rounds, self.warmup_transitions, self.track.thinning],
             "random": random_state(self.device),
             "kernel": self.kernel.state_dict(),
             "warmup": self.warmup.state_dict(),
@@ -139,19 +166,30 @@ class BatchRun:
             state: Its state.
         """
         self.done = state["done"]
+        if "length" in state:  # which older files lack, whose runs were as long as planned
+            self.total, self.rounds, self.warmup_transitions, self.track.thinning = state["length"]
         self.kernel.load_state_dict(_moved(state["kernel"], self.device))
         self.warmup.load_state_dict(_moved(state["warmup"], self.device))
         self.track.load_state_dict(_moved(state["track"], self.device))
         set_random_state(state["random"], self.device)
 
     def result(self) -> dict[str, Tensor]:
-        """Return what has been kept."""
-        chains, scale = self.plan.chains, self.kernel.scale
+        """Return what has been kept; of a run that was extended the draws of its last half, evenly thinned."""
+        chains, scale, draws = self.plan.chains, self.kernel.scale, self.plan.draws
         return {
-            **self.track.stacked(1),
+            **{name: _last_half(value, draws) for name, value in self.track.stacked(1).items()},
             "step_size": scale.new_full((chains,), self.kernel.step_size),
             "inverse_mass": scale.square().repeat(chains, 1),
         }
+
+
+def _last_half(values: Tensor, draws: int) -> Tensor:
+    """Return draws of the last half, of shape ``(chains, more draws, ...)``; all where there are no more."""
+    count = values.shape[1]
+    if count <= draws:
+        return values
+    spaced = torch.linspace(min(count // 2, count - draws), count - 1, draws, dtype=torch.float64)
+    return values[:, spaced.round().long().to(values.device)]
 
 
 # ---- one chain after another -----------------------------------------------------------------------------------------
@@ -166,6 +204,7 @@ class SequentialRun:
     Attributes:
         done: Transitions of all chains so far.
         total: How many it takes.
+        track: What has been kept of the chain whose turn it is.
     """
 
     def __init__(self, plan: SamplingPlan, potential: Potential, start: Tensor | None) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import overload
+from typing import Any, Literal, overload
 
 import pyro
 import torch
@@ -16,13 +16,16 @@ from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.checks import Data, as_pair, check_against
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.mcmc.checkpoint import RunFile
-from bnn_pyro.inference.mcmc.loop import drive
-from bnn_pyro.inference.mcmc.plan import SamplingPlan
+from bnn_pyro.inference.mcmc.loop import drive, drive_until
+from bnn_pyro.inference.mcmc.plan import Kernel, SamplingPlan
 from bnn_pyro.inference.mcmc.potential.exact_gate_potential import SpikePotential
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
-from bnn_pyro.inference.mcmc.runs import begin
+from bnn_pyro.inference.mcmc.runs import BatchRun, Run, begin
+from bnn_pyro.inference.mcmc.starts import starting_points
+from bnn_pyro.inference.mcmc.stopping import StoppingRule, summary_of
 from bnn_pyro.network import SparseNetwork
+from bnn_pyro.posterior.diagnostics import r_hat
 from bnn_pyro.posterior.draws import Draws
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
@@ -31,6 +34,7 @@ from bnn_pyro.tracing.engine import ENGINES, EngineName
 logger = logging.getLogger(__name__)
 
 COMPILE_CALLS = 50_000  # gradients after which the seconds of compiling have come back
+_PREDICTED = 256  # training rows whose predictions tell whether a network's chains have mixed
 _LEAPFROGS = 16  # a guess at a transition's; one of mclmc has 2
 
 
@@ -42,7 +46,8 @@ def sample(
     *,
     seed: int | None = ...,
     progress: bool | None = ...,
-    start: Tensor | None = ...,
+    start: Tensor | Literal["ensemble"] | None = ...,
+    until: StoppingRule | None = ...,
     pseudo_prior: GuidePosterior | Callable[..., object] | None = ...,
     engine: EngineName = ...,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = ...,
@@ -57,7 +62,8 @@ def sample(
     *,
     seed: int | None = ...,
     progress: bool | None = ...,
-    start: Tensor | None = ...,
+    start: Tensor | Literal["ensemble"] | None = ...,
+    until: StoppingRule | None = ...,
     pseudo_prior: GuidePosterior | Callable[..., object] | None = ...,
     engine: EngineName = ...,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = ...,
@@ -71,7 +77,8 @@ def sample(
     *,
     seed: int | None = None,
     progress: bool | None = None,
-    start: Tensor | None = None,
+    start: Tensor | Literal["ensemble"] | None = None,
+    until: StoppingRule | None = None,
     pseudo_prior: GuidePosterior | Callable[..., object] | None = None,
     engine: EngineName = "auto",
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
@@ -101,8 +108,11 @@ def sample(
         pseudo_prior: For exact gates a fitted posterior of the model, or a guide called with the model's arguments:
             what closed slabs are drawn from at first, so that gates find good weights to open with. None begins with
             the prior.
-        start: Starting points in unconstrained coordinates, shape ``(chains, n)``, as the ``vectors`` of a result; None
-            draws them uniformly from a cube.
+        start: Starting points in unconstrained coordinates, shape ``(chains, n)``, as the ``vectors`` of a result or of
+            :func:`~bnn_pyro.inference.mcmc.starts.starting_points`; ``"ensemble"`` trains one dense net per chain to
+            start at, for a network; None draws them uniformly from a cube.
+        until: For the kernels that move all chains as one batch, a rule by which they go on until they have mixed; None
+            makes the plan's transitions.
         engine: How the potential is computed: ``"compiled"``, which takes half a minute, ``"traced"``, ``"eager"``, or
             ``"auto"``, which compiles for long runs.
         checkpoint: A file to save the run's state in, after every 100 transitions or as often as a
@@ -120,19 +130,63 @@ def sample(
     in Hamiltonian Monte Carlo*; Carlin, Chib (1995), *Bayesian model choice via Markov chain Monte Carlo methods*.
     """
     draw_slabs = _pseudo_prior(plan.gates, pseudo_prior)
+    if until is not None and not plan.is_batch:
+        raise ValueError(f"until is for kernels that move all chains as one batch, got it with {plan.kernel!r}")
     saving = Checkpoint.of(checkpoint)
+    own_seed = int(torch.randint(2**62, ())) if seed is None else seed
+    if isinstance(start, str):
+        points: Tensor | None = starting_points(
+            model, data, start, chains=plan.chains, seed=own_seed, progress=progress
+        )
+    else:
+        points = start
     with _posterior(model, data) as (program, args):
         potential = potential_of(program, args, engine, plan)
-        _check_start(start, plan.chains, potential)
+        _check_start(points, plan.chains, potential)
         file = None if saving is None else RunFile(saving, plan, potential, args, start=start, seed=seed)
-        own_seed = int(torch.randint(2**62, ())) if seed is None else seed
         with seeded(own_seed, potential.like.device):
-            run = begin(plan, potential, start, None if draw_slabs is None else partial(draw_slabs, *args))
-            seconds = drive(run, file, progress=progress)
-        found = _draws(run.result(), potential, plan, seconds)
-    for problem in found.problems():
+            run = begin(plan, potential, points, None if draw_slabs is None else partial(draw_slabs, *args))
+
+            def answer(seconds: float = 0.0) -> SampledPosterior | Draws:
+                found = _draws(run, potential, plan.kernel, seconds)
+                return SampledPosterior(program, found) if isinstance(program, SparseNetwork) else found
+
+            if until is None or not isinstance(run, BatchRun):
+                found = answer(drive(run, file, progress=progress))
+            else:
+                found = answer(drive_until(run, until, lambda: _r_hat(answer(), args), file, progress=progress))
+                _report(until, run, _r_hat(found, args))
+    draws = found.draws if isinstance(found, SampledPosterior) else found
+    for problem in draws.problems(by_energy=until is None):
         logger.warning(problem)
-    return SampledPosterior(program, found) if isinstance(program, SparseNetwork) else found
+    return found
+
+
+def _r_hat(found: SampledPosterior | Draws, args: tuple[Any, ...]) -> Tensor:
+    """Return R-hat of the predictions on some training rows, and of the entries of all sites where there are none."""
+    if isinstance(found, Draws):
+        return torch.cat([r_hat(value).reshape(-1) for value in found.values.values()])
+    rows = torch.linspace(0, len(args[0]) - 1, min(_PREDICTED, len(args[0]))).round().long().unique()
+    return found.prediction_r_hat(args[0][rows.to(args[0].device)])
+
+
+def _report(rule: StoppingRule, run: BatchRun, r_hat: Tensor) -> None:
+    """Say why the run has ended; a warning where its chains have not mixed."""
+    median, tail = summary_of(r_hat)
+    made = f"{run.done} transitions, {run.warmup_transitions} of them of warm-up, in {run.rounds} rounds"
+    found = f"R-hat is {median:.3f} in the median and {tail:.3f} at 95 %"
+    if rule.is_met(r_hat):
+        logger.info("the chains have mixed: %s, after %s", found, made)
+        return
+    limit = f"{rule.seconds:g} seconds are over" if run.done < run.total else f"{rule.rounds} rounds are over"
+    logger.warning(
+        "the chains have not mixed: %s, not below %g and %g, after %s: the %s",
+        found,
+        rule.median,
+        rule.tail,
+        made,
+        limit,
+    )
 
 
 def potential_of(
@@ -178,7 +232,8 @@ def _is_long(plan: SamplingPlan) -> bool:
     return chains * plan.transitions * leapfrogs > COMPILE_CALLS
 
 
-def _draws(kept: dict[str, Tensor], potential: Potential, plan: SamplingPlan, seconds: float) -> Draws:
+def _draws(run: Run, potential: Potential, kernel: Kernel, seconds: float) -> Draws:
+    kept = run.result()
     return Draws(
         values=potential.unflatten(kept["vectors"]),
         vectors=kept["vectors"],
@@ -189,8 +244,8 @@ def _draws(kept: dict[str, Tensor], potential: Potential, plan: SamplingPlan, se
         leapfrogs=kept["leapfrogs"],
         step_size=kept["step_size"],
         inverse_mass=kept["inverse_mass"],
-        kernel=plan.kernel,
-        thinning=plan.thinning,
+        kernel=kernel,
+        thinning=run.track.thinning,
         seconds=seconds,
     )
 

@@ -11,7 +11,7 @@ from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.mcmc.plan import KERNELS, Kernel, SamplingPlan
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
-from bnn_pyro.inference.mcmc.runs import Run, begin
+from bnn_pyro.inference.mcmc.runs import BatchRun, Run, begin
 from tests.inference.mcmc.test_sample import regression
 from tests.models import data
 
@@ -78,6 +78,45 @@ def test_a_state_does_not_change_with_its_run(potential: Potential) -> None:
             before = repr(state)
             gone(run, 8)
         assert repr(state) == before
+
+
+def test_an_extended_run_keeps_draws_of_its_last_half(potential: Potential) -> None:
+    """Its transitions are those of one that was as long from the start."""
+    plan = plan_of("mclmc")
+    longer = whole(replace(plan, draws=16), potential)
+    with seeded(3, CPU):
+        run = begin(plan, potential, None)
+        assert isinstance(run, BatchRun)
+        for rounds, kept in ((1, [0, 1, 2, 3]), (2, [4, 5, 6, 7]), (3, [8, 10, 13, 15])):
+            gone(run, run.total - run.done)
+            assert run.rounds == rounds and run.draws == 4 * 2 ** (rounds - 1)
+            assert torch.equal(run.result()["vectors"], longer["vectors"][:, kept])
+            run.extend()
+
+
+def test_a_run_stopped_in_a_later_round_has_all_its_draws(potential: Potential) -> None:
+    with seeded(3, CPU):
+        run = begin(plan_of("mclmc"), potential, None)
+        assert isinstance(run, BatchRun)
+        gone(run, run.total)
+        run.extend()
+        gone(run, 2)
+        assert run.draws == 5 and run.result()["vectors"].shape == (2, 4, 3)
+        again = begin(plan_of("mclmc"), potential, None)
+        again.load_state_dict(run.state_dict())
+        assert again.total == run.total
+
+
+def test_a_shortened_run_ends_sooner(potential: Potential) -> None:
+    plan = replace(plan_of("mclmc"), warmup=40, thinning=6)
+    with seeded(3, CPU):
+        run = begin(plan, potential, None)
+        assert isinstance(run, BatchRun)
+        gone(run, 4).shorten(0.5)  # type: ignore[attr-defined]
+        assert (run.warmup_transitions, run.total, run.track.thinning) == (20, 32, 3)
+        run.shorten(1e-3)
+        assert (run.warmup_transitions, run.total, run.track.thinning) == (5, 9, 1)
+        assert gone(run, 5).result()["vectors"].shape == (2, 4, 3)
 
 
 MICROCANONICAL = ("mclmc", "mams")  # of whose energy a part is not known

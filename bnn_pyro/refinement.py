@@ -1,0 +1,136 @@
+"""refine: the posterior of the pruned network, sampled."""
+
+import copy
+import os
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bnn_pyro.inference.checkpoint import Checkpoint
+from bnn_pyro.inference.checks import Data, as_pair
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
+from bnn_pyro.inference.mcmc.sample import sample
+from bnn_pyro.inference.mcmc.starts import starting_points
+from bnn_pyro.inference.mcmc.stopping import StoppingRule
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.nodes import Nodes
+from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.guide import GuidePosterior
+from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.priors import Slab
+from bnn_pyro.pruning.cutting import kept_positions
+from bnn_pyro.pruning.shrink import smaller_model
+from bnn_pyro.tracing.engine import EngineName
+
+PLAN = SamplingPlan(kernel="mclmc", chains=16, warmup=6000, draws=100, thinning=100, target_error=0.02)
+"""How the pruned network is sampled, where nothing else is asked for."""
+
+RULE = StoppingRule(seconds=120.0)
+"""When its chains stop, where nothing else is asked for."""
+
+
+def refine(
+    posterior: Posterior,
+    data: Data,
+    plan: SamplingPlan = PLAN,
+    *,
+    until: StoppingRule | None = RULE,
+    start: Literal["ensemble", "draws"] | Tensor = "ensemble",
+    slab: Slab | None = None,
+    seed: int | None = None,
+    progress: bool | None = None,
+    engine: EngineName = "auto",
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+) -> SampledPosterior:
+    r"""Sample the posterior of the pruned network: the model's own, given the nodes that are kept.
+
+    With all gates of the kept nodes open, closed nodes absent, and the slab's own scales as latents,
+
+    .. math::
+        p(w, r, \lambda \mid y, z = 1) \propto p(r)\, p(w \mid r)\, p(\lambda) \prod_i p(y_i \mid f(x_i; w), \lambda)
+
+    is sampled by many short chains of microcanonical Langevin dynamics. What was selected by variational inference is
+    small enough for that, and is then predicted with as a whole posterior and no longer by a mean field. The KL weight
+    that the nodes were chosen at plays no part: this posterior is not tempered.
+
+    It pays where parameters are many for the rows. Where rows are many for the parameters the posterior's uncertainty
+    is small beside the noise, by :func:`uncertainty_share`, and little is gained.
+
+    Args:
+        posterior: The posterior that chooses the nodes (`keep`).
+        data: (x, y), the training rows, all of them.
+        plan: The kernel, the number and the length of the chains.
+        until: When the chains stop; None makes the plan's transitions.
+        start: Where the chains start: ``"ensemble"`` trains one dense net of the chosen widths per chain, which finds
+            more modes; ``"draws"`` takes draws of the posterior itself, cut to the kept nodes, of a guide of ours; or
+            points as :func:`~bnn_pyro.inference.mcmc.starts.starting_points` gives for :func:`selected_network`.
+        slab: Another prior for the weights that are left; None for the model's own. Scales that are learned take chains
+            longer than a plain :class:`~bnn_pyro.priors.Gaussian`.
+        seed: Seed of this call; None continues from the global random state.
+        progress: Whether to show progress bars; None shows them on a terminal.
+        engine: As for :func:`~bnn_pyro.inference.mcmc.sample.sample`.
+        checkpoint: Likewise.
+
+    Returns:
+        The posterior of the pruned network, which has no gates and takes all inputs.
+
+    Raises:
+        ValueError: If a group has no node left, the data do not fit, or an option is out of range.
+
+    Source: Sommer et al. (2025), *Microcanonical Langevin ensembles: Advancing the sampling of Bayesian neural
+    networks*.
+    """
+    x, y = as_pair("data", data)
+    model = selected_network(posterior, slab=slab).to(x)
+    if isinstance(start, str) and start == "draws":
+        if not isinstance(posterior, GuidePosterior):
+            raise ValueError(f"start must be 'ensemble' for a {type(posterior).__name__}, got 'draws'")
+        start = starting_points(model, (x, y), posterior.shrink(), chains=plan.chains, seed=seed)
+    return sample(
+        model,
+        (x, y),
+        plan,
+        start=start,
+        until=until,
+        seed=seed,
+        progress=progress,
+        engine=engine,
+        checkpoint=checkpoint,
+    )
+
+
+def selected_network(posterior: Posterior, *, slab: Slab | None = None) -> SparseNetwork:
+    """Return the network of the nodes that a posterior keeps, with a slab as its prior and no gates.
+
+    Args:
+        posterior: The posterior.
+        slab: The slab; None for the model's own.
+
+    Returns:
+        The smaller network; it still takes all inputs, and its slab is told what the whole network's is told.
+
+    Raises:
+        ValueError: If a group has no node left.
+    """
+    keep = posterior.masks()
+    for name, mask in keep.items():
+        if not mask.any():
+            raise ValueError(f"posterior must keep a node of every group to be sampled, got none of {name!r}")
+    model = copy.deepcopy(posterior.model)
+    model.net = posterior.median_net(keep=keep)
+    smaller = smaller_model(model, keep, kept_positions(model.net, model.nodes.groups, keep))
+    opened = smaller.replaced(smaller.net, Nodes((), smaller.nodes.dense), smaller.selection)
+    opened.spike, opened.inclusion, opened.slab = None, {}, slab or opened.slab
+    return opened
+
+
+def uncertainty_share(model: SparseNetwork) -> float:
+    r"""Return about how large the parameters' uncertainty is beside the noise: parameters per row.
+
+    In a linear model of p parameters and n rows the variance of the fitted means is :math:`\sigma^2 p / n` on average.
+
+    Args:
+        model: The network.
+    """
+    return sum(torch.Size(parameter.shape).numel() for parameter in model.bayesian) / model.num_data

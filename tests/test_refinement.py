@@ -1,0 +1,195 @@
+"""The posterior of the pruned network, sampled."""
+
+import logging
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bnn_pyro import prune
+from bnn_pyro.inference.mcmc import starts
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
+from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
+from bnn_pyro.inference.mcmc.potential.potential import Potential
+from bnn_pyro.inference.mcmc.starts import starting_points
+from bnn_pyro.inference.mcmc.stopping import StoppingRule
+from bnn_pyro.inference.training.ensemble import train_ensemble
+from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.networks import mlp
+from bnn_pyro.posterior.files import load_posterior, save_posterior
+from bnn_pyro.posterior.guide import GuidePosterior
+from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, Slab, SpikeSlab
+from bnn_pyro.refinement import refine, selected_network, uncertainty_share
+from guides import AutoSpikeSlab
+from tests.models import DOUBLE
+from tests.pruning.masks import set_gates
+
+ROWS = 40
+KEEP = {
+    "inputs": torch.tensor([True, False, True, True]),
+    "hidden1": torch.tensor([False, True, True, False, True]),
+    "hidden2": torch.tensor([True, False, True, False]),
+}
+PLAN = SamplingPlan(kernel="mclmc", chains=3, warmup=40, draws=6, thinning=2)
+
+
+@pytest.fixture(autouse=True)
+def short_ensembles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starts, "train_ensemble", partial(train_ensemble, steps=200))
+
+
+def selecting(
+    slab: Slab | None = None, likelihood: Likelihood | None = None
+) -> tuple[GuidePosterior, tuple[Tensor, Tensor]]:
+    """A posterior whose guide keeps `KEEP`."""
+    torch.manual_seed(0)
+    x, likelihood = torch.randn(ROWS, 4, dtype=DOUBLE), likelihood or GaussianNoise()
+    is_classes = isinstance(likelihood, Categorical)
+    y = x[:, 0].sin() + x[:, 2] if not is_classes else (x[:, 0] > 0).long() + (x[:, 2] > 1).long()
+    net = mlp(4, (5, 4), 3 if is_classes else 1).double()
+    prior = SpikeSlab(slab or Gaussian(), inclusion=0.3)
+    model = SparseNetwork(net, x[:2], prior=prior, likelihood=likelihood, num_data=ROWS, select_inputs=True)
+    posterior = GuidePosterior(model, AutoSpikeSlab(model.prior), kl_weight=0.3)
+    set_gates(posterior, KEEP)
+    return posterior, (x, y)
+
+
+def refined(posterior: GuidePosterior, data: tuple[Tensor, Tensor], **options: Any) -> SampledPosterior:
+    return refine(posterior, data, **{"plan": PLAN, "until": None, "seed": 2, "progress": False, **options})
+
+
+# ---- what is sampled -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("slab", [Gaussian(0.7), GroupLasso(), GroupHorseshoe()])
+def test_it_is_the_posterior_given_the_nodes(slab: Slab) -> None:
+    """The whole model's density, with gates held and what they close held too, differs by a constant.
+
+    So is a rate that is shared, on which the density of the scales of closed nodes depends.
+    """
+    posterior, rows = selecting(slab)
+    small = selected_network(posterior)
+    part = Potential(noncentered(small), *rows)
+    points = torch.randn(4, part.size, dtype=DOUBLE)
+    if list(part.latents)[0] == "rate":
+        points[:, 0] = 0.3
+    whole = Potential(noncentered(posterior.model), *rows)
+    vectors = torch.stack([_embedded(part.split(point), whole, posterior) for point in points])
+    torch.testing.assert_close(whole(vectors) - whole(vectors[:1]), part(points) - part(points[:1]))
+
+
+READS = {"hidden1": "inputs", "hidden2": "hidden1", "output": "hidden2"}
+
+
+def _embedded(small: dict[str, Tensor], whole: Potential, posterior: GuidePosterior) -> Tensor:
+    """The coordinates of the whole model that have those of the smaller one where nodes are kept, and 0 elsewhere."""
+    parts = []
+    for name, latent in whole.latents.items():
+        value, layer = torch.zeros(latent.shape, dtype=DOUBLE), name.split(".")[0]
+        if name.endswith(".gate_logit"):
+            value = torch.where(KEEP[layer], 40.0, -800.0).double()
+        elif value.dim():
+            stays = KEEP.get(layer, torch.ones(len(value), dtype=torch.bool))
+            if value.dim() > 1:
+                stays = stays.unsqueeze(1) & KEEP[READS[layer]]
+            value[stays] = small[name].flatten()
+        else:
+            value = small[name]
+        parts.append(value.flatten())
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize("likelihood", [GaussianNoise(), Categorical()], ids=["regression", "classes"])
+def test_it_has_the_pruned_network(likelihood: Likelihood) -> None:
+    posterior, (x, y) = selecting(likelihood=likelihood)
+    found = refined(posterior, (x, y))
+    shapes = [tuple(parameter.shape) for parameter in prune(found).parameters()]
+    assert shapes == [tuple(parameter.shape) for parameter in prune(posterior).parameters()]
+    assert found.keep() == {} and found.chains == 3 and found.num_draws == 18 and not found.tempered
+    assert torch.isfinite(found.predict(x)).all()
+    x[:, 1] = 1e6  # an input that is not kept
+    torch.testing.assert_close(found.predict(x), found.predict(torch.where(x == 1e6, 0.0, x)))
+
+
+def test_it_is_better_than_an_untrained_guide() -> None:
+    posterior, (x, y) = selecting()
+    plan = replace(PLAN, warmup=200, draws=20)
+    once = refined(posterior, (x, y), plan=plan)
+    assert once.evaluate(x, y)["rmse"] < 0.5 * posterior.evaluate(x, y)["rmse"]
+
+
+def test_starts() -> None:
+    posterior, rows = selecting()
+    points = starting_points(selected_network(posterior), rows, posterior.shrink(), chains=3, seed=2)
+    given, drawn = refined(posterior, rows, start=points), refined(posterior, rows, start="draws")
+    assert torch.equal(given.draws.vectors, drawn.draws.vectors)
+    once, again = (refined(posterior, rows).draws.vectors for _ in range(2))
+    assert torch.equal(once, again) and not torch.equal(once, drawn.draws.vectors)
+
+
+def test_another_slab() -> None:
+    posterior, rows = selecting(GroupHorseshoe())
+    found = refined(posterior, rows, slab=Gaussian(0.5))
+    assert found.model.slab == Gaussian(0.5) and not any("tau" in name for name in found.draws.values)
+    assert isinstance(posterior.model.slab, GroupHorseshoe)
+
+
+def test_neither_posterior_nor_random_state_changes() -> None:
+    posterior, rows = selecting()
+    before, state = {n: v.clone() for n, v in posterior.model.state_dict().items()}, torch.get_rng_state()
+    refined(posterior, rows)
+    assert all(torch.equal(before[name], value) for name, value in posterior.model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_is_saved_and_resumed(tmp_path: Path) -> None:
+    posterior, rows = selecting()
+    once, found = (refined(posterior, rows, checkpoint=tmp_path / "run.pt") for _ in range(2))
+    assert torch.equal(found.draws.vectors, once.draws.vectors)
+    save_posterior(found, tmp_path / "refined.pt")
+    again = load_posterior(tmp_path / "refined.pt", selected_network(posterior))
+    assert torch.equal(again.predict(rows[0]), found.predict(rows[0]))
+
+
+# ---- when it stops ---------------------------------------------------------------------------------------------------
+def test_goes_on_until_the_chains_have_mixed(caplog: pytest.LogCaptureFixture) -> None:
+    posterior, rows = selecting()
+    with caplog.at_level(logging.INFO):
+        one = refined(posterior, rows, until=StoppingRule(median=100.0, tail=100.0))
+        assert "the chains have mixed: R-hat is" in caplog.text and "52 transitions, 40 of them" in caplog.text
+        caplog.clear()
+        three = refined(posterior, rows, until=StoppingRule(median=1 + 1e-9, rounds=3))
+        assert "the chains have not mixed: R-hat is" in caplog.text and "88 transitions, 40 of them" in caplog.text
+        assert "the 3 rounds are over" in caplog.text and "R-hat of the energy" not in caplog.text
+    assert one.draws.vectors.shape == three.draws.vectors.shape
+
+
+def test_seconds_that_are_too_few_shorten_it(caplog: pytest.LogCaptureFixture) -> None:
+    posterior, rows = selecting()
+    plan = replace(PLAN, warmup=20_000, thinning=5_000)
+    found = refined(posterior, rows, plan=plan, until=StoppingRule(seconds=1.0, median=1 + 1e-9), engine="traced")
+    assert "the first round would take" in caplog.text and "1 seconds are over" in caplog.text
+    assert found.draws.seconds < 10 and found.draws.thinning < 5_000 and found.num_draws >= 4 * 3
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+def test_refuses() -> None:
+    posterior, (x, y) = selecting()
+    with pytest.raises(ValueError, match="start must be 'ensemble' for a SampledPosterior"):
+        refine(refined(posterior, (x, y)), (x, y), PLAN, start="draws")
+    with pytest.raises(ValueError, match="until is for kernels that move all chains as one batch, got it with 'nuts'"):
+        refine(posterior, (x, y), SamplingPlan(), start="draws")
+    with pytest.raises(ValueError, match="num_data must be the number of rows of data"):
+        refine(posterior, (x[:9], y[:9]), PLAN, start="draws")
+    set_gates(posterior, {"hidden1": torch.zeros(5, dtype=torch.bool)})
+    with pytest.raises(ValueError, match="must keep a node of every group to be sampled, got none of 'hidden1'"):
+        refine(posterior, (x, y))
+
+
+def test_share_of_uncertainty() -> None:
+    posterior, _ = selecting()
+    assert uncertainty_share(selected_network(posterior)) == (3 * 3 + 3 + 3 * 2 + 2 + 2 + 1) / ROWS
