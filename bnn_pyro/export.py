@@ -12,6 +12,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from bnn_pyro.pruning.cutting import replace_tensors, split_selection, with_selection
+from bnn_pyro.storage import whole_file
 
 _EXAMPLE_ROWS = 2  # torch.export takes a size of 1 for a constant
 
@@ -23,7 +24,8 @@ def export_net(net: nn.Module, example_input: Tensor, path: str | Path, *, form:
     """Write a network to a file, as a program that takes any number of rows, or as weights.
 
     Args:
-        net: The network; it is left alone, and written in evaluation mode.
+        net: The network, or a `bnn_pyro.posterior.predictive_net.PredictiveNet`; it is left alone, and written in
+            evaluation mode.
         example_input: Input of the network with a row or more, shape ``(rows, ...)``.
         path: The file, or the folder for ``weights``.
         form: ``pt2``, a program that `torch.export.load` reads where there is torch alone; ``onnx``, which needs the
@@ -57,7 +59,9 @@ def check_target(path: str | Path) -> None:
 
 
 def _export_program(net: nn.Module, x: Tensor, path: Path) -> None:
-    torch.export.save(_program(net, x), path)
+    program = traced_program(net, x)
+    with whole_file(path) as partial:
+        torch.export.save(program, partial)
 
 
 def _export_onnx(net: nn.Module, x: Tensor, path: Path) -> None:
@@ -67,11 +71,23 @@ def _export_onnx(net: nn.Module, x: Tensor, path: Path) -> None:
         raise ValueError(
             f"form onnx needs packages that are not installed ({error}): pip install 'bnn_pyro[export]', or take pt2"
         ) from error
-    torch.onnx.export(_program(net, x), dynamo=True, verbose=False).save(path)  # type: ignore[union-attr]
+    torch.onnx.export(traced_program(net, x), dynamo=True, verbose=False).save(path)  # type: ignore[union-attr]
 
 
-def _program(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
-    return torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim("rows")},), strict=False)
+def traced_program(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
+    """Trace a network to a program of torch's public operations that takes any number of rows.
+
+    Args:
+        net: The network, in evaluation mode.
+        x: Input of two rows or more, shape ``(rows, ...)``.
+
+    Returns:
+        The program; what ``torch.export`` raises for a network that it cannot trace is not caught.
+    """
+    program = torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim("rows")},), strict=False)
+    if any(getattr(node.target, "__module__", "").startswith("torch._functorch") for node in program.graph.nodes):
+        program = program.run_decompositions({})  # torch.vmap left private operations of this version of torch
+    return program
 
 
 def _save_weights(net: nn.Module, x: Tensor, path: Path) -> None:

@@ -1,11 +1,36 @@
 """Files that are written whole or not at all, and what reads them again."""
 
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a path to write to, and rename what is there to the wanted one when all is written; if not, remove it.
+
+    Args:
+        path: The file; an existing one is replaced once the new one is complete.
+
+    Yields:
+        A path in the same folder, with the same ending.
+
+    Raises:
+        ValueError: If the folder of the file does not exist.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise ValueError(f"path must be in a folder that exists, got {target}")
+    partial = target.with_suffix(f".partial{target.suffix}")
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_whole(content: Mapping[str, object], path: str | os.PathLike[str]) -> None:
@@ -18,15 +43,8 @@ def write_whole(content: Mapping[str, object], path: str | os.PathLike[str]) -> 
     Raises:
         ValueError: If the folder of the file does not exist.
     """
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise ValueError(f"path must be in a folder that exists, got {target}")
-    partial = target.with_name(f"{target.name}.partial")
-    try:
+    with whole_file(path) as partial:
         torch.save(content, partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_whole(path: str | os.PathLike[str], *, writer: str, mark: str, form: int, keys: Set[str]) -> dict[str, Any]:

@@ -29,8 +29,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
     # The network and its posteriors.
     "bnn_pyro.network": ("bnn_pyro.priors", "bnn_pyro.nodes", "bnn_pyro.likelihoods"),
     "bnn_pyro.pruning": ("bnn_pyro.network", "guides"),
-    "bnn_pyro.export": ("bnn_pyro.pruning",),
-    "bnn_pyro.posterior": ("bnn_pyro.pruning", "bnn_pyro.evaluation", "bnn_pyro.storage"),
+    "bnn_pyro.export": ("bnn_pyro.pruning", "bnn_pyro.storage"),
+    "bnn_pyro.posterior": ("bnn_pyro.pruning", "bnn_pyro.export", "bnn_pyro.evaluation", "bnn_pyro.storage"),
     # Inference: three families side by side, which do not know each other.
     "bnn_pyro.inference.generators": (),
     "bnn_pyro.inference.checkpoint": (),
@@ -59,7 +59,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "bnn_pyro.inference": ("bnn_pyro.inference.svi", "bnn_pyro.inference.mcmc", "bnn_pyro.inference.sgmcmc"),
     # What is made of them.
     "bnn_pyro.refinement": ("bnn_pyro.inference",),
-    "bnn_pyro.reports": ("bnn_pyro.posterior", "bnn_pyro.export"),
+    "bnn_pyro.reports": ("bnn_pyro.posterior",),
     "bnn_pyro.recipes": ("bnn_pyro.refinement", "bnn_pyro.reports", "bnn_pyro.networks", "bnn_pyro.data"),
     "bnn_pyro.comparison": ("bnn_pyro.recipes",),
     # The roof, and the table of contents.

@@ -48,6 +48,38 @@ def test_a_program_takes_any_number_of_rows(name: str, tmp_path: Path) -> None:
         torch.testing.assert_close(program(more), expected(net, more))
 
 
+def test_a_program_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(program: Any, path: Path) -> None:
+        path.write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch.export, "save", fail)
+    with pytest.raises(KeyboardInterrupt):
+        export_net(mlp(5, (6,), 3), torch.zeros(1, 5), tmp_path / "net.pt2")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Twice(nn.Module):
+    """A net with two sets of weights, called by ``torch.vmap``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2, 3, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.vmap(nn.functional.linear, in_dims=(None, 0))(x, self.weight).mean(0)
+
+
+def test_programs_hold_public_operations_alone(tmp_path: Path) -> None:
+    net = Twice()
+    export_net(net, torch.zeros(1, 5), tmp_path / "net.pt2")
+    program = torch.export.load(tmp_path / "net.pt2")
+    called = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    assert called and all(isinstance(target, torch._ops.OpOverload) for target in called)
+    x = torch.randn(7, 5)
+    torch.testing.assert_close(program.module()(x), expected(net, x))
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_weights_are_a_folder_that_load_net_reads(name: str, tmp_path: Path) -> None:
     dense, net, x = pruned(name)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from bnn_pyro.storage import load_into, read_file, read_whole, write_whole
+from bnn_pyro.storage import load_into, read_file, read_whole, whole_file, write_whole
 
 FORM: Any = {"writer": "the test", "mark": "form", "form": 1, "keys": {"value"}}
 
@@ -30,6 +30,13 @@ def test_an_interrupted_write_leaves_the_file_of_before(tmp_path: Path, monkeypa
         write_whole({"form": 1, "value": 2}, tmp_path / "file.pt")
     assert read_whole(tmp_path / "file.pt", **FORM)["value"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["file.pt"]
+
+
+def test_a_file_that_is_written_in_steps_appears_when_all_is_written(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "net.v2.pt2") as partial:
+        partial.write_bytes(b"all of it")
+        assert partial.parent == tmp_path and partial.suffix == ".pt2" and not (tmp_path / "net.v2.pt2").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["net.v2.pt2"]
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -81,3 +81,13 @@ class Normals(NamedTuple):
 
     mean: Tensor
     sd: Tensor
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of the mixture of all draws, each `(rows,)`, noise included.
+
+        By the laws of total expectation and total variance over the draws s,
+
+            mean = E_s[m_s],    sd = sqrt(E_s[sd_s^2] + Var_s[m_s]).
+        """
+        variance = self.sd.square().mean(0) + self.mean.var(0, correction=0)
+        return self.mean.mean(0), variance.sqrt()

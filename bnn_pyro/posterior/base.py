@@ -3,6 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import torch
@@ -16,6 +17,22 @@ from bnn_pyro.pruning.cutting import check_masks, with_selection
 
 _DRAWS = 32  # of a posterior that makes its draws afresh
 _DRAWS_AT_ONCE = 64  # so that memory does not grow with the draws
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkDraws:
+    """Draws of a network's tensors, all of the same shapes.
+
+    Args:
+        model: The network; tensors that are not named below have their values in ``model.net`` in every draw.
+        tensors: Name of a parameter or buffer of ``model.net`` -> its value in each draw, gates multiplied in, shape
+            ``(draws, *shape)``.
+        latent: The likelihood's own latent in each draw, shape ``(draws,)``; None if it has none.
+    """
+
+    model: SparseNetwork
+    tensors: Mapping[str, Tensor]
+    latent: Tensor | None
 
 
 class Posterior(ABC):
@@ -163,6 +180,17 @@ class Posterior(ABC):
         y = y.to(self._like.device)
         self.model.likelihood.check(output[0], y)
         return scores(self.model.likelihood.predict(output, latent), y, y_std=y_std)
+
+    @abstractmethod
+    def network_draws(self, *, num_samples: int | None = None) -> list[NetworkDraws]:
+        """Return the draws that `predict` averages over, as tensors to call a network with.
+
+        Args:
+            num_samples: How many draws, as in `predict`.
+
+        Returns:
+            The draws in their order; in several parts where networks of several sizes were drawn.
+        """
 
     # ---- which nodes are kept ----------------------------------------------------------------------------------------
 

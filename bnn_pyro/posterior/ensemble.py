@@ -1,6 +1,7 @@
 """Ensemble: the posterior that snapshots of a sampler hold, each network as small as it was when it was taken."""
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from bnn_pyro.likelihoods import NOISE_SITE
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.base import NetworkDraws, Posterior
 from bnn_pyro.posterior.tempering import Temperature
 from bnn_pyro.pruning.cutting import kept_positions
 from bnn_pyro.pruning.positions import put_back
@@ -96,6 +97,18 @@ class Ensemble(Posterior):
         chosen = self.snapshots[-(num_samples or 0) :]
         return {name: torch.stack([snapshot.keep[name] for snapshot in chosen]) for name in self.model.groups}
 
+    def network_draws(self, *, num_samples: int | None = None) -> list[NetworkDraws]:
+        """Return the snapshots that `predict` averages over, as tensors to call a network with.
+
+        Args:
+            num_samples: How many of the snapshots, the last ones; None, or more than there are, for all.
+
+        Returns:
+            The snapshots in their order; a part holds neighbours that are of one size and read the same inputs.
+        """
+        chosen = self.snapshots[-self._wanted(num_samples) :]
+        return [_stacked(list(alike)) for _, alike in itertools.groupby(chosen, _architecture)]
+
     @torch.no_grad()
     def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
         chosen = self.snapshots[-num_samples:]
@@ -113,6 +126,27 @@ class Ensemble(Posterior):
 def _output(snapshot: Snapshot, x: Tensor, batch_size: int) -> Tensor:
     with snapshot.model.evaluating():
         return torch.cat([snapshot.model.call_net({}, rows) for rows in x.split(batch_size)])
+
+
+def _tensors(snapshot: Snapshot) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a snapshot's network."""
+    net = snapshot.model.net
+    return {name: tensor.detach() for name, tensor in (*net.named_parameters(), *net.named_buffers())}
+
+
+def _architecture(snapshot: Snapshot) -> tuple[object, ...]:
+    """Return what snapshots must share to be stacked: the shapes of all tensors, and the inputs that are read."""
+    selection = snapshot.model.selection
+    shapes = tuple((name, tuple(tensor.shape)) for name, tensor in _tensors(snapshot).items())
+    return (shapes, None if selection is None else tuple(selection.tolist()))
+
+
+def _stacked(alike: Sequence[Snapshot]) -> NetworkDraws:
+    """Return snapshots of one architecture as one set of draws."""
+    each = [_tensors(snapshot) for snapshot in alike]
+    latents = [snapshot.latent for snapshot in alike if snapshot.latent is not None]
+    tensors = {name: torch.stack([tensors[name] for tensors in each]) for name in each[0]}
+    return NetworkDraws(alike[0].model, tensors, torch.stack(latents) if latents else None)
 
 
 @torch.no_grad()

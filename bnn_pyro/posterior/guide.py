@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bnn_pyro.likelihoods import NOISE_SITE
 from bnn_pyro.network import SparseNetwork, gate_site
-from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.base import NetworkDraws, Posterior
 from bnn_pyro.pruning.shrink import shrink
 from guides import AutoProgram
 from guides.protocols import Guide
@@ -149,11 +149,23 @@ class GuidePosterior(Posterior):
         return GuidePosterior(shrunk.model, shrunk.guide, history=self.history, kl_weight=self.kl_weight)
 
     @torch.no_grad()
-    def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
-        draws = [self._draw() for _ in range(num_samples)]
+    def network_draws(self, *, num_samples: int | None = None) -> list[NetworkDraws]:
+        """Draw tensors to call the network with, as `predict` does.
+
+        Args:
+            num_samples: How many draws; None for 32.
+
+        Returns:
+            The draws in one part.
+        """
+        draws = [self._draw() for _ in range(self._wanted(num_samples))]
         parameters = {name: torch.stack([values[name] for values, _ in draws]) for name in draws[0][0]}
         latents = [latent for _, latent in draws if latent is not None]
-        return self._called(parameters, x, batch_size), torch.stack(latents) if latents else None
+        return [NetworkDraws(self.model, parameters, torch.stack(latents) if latents else None)]
+
+    def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
+        (drawn,) = self.network_draws(num_samples=num_samples)
+        return self._called(drawn.tensors, x, batch_size), drawn.latent
 
     def _draw(self) -> tuple[dict[str, Tensor], Tensor | None]:
         """Return a draw of what the net is called with, and of the likelihood's latent."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bnn_pyro.likelihoods import NOISE_SITE, Classes
 from bnn_pyro.network import SparseNetwork, gate_site
-from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.base import NetworkDraws, Posterior
 from bnn_pyro.posterior.diagnostics import r_hat
 from bnn_pyro.posterior.draws import Draws
 
@@ -210,11 +210,23 @@ class SampledPosterior(Posterior):
         return spaced.to(self.draws.vectors.device)
 
     @torch.no_grad()
-    def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
-        chosen = self._chosen(num_samples)
+    def network_draws(self, *, num_samples: int | None = None) -> list[NetworkDraws]:
+        """Return the draws that `predict` averages over, as tensors to call the network with.
+
+        Args:
+            num_samples: How many draws, evenly spaced over all chains; None, or more than there are, for all.
+
+        Returns:
+            The draws, chain after chain, in one part.
+        """
+        chosen = self._chosen(self._wanted(num_samples))
         values = {name: value[chosen] for name, value in self.draws.stacked().items()}
         parameters = torch.vmap(self.model.assemble)(*self._split(values))
-        return self._called(parameters, x, batch_size), values.get(NOISE_SITE)
+        return [NetworkDraws(self.model, parameters, values.get(NOISE_SITE))]
+
+    def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
+        (drawn,) = self.network_draws(num_samples=num_samples)
+        return self._called(drawn.tensors, x, batch_size), drawn.latent
 
     @torch.no_grad()
     def _medians(self) -> dict[str, Tensor]:

@@ -185,16 +185,32 @@ def replace_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         net: The network to change.
         tensors: Name -> what to put there, a parameter for a parameter; each stands wherever the old one stood.
     """
+    for module in put_tensors(net, tensors):
+        correct_sizes(module)
+    make_attention_plain(net, only_cut=True)
+
+
+def put_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> list[nn.Module]:
+    """Put other parameters and buffers into a network, in place, of whatever shape; its layers are not told.
+
+    Args:
+        net: The network to change.
+        tensors: Name -> what to put there, a parameter for a parameter; each stands wherever the old one stood.
+
+    Returns:
+        The modules that own one of them.
+    """
     named = dict((*net.named_parameters(), *net.named_buffers()))
     by_old = {id(named[name]): tensor for name, tensor in tensors.items()}
+    owners = []
     for module in net.modules():
         owned = (*module._parameters.items(), *module._buffers.items())
         changed = [(leaf, by_old[id(old)]) for leaf, old in owned if id(old) in by_old]
         for leaf, tensor in changed:
             setattr(module, leaf, tensor)
         if changed:
-            correct_sizes(module)
-    make_attention_plain(net, only_cut=True)
+            owners.append(module)
+    return owners
 
 
 def _kept_inputs(groups: Sequence[NodeGroup], keep: Mapping[str, Tensor]) -> Tensor | None:

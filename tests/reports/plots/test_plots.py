@@ -11,7 +11,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bnn_pyro.evaluation.metrics import coverage_curve, reliability_curve
-from bnn_pyro.reports.plots import plot_calibration, plot_first_layer, plot_inclusion, plot_nodes_kept, plot_training
+from bnn_pyro.reports.measures import Run
+from bnn_pyro.reports.plots import (
+    plot_bands,
+    plot_calibration,
+    plot_first_layer,
+    plot_inclusion,
+    plot_nodes_kept,
+    plot_training,
+)
+from tests.reports.finished import classification, regression
 from tests.reports.plots.reading import history, probabilities
 
 
@@ -39,6 +48,11 @@ def draw_heat_map() -> Figure:
     return plot_first_layer(torch.randn(20, 13), (13,), torch.rand(13) < 0.7, torch.rand(20) < 0.5)
 
 
+def draw_bands(run: Run, *, panels: int) -> Figure:
+    posteriors = {f"a long name {number}": run.posterior for number in range(panels)}
+    return plot_bands(posteriors, run.test[0], 2, num_samples=9, y_mean=3.0, y_std=run.y_std, target_name="resistance")
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "training": lambda: plot_training(history()),
     "training, tempered": lambda: plot_training(history(kl_weight=0.05)),
@@ -52,6 +66,9 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "tiles": draw_tiles,
     "one tile": lambda: plot_first_layer(torch.randn(1, 64), (8, 8)),
     "heat map": draw_heat_map,
+    "bands": lambda: draw_bands(regression(), panels=3),
+    "bands of one posterior": lambda: draw_bands(regression(), panels=1),
+    "bands of classes": lambda: draw_bands(classification(), panels=4),
 }
 
 
