@@ -24,7 +24,7 @@ from bnn_pyro.priors.gaussian import Gaussian
 from bnn_pyro.priors.group_horseshoe import GroupHorseshoe
 from bnn_pyro.priors.group_lasso import GroupLasso
 from bnn_pyro.priors.spike_slab import SpikeSlab
-from bnn_pyro.refinement import refine
+from bnn_pyro.refinement import Refinement, refine
 
 __all__ = [
     "Categorical",
@@ -38,6 +38,7 @@ __all__ = [
     "HeteroscedasticNoise",
     "LearningRates",
     "OneShot",
+    "Refinement",
     "Sampler",
     "SamplingPlan",
     "Schedule",

@@ -2,7 +2,8 @@
 
 import copy
 import os
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -23,21 +24,44 @@ from bnn_pyro.pruning.cutting import kept_positions
 from bnn_pyro.pruning.shrink import smaller_model
 from bnn_pyro.tracing.engine import EngineName
 
-PLAN = SamplingPlan(kernel="mclmc", chains=16, warmup=6000, draws=100, thinning=100, target_error=0.02)
-"""How the pruned network is sampled, where nothing else is asked for."""
+Start = Literal["ensemble", "draws"]
 
-RULE = StoppingRule(seconds=120.0)
-"""When its chains stop, where nothing else is asked for."""
+
+@dataclass(frozen=True, kw_only=True)
+class Refinement:
+    """How the posterior of a pruned network is sampled.
+
+    Args:
+        plan: The kernel, the number and the length of the chains; one that moves all chains as one batch.
+        until: When the chains stop; None makes the plan's transitions.
+        start: Where the chains start: ``"ensemble"`` trains one dense net of the chosen widths per chain, which finds
+            more modes; ``"draws"`` takes draws of the posterior itself, cut to the kept nodes, of a guide of ours.
+        slab: Another prior for the weights that are left; None for the model's own. Scales that are learned take chains
+            longer than a plain :class:`~bnn_pyro.priors.Gaussian`.
+
+    Raises:
+        ValueError: If the kernel moves one chain after another, or there is no such start.
+    """
+
+    plan: SamplingPlan = SamplingPlan(  # noqa: RUF009  (frozen)
+        kernel="mclmc", chains=16, warmup=6000, draws=100, thinning=100, target_error=0.02
+    )
+    until: StoppingRule | None = StoppingRule(seconds=120.0)  # noqa: RUF009  (frozen)
+    start: Start = "ensemble"
+    slab: Slab | None = None
+
+    def __post_init__(self) -> None:
+        if not self.plan.is_batch:
+            raise ValueError(f"plan must have a kernel that moves all chains as one batch, got {self.plan.kernel!r}")
+        if self.start not in get_args(Start):
+            raise ValueError(f"start must be one of {', '.join(get_args(Start))}, got {self.start!r}")
 
 
 def refine(
     posterior: Posterior,
     data: Data,
-    plan: SamplingPlan = PLAN,
+    settings: Refinement = Refinement(),  # noqa: B008  (frozen)
     *,
-    until: StoppingRule | None = RULE,
-    start: Literal["ensemble", "draws"] | Tensor = "ensemble",
-    slab: Slab | None = None,
     seed: int | None = None,
     progress: bool | None = None,
     engine: EngineName = "auto",
@@ -60,13 +84,7 @@ def refine(
     Args:
         posterior: The posterior that chooses the nodes (`keep`).
         data: (x, y), the training rows, all of them.
-        plan: The kernel, the number and the length of the chains.
-        until: When the chains stop; None makes the plan's transitions.
-        start: Where the chains start: ``"ensemble"`` trains one dense net of the chosen widths per chain, which finds
-            more modes; ``"draws"`` takes draws of the posterior itself, cut to the kept nodes, of a guide of ours; or
-            points as :func:`~bnn_pyro.inference.mcmc.starts.starting_points` gives for :func:`selected_network`.
-        slab: Another prior for the weights that are left; None for the model's own. Scales that are learned take chains
-            longer than a plain :class:`~bnn_pyro.priors.Gaussian`.
+        settings: How it is sampled.
         seed: Seed of this call; None continues from the global random state.
         progress: Whether to show progress bars; None shows them on a terminal.
         engine: As for :func:`~bnn_pyro.inference.mcmc.sample.sample`.
@@ -76,23 +94,24 @@ def refine(
         The posterior of the pruned network, which has no gates and takes all inputs.
 
     Raises:
-        ValueError: If a group has no node left, the data do not fit, or an option is out of range.
+        ValueError: If a group has no node left, the data do not fit, or the posterior has no such draws to start at.
 
     Source: Sommer et al. (2025), *Microcanonical Langevin ensembles: Advancing the sampling of Bayesian neural
     networks*.
     """
     x, y = as_pair("data", data)
-    model = selected_network(posterior, slab=slab).to(x)
-    if isinstance(start, str) and start == "draws":
+    model = selected_network(posterior, slab=settings.slab).to(x)
+    start: Literal["ensemble"] | Tensor = "ensemble"
+    if settings.start == "draws":
         if not isinstance(posterior, GuidePosterior):
             raise ValueError(f"start must be 'ensemble' for a {type(posterior).__name__}, got 'draws'")
-        start = starting_points(model, (x, y), posterior.shrink(), chains=plan.chains, seed=seed)
+        start = starting_points(model, (x, y), posterior.shrink(), chains=settings.plan.chains, seed=seed)
     return sample(
         model,
         (x, y),
-        plan,
+        settings.plan,
         start=start,
-        until=until,
+        until=settings.until,
         seed=seed,
         progress=progress,
         engine=engine,

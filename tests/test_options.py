@@ -12,12 +12,14 @@ from bnn_pyro import (
     Compute,
     LearningRates,
     OneShot,
+    Refinement,
     SamplingPlan,
     Schedule,
     SparseELBO,
     fit,
     fit_sghmc,
     recipes,
+    refine,
     sample,
     train_dense,
 )
@@ -53,6 +55,7 @@ def test_no_public_call_has_many_options(name: str) -> None:
         (train_dense, (Compute,)),
         (sample, (SamplingPlan,)),
         (fit_sghmc, (OneShot,)),
+        (refine, (Refinement,)),
         (recipes.Recipe, (Schedule, LearningRates)),
     ],
 )

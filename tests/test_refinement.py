@@ -15,17 +15,19 @@ from bnn_pyro.inference.mcmc import starts
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
+from bnn_pyro.inference.mcmc.sample import sample
 from bnn_pyro.inference.mcmc.starts import starting_points
 from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.inference.training.ensemble import train_ensemble
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
+from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.files import load_posterior, save_posterior
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, Slab, SpikeSlab
-from bnn_pyro.refinement import refine, selected_network, uncertainty_share
+from bnn_pyro.refinement import Refinement, refine, selected_network, uncertainty_share
 from guides import AutoSpikeSlab
 from tests.models import DOUBLE
 from tests.pruning.masks import set_gates
@@ -60,8 +62,11 @@ def selecting(
     return posterior, (x, y)
 
 
-def refined(posterior: GuidePosterior, data: tuple[Tensor, Tensor], **options: Any) -> SampledPosterior:
-    return refine(posterior, data, **{"plan": PLAN, "until": None, "seed": 2, "progress": False, **options})
+def refined(posterior: Posterior, data: tuple[Tensor, Tensor], **options: Any) -> SampledPosterior:
+    """Refined by a short plan."""
+    others = {name: options.pop(name) for name in ("engine", "checkpoint") if name in options}
+    settings = Refinement(**{"plan": PLAN, "until": None, **options})
+    return refine(posterior, data, settings, seed=2, progress=False, **others)
 
 
 # ---- what is sampled -------------------------------------------------------------------------------------------------
@@ -125,7 +130,8 @@ def test_it_is_better_than_an_untrained_guide() -> None:
 def test_starts() -> None:
     posterior, rows = selecting()
     points = starting_points(selected_network(posterior), rows, posterior.shrink(), chains=3, seed=2)
-    given, drawn = refined(posterior, rows, start=points), refined(posterior, rows, start="draws")
+    given = sample(selected_network(posterior), rows, PLAN, start=points, seed=2, progress=False)
+    drawn = refined(posterior, rows, start="draws")
     assert torch.equal(given.draws.vectors, drawn.draws.vectors)
     once, again = (refined(posterior, rows).draws.vectors for _ in range(2))
     assert torch.equal(once, again) and not torch.equal(once, drawn.draws.vectors)
@@ -180,11 +186,13 @@ def test_seconds_that_are_too_few_shorten_it(caplog: pytest.LogCaptureFixture) -
 def test_refuses() -> None:
     posterior, (x, y) = selecting()
     with pytest.raises(ValueError, match="start must be 'ensemble' for a SampledPosterior"):
-        refine(refined(posterior, (x, y)), (x, y), PLAN, start="draws")
-    with pytest.raises(ValueError, match="until is for kernels that move all chains as one batch, got it with 'nuts'"):
-        refine(posterior, (x, y), SamplingPlan(), start="draws")
+        refined(refined(posterior, (x, y)), (x, y), start="draws")
+    with pytest.raises(ValueError, match="plan must have a kernel that moves all chains as one batch, got 'nuts'"):
+        Refinement(plan=SamplingPlan())
+    with pytest.raises(ValueError, match="start must be one of ensemble, draws, got 'prior'"):
+        refined(posterior, (x, y), start="prior")
     with pytest.raises(ValueError, match="num_data must be the number of rows of data"):
-        refine(posterior, (x[:9], y[:9]), PLAN, start="draws")
+        refined(posterior, (x[:9], y[:9]), start="draws")
     set_gates(posterior, {"hidden1": torch.zeros(5, dtype=torch.bool)})
     with pytest.raises(ValueError, match="must keep a node of every group to be sampled, got none of 'hidden1'"):
         refine(posterior, (x, y))

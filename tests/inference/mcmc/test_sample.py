@@ -1,5 +1,6 @@
 """HMC and NUTS: exact posteriors, seeds, thinning, what stays as it was."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from bnn_pyro.inference.mcmc import sample as hmc
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential import potential
 from bnn_pyro.inference.mcmc.sample import sample
+from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.likelihoods import GaussianNoise
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
@@ -271,3 +273,19 @@ def test_network_and_data_must_fit() -> None:
         sample(model, (x[:5], y[:5]), SHORT, **GIVEN)
     with pytest.raises(ValueError, match="data must have inputs of shape"):
         sample(model, (x[:, :2], y), SHORT, **GIVEN)
+
+
+# ---- until the chains have mixed -------------------------------------------------------------------------------------
+def test_any_model_goes_on_until_its_sites_have_mixed(caplog: pytest.LogCaptureFixture) -> None:
+    x, y = data()
+    plan = SamplingPlan(kernel="mams", chains=8, warmup=60, draws=40)
+    with caplog.at_level(logging.INFO):
+        found = sample(regression, (x, y), plan, until=StoppingRule(tail=1.1), **GIVEN)
+    assert "the chains have mixed: R-hat is" in caplog.text
+    assert float(found.summary()["w"]["r_hat"].max()) < 1.1
+    assert found.values["w"].shape == (8, 40, 3)
+
+
+def test_until_is_for_batches() -> None:
+    with pytest.raises(ValueError, match="until is for kernels that move all chains as one batch, got it with 'nuts'"):
+        sample(regression, data(), SHORT, until=StoppingRule())
