@@ -16,7 +16,7 @@ _STATE = ("scale", "step_size", "length")
 
 
 class MCLMC:
-    r"""Microcanonical Langevin dynamics of many chains, with one step size, one length and one diagonal scale for all.
+    r"""Microcanonical Langevin dynamics of many chains, with one step size and one length for all.
 
     A transition is one step of :func:`~bnn_pyro.inference.mcmc.potential.microcanonical.langevin`, of two gradients,
     and is always made: no trajectory that waits for the slowest chain, and no rejection. The draws are therefore those
@@ -31,7 +31,9 @@ class MCLMC:
         length: L, the length over which a chain forgets its direction, likewise.
 
     Attributes:
-        scale: Standard deviations that the coordinates are measured in, shape ``(n,)``; 1 at first.
+        scale: What the coordinates are measured in: standard deviations that are the same for all chains, shape
+            ``(n,)``, 1 at first; or a matrix C of each chain, shape ``(n, n, chains)``, where the draws of that chain
+            are taken to have the covariance :math:`C C^\top`.
 
     Raises:
         ValueError: If ``start`` is not of shape ``(chains, n)``, or there is one coordinate only.
@@ -59,10 +61,13 @@ class MCLMC:
         """Make a step of all chains."""
         noise = torch.randn_like(self._position)
         size, nu = self._numbers()
-        block = self.potential.block(len(self.energy))
-        inputs = (self._position, self._velocity, self.energy, self._gradient, noise)
-        parts = zip(*(part.split(block, -1) for part in inputs), strict=True)
-        moved = [self._moved([part.contiguous() for part in chains], size, nu) for chains in parts]
+        most = self.potential.block(len(self.energy))
+        parts = [part.split(most, -1) for part in (self._position, self._velocity, self.energy, self._gradient, noise)]
+        is_full = self.scale.dim() == 3
+        scales = self.scale.split(most, -1) if is_full else [self.scale.unsqueeze(-1)] * len(parts[0])
+        moved = [
+            self._moved([part.contiguous() for part in each], size, nu) for each in zip(*parts, scales, strict=True)
+        ]
         found = moved[0] if len(moved) == 1 else Moved(*(torch.cat(part, -1) for part in zip(*moved, strict=True)))
         self._position, self._velocity, self.energy, self._gradient, error = found
         bounced = error.isinf()
@@ -75,8 +80,9 @@ class MCLMC:
         )
 
     def _moved(self, chains: Sequence[Tensor], size: Tensor, nu: Tensor) -> Moved:
-        *state, noise = chains
-        return Moved(*self.potential.along("langevin", _langevin, *state, self.scale.unsqueeze(-1), size, noise, nu))
+        *state, noise, scale = chains
+        name = f"langevin of {scale.dim()} dimensions"
+        return Moved(*self.potential.along(name, _langevin, *state, scale, size, noise, nu))
 
     def _numbers(self) -> tuple[Tensor, Tensor]:
         nu = noise_size(self.step_size, self.length, len(self._position))

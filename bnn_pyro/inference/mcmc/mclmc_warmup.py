@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from bnn_pyro.inference.mcmc.curvature import curvature, factors
 from bnn_pyro.inference.mcmc.kernel import BatchMove, State
 from bnn_pyro.inference.mcmc.mclmc import MCLMC
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
@@ -68,13 +69,19 @@ class MCLMCWarmUp:
     standard deviations of the draws since the last time, over all chains and steps. The length is :math:`\sqrt n`, in
     coordinates of unit variance.
 
+    Where scales are to be full each chain has a matrix of its own, from the
+    :func:`~bnn_pyro.inference.mcmc.curvature.curvature` where it is at these times, averaged with the one before: the
+    posterior of a network is far longer than it is wide, in directions that differ from mode to mode.
+
     Args:
         kernel: What it adapts; its step size and length are set at once.
         target_error: Mean squared energy error of a step per coordinate, :math:`E[\Delta E^2] / n`.
+        is_full: Whether each chain gets a full scale of its own.
     """
 
-    def __init__(self, kernel: MCLMC, *, target_error: float = TARGET_ERROR) -> None:
-        self.kernel, self.target_error = kernel, target_error
+    def __init__(self, kernel: MCLMC, *, target_error: float = TARGET_ERROR, is_full: bool = False) -> None:
+        self.kernel, self.target_error, self.is_full = kernel, target_error, is_full
+        self._spread, self._curvature = torch.ones_like(kernel.scale), torch.zeros(())
         root = math.sqrt(len(kernel.scale))
         kernel.step_size, kernel.length = _FIRST_STEP * root, root
         self._begin_window()
@@ -95,7 +102,8 @@ class MCLMCWarmUp:
         kernel.step_size = self._step_size.update(kernel.step_size, total / max(count, 1), bounced, target)
         self._moments.add(kernel.position, torch.ones_like(kernel.position, dtype=torch.bool))
         if number in {round(end * transitions) for end in _ENDS}:
-            self._rescale(self._moments.scale(kernel.scale))
+            self._spread = self._moments.scale(self._spread)
+            self._rescale(self._full_scale() if self.is_full else self._spread)
             self._begin_window()
         return move
 
@@ -105,17 +113,25 @@ class MCLMCWarmUp:
         return self.target_error * factor
 
     def _begin_window(self) -> None:
-        self._step_size, self._moments = StepSizeByError(len(self.kernel.scale)), Moments(self.kernel.scale)
+        self._step_size, self._moments = StepSizeByError(len(self._spread)), Moments(self._spread)
+
+    def _full_scale(self) -> Tensor:
+        """Return scales by the curvature where the chains are and where they were the last time."""
+        unscaled = curvature(self.kernel.potential, self.kernel.position, self._spread)
+        unscaled = unscaled / self._spread.double().outer(self._spread.double())
+        self._curvature = (self._curvature + unscaled) / 2 if self._curvature.dim() else unscaled
+        return factors(self._curvature * self._spread.double().outer(self._spread.double()), self._spread)
 
     def _rescale(self, scale: Tensor) -> None:
         """Change the scale; the step size stays the same in the model's own coordinates, on average."""
         kernel = self.kernel
-        kernel.step_size *= float((kernel.scale / scale).log().mean().exp())
+        kernel.step_size *= math.exp(_log_size(kernel.scale) - _log_size(scale))
         kernel.scale = scale
 
     def state_dict(self) -> State:
         """Return what the rest of the warm-up depends on besides the kernel's state."""
-        return {"step_size": dict(vars(self._step_size)), "moments": dict(vars(self._moments))}
+        own = {"spread": self._spread, "curvature": self._curvature}
+        return {"step_size": dict(vars(self._step_size)), "moments": dict(vars(self._moments)), **own}
 
     def load_state_dict(self, state: State) -> None:
         """Resume from the state of another warm-up.
@@ -125,6 +141,14 @@ class MCLMCWarmUp:
         """
         vars(self._step_size).update(state["step_size"])
         vars(self._moments).update(state["moments"])
+        self._spread, self._curvature = state["spread"], state["curvature"]
+
+
+def _log_size(scale: Tensor) -> float:
+    """Return the mean logarithm of a scale over coordinates and chains."""
+    if scale.dim() == 1:
+        return float(scale.log().mean())
+    return float(torch.linalg.slogdet(scale.movedim(-1, 0).double()).logabsdet.mean()) / len(scale)
 
 
 def mclmc_batch(
@@ -140,4 +164,5 @@ def mclmc_batch(
     """
     points = potential.starts(plan.chains) if start is None else start.to(potential.like)
     kernel = MCLMC(potential, points, step_size=1.0, length=1.0)
-    return kernel, MCLMCWarmUp(kernel, target_error=TARGET_ERROR if plan.target_error is None else plan.target_error)
+    error = TARGET_ERROR if plan.target_error is None else plan.target_error
+    return kernel, MCLMCWarmUp(kernel, target_error=error, is_full=plan.dense_mass)

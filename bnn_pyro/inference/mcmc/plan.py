@@ -32,7 +32,9 @@ class SamplingPlan:
         target_error: Energy error of a step of ``"mclmc"`` that the step size is adapted to, :math:`E[\Delta E^2] / n`
             for n coordinates; None for 5e-4. The larger it is the faster the chains move, and the narrower their draws
             are in error.
-        dense_mass: Whether the mass matrix is a full one; for ``"nuts"`` and ``"hmc"``.
+        dense_mass: Whether the mass matrix is a full one, for ``"nuts"``, ``"hmc"`` and ``"mclmc"``: of the first two
+            by the draws, and of ``"mclmc"`` by the curvature where each chain is, a matrix of its own for each, which
+            costs n times n numbers a chain.
         max_tree_depth: NUTS, ChEES and MAMS make at most 2 to the power of it steps in a transition.
         trajectory_length: Step size times leapfrog steps of a transition of ``"hmc"``; None for :math:`2\pi`.
         gates: ``"relaxed"``, or ``"exact"`` with ``kernel="chees"``.
@@ -71,8 +73,8 @@ class SamplingPlan:
             )
         if self.kernel in ("chees", "mams") and self.chains < 2:
             raise ValueError(f"chains must be at least 2 for kernel={self.kernel!r}, got {self.chains}")
-        if self.dense_mass and self.kernel not in ("nuts", "hmc"):
-            raise ValueError(f"dense_mass is of kernel='nuts' and 'hmc', got it with kernel={self.kernel!r}")
+        if self.dense_mass and self.kernel not in ("nuts", "hmc", "mclmc"):
+            raise ValueError(f"dense_mass is of kernel='nuts', 'hmc' and 'mclmc', got it with kernel={self.kernel!r}")
         if self.target_accept is not None and self.kernel == "mclmc":
             raise ValueError(f"target_accept is not of kernel='mclmc', got {self.target_accept}: give target_error")
         if self.target_error is not None and not (self.kernel == "mclmc" and 0 < self.target_error < math.inf):

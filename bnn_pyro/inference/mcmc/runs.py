@@ -179,8 +179,16 @@ class BatchRun:
         return {
             **{name: _last_half(value, draws) for name, value in self.track.stacked(1).items()},
             "step_size": scale.new_full((chains,), self.kernel.step_size),
-            "inverse_mass": scale.square().repeat(chains, 1),
+            "inverse_mass": _covariances(scale, chains),
         }
+
+
+def _covariances(scale: Tensor, chains: int) -> Tensor:
+    """Return the variances that a kernel's scale stands for, ``(chains, n)``, or covariances, ``(chains, n, n)``."""
+    if scale.dim() == 1:
+        return scale.square().repeat(chains, 1)
+    each = scale.movedim(-1, 0)
+    return each @ each.mT
 
 
 def _last_half(values: Tensor, draws: int) -> Tensor:

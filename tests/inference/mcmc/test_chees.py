@@ -183,7 +183,7 @@ def test_start_is_left_as_it_is() -> None:
     ("options", "message"),
     [
         ({"chains": 1}, "chains must be at least 2 for kernel='chees', got 1"),
-        ({"dense_mass": True}, "dense_mass is of kernel='nuts' and 'hmc', got it with kernel='chees'"),
+        ({"dense_mass": True}, "dense_mass is of kernel='nuts', 'hmc' and 'mclmc', got it with kernel='chees'"),
     ],
     ids=str,
 )

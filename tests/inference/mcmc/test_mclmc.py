@@ -26,14 +26,24 @@ def box() -> None:
     pyro.factor("walls", torch.where(x.abs().amax() < 1, 0.0, -torch.inf))
 
 
-def test_conjugate_posterior() -> None:
+@pytest.mark.parametrize("dense_mass", [False, True])
+def test_conjugate_posterior(dense_mass: bool) -> None:
     """Mean and variance; the error of the steps is below that of so many draws."""
     x, y = correlated()
-    draws = sample(regression, (x, y), PLAN, **GIVEN)
+    draws = sample(regression, (x, y), replace(PLAN, dense_mass=dense_mass), **GIVEN)
     mean, covariance = exact(x, y)
     assert_moments(draws, "w", mean, covariance.diagonal().sqrt())
     assert not int(draws.diverged.sum()) and (draws.leapfrogs == GRADIENTS * PLAN.thinning).all()
     torch.testing.assert_close(draws.energy[0], Potential(noncentered(regression), x, y)(draws.vectors[0]))
+
+
+def test_a_dense_mass_is_the_covariance_of_a_normal_and_takes_longer_steps() -> None:
+    x, y = correlated()
+    short = {flag: replace(PLAN, warmup=300, draws=4, dense_mass=flag) for flag in (False, True)}
+    diagonal, full = (sample(regression, (x, y), short[flag], **GIVEN) for flag in (False, True))
+    _, covariance = exact(x, y)
+    torch.testing.assert_close(full.inverse_mass[0], covariance / 4, rtol=0.3, atol=1e-3)  # of w_decentered = w / 2
+    assert full.step_size[0] > diagonal.step_size[0]
 
 
 def test_chains_turn_back_at_walls_and_say_how_often() -> None:
@@ -47,14 +57,17 @@ def test_chains_turn_back_at_walls_and_say_how_often() -> None:
     assert any("diverged" in problem for problem in draws.problems())
 
 
-def test_blocks_of_chains_move_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("full", [False, True])
+def test_blocks_of_chains_move_as_all_at_once(full: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = correlated()
+    scale = torch.rand(2, 2, 16, dtype=DOUBLE)
     found = []
     for block in (4, 16):
         potential = Potential(noncentered(regression), x, y)
         monkeypatch.setattr(potential, "block", lambda chains, block=block: block)
         torch.manual_seed(0)
         kernel = MCLMC(potential, potential.starts(16), step_size=0.5, length=2.0)
+        kernel.scale = scale if full else kernel.scale
         kernel.transition()
         found.append(kernel.position)
     torch.testing.assert_close(*found)

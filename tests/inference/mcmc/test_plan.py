@@ -29,7 +29,7 @@ def test_transitions_are_those_of_the_warm_up_and_of_all_draws(kernel: str) -> N
         ({"kernel": "mams", "chains": 1}, "chains must be at least 2 for kernel='mams', got 1"),
         (
             {"kernel": "chees", "dense_mass": True},
-            "dense_mass is of kernel='nuts' and 'hmc', got it with kernel='chees'",
+            "dense_mass is of kernel='nuts', 'hmc' and 'mclmc', got it with kernel='chees'",
         ),
         ({"kernel": "mclmc", "target_accept": 0.8}, "target_accept is not of kernel='mclmc', got 0.8"),
         ({"target_error": 1e-3}, "target_error must be positive, and is of kernel='mclmc', got 0.001"),

@@ -48,7 +48,9 @@ def plan_of(kernel: Kernel, **options: Any) -> SamplingPlan:
 
 
 @pytest.mark.parametrize(
-    "options", [*({"kernel": k} for k in KERNELS), {"kernel": "nuts", "dense_mass": True}], ids=str
+    "options",
+    [*({"kernel": k} for k in KERNELS), *({"kernel": k, "dense_mass": True} for k in ("nuts", "mclmc"))],
+    ids=str,
 )
 def test_goes_on_as_if_it_had_not_stopped(options: dict[str, Any], potential: Potential) -> None:
     plan = plan_of(**options)

@@ -2,10 +2,12 @@ r"""Steps of microcanonical Langevin dynamics as functions of tensors, for many 
 
 A chain has a position q and a velocity u of unit length. At constant speed it turns along the gradient of the potential
 energy U, so that the positions alone are distributed as :math:`e^{-U}`; a little noise on the direction makes it forget
-where it came from. In coordinates of unit variance :math:`q / s`, with n entries:
+where it came from. In coordinates of unit variance :math:`C^{-1} q`, with n entries:
 
 .. math::
-    \dot q = s u, \qquad \dot u = -(I - u u^\top) \frac{s \nabla U(q)}{n - 1}.
+    \dot q = C u, \qquad \dot u = -(I - u u^\top) \frac{C^\top \nabla U(q)}{n - 1}.
+
+The scales C are a diagonal, the same for all chains, shape ``(n, 1)``, or a matrix of each, ``(n, n, chains)``.
 
 Source: Robnik, De Luca, Silverstein, Seljak (2023), *Microcanonical Hamiltonian Monte Carlo*; Robnik, Seljak (2024),
 *Fluctuation without dissipation: Microcanonical Langevin Monte Carlo*.
@@ -80,6 +82,26 @@ def normalised(vectors: Tensor) -> Tensor:
     return vectors / vectors.square().sum(0).sqrt().clamp(min=torch.finfo(vectors.dtype).tiny)
 
 
+def stretched(scale: Tensor, vectors: Tensor) -> Tensor:
+    r"""Return :math:`C u` of each chain.
+
+    Args:
+        scale: C, shape ``(n, 1)`` or ``(n, n, chains)``.
+        vectors: u, shape ``(n, chains)``.
+    """
+    return scale * vectors if scale.dim() == 2 else (scale * vectors.unsqueeze(0)).sum(1)
+
+
+def pulled_back(scale: Tensor, slope: Tensor) -> Tensor:
+    r"""Return :math:`C^\top g` of each chain.
+
+    Args:
+        scale: C, shape ``(n, 1)`` or ``(n, n, chains)``.
+        slope: g, shape ``(n, chains)``.
+    """
+    return scale * slope if scale.dim() == 2 else (scale * slope.unsqueeze(1)).sum(0)
+
+
 def mclachlan(flow: Flow) -> Callable[..., Moved]:
     r"""Return McLachlan's step along a function: two gradients, of which the last serves the next step.
 
@@ -90,21 +112,20 @@ def mclachlan(flow: Flow) -> Callable[..., Moved]:
         flow: From positions to the gradient of the potential energy and its values.
 
     Returns:
-        A function of position, velocity, potential energy, gradient, scale s ``(n, 1)`` and step size ``()``.
+        A function of position, velocity, potential energy, gradient, scales C and step size ``()``.
 
     Source: McLachlan (1995), *On the numerical integration of ordinary differential equations by symmetric composition
     methods*.
     """
 
     def step(q: Tensor, u: Tensor, value: Tensor, slope: Tensor, scale: Tensor, size: Tensor) -> Moved:
-        stride = scale * (size / 2)
-        u, first = turned(u, slope * scale, size * _LAMBDA)
-        slope, _ = flow(q + stride * u)
-        q = q + stride * u
-        u, second = turned(u, slope * scale, size * (1 - 2 * _LAMBDA))
-        q = q + stride * u
+        u, first = turned(u, pulled_back(scale, slope), size * _LAMBDA)
+        q = q + stretched(scale, u) * (size / 2)
+        slope, _ = flow(q)
+        u, second = turned(u, pulled_back(scale, slope), size * (1 - 2 * _LAMBDA))
+        q = q + stretched(scale, u) * (size / 2)
         slope, new = flow(q)
-        u, third = turned(u, slope * scale, size * _LAMBDA)
+        u, third = turned(u, pulled_back(scale, slope), size * _LAMBDA)
         return Moved(q, u, new, slope, new - value + first + second + third)
 
     return step
@@ -123,8 +144,8 @@ def langevin(flow: Flow, largest_error: float) -> Callable[..., Moved]:
         largest_error: Bound of the absolute energy error.
 
     Returns:
-        A function of position, velocity, potential energy, gradient, scale s ``(n, 1)``, step size ``()``, noise
-        :math:`\xi` ``(n, chains)`` and its size :math:`\nu` ``()``.
+        A function of position, velocity, potential energy, gradient, scales C, step size ``()``, noise :math:`\xi`
+        ``(n, chains)`` and its size :math:`\nu` ``()``.
     """
     step = mclachlan(flow)
 
