@@ -4,8 +4,8 @@ The posterior is that of a perceptron with a Gaussian prior and Gaussian noise o
 by hand has the chains first: a ``baddbmm`` a layer, the gradient's products as ``bmm``, all chains at once. Ours is the
 program that MCLMC calls, compiled and traced, block by block as it calls it. ``other layout`` is the compiled program
 with the chains last where ours has them first, and the other way round. The ratios are processor seconds over those by
-hand: less is better. Each row has the commit, the versions and the settings. The file is written case by case; that in ``results`` is of the second command, stopped
-early, and has the first cases only::
+hand: less is better. Each row has the commit, the versions and the settings. The file is written case by case; the one
+in ``results`` is of the second command, stopped early, and has the first cases only::
 
     python benchmarks/batch_gradient.py
     python benchmarks/batch_gradient.py --chains 16 --rounds 3

@@ -11,14 +11,14 @@ from bnn_pyro.tracing.trace import Traced
 
 _LANES = 16  # chains that a processor's widest registers hold
 _CACHE = 2**20  # bytes near a core
-_INTENSITY, _OF_FEW = 6.0, 2.5  # that is worth a library's product, of many chains and of too few to fill lanes
+_INTENSITY, _OF_FEW = 4.5, 2.5  # that is worth a library's product, of many chains and of too few to fill lanes
 
 
 def batched(traced: Traced, chains: int) -> Callable[[Tensor], PyTree]:
     """Return a program of one vector as a function of many, in the faster of two layouts.
 
     On a CPU the chains stand first where each of them multiplies matrices of its own and those are large, as in a
-    perceptron with two hidden layers of 12 nodes or more, and last elsewhere; chains too few to fill the lanes stand
+    perceptron with two hidden layers of 10 nodes or more, and last elsewhere; chains too few to fill the lanes stand
     first from 5 nodes on (``benchmarks/batch_gradient.py``). The choice is made by sizes, not by timing: two layouts
     round differently, and the same seed is to give the same draws.
 
