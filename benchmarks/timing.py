@@ -10,6 +10,7 @@ import importlib.metadata
 import os
 import platform
 import random
+import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -201,6 +202,17 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def origin(**settings: Any) -> Row:
+    """Return what a row says of where it comes from: the commit, the versions and the settings.
+
+    Args:
+        **settings: Those of the run.
+    """
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return {"commit": commit, "versions": versions(), "settings": settings}
 
 
 # ---- command lines and pictures --------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ that is not asked for keeps the rows of its last run, whose commit, versions and
 """
 
 import json
-import subprocess
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -54,7 +53,7 @@ def main() -> None:
     options = _options()
     timing.prepare(options.threads)
     pyro.enable_validation(False)
-    rows, origin = _of_other_parts(options), _origin(options)
+    rows, origin = _of_other_parts(options), timing.origin(rounds=options.rounds, threads=options.threads)
     parts = {"leapfrog": _leapfrog, "simplify": _simplify, "interpreter": _interpreter}
     for part in options.parts:
         for found in parts[part](options):
@@ -80,14 +79,6 @@ def _of_other_parts(options: Namespace) -> list[timing.Row]:
         return []
     rows = json.loads(options.out.read_text(encoding="utf-8"))["rows"]
     return [row for row in rows if row["part"] not in options.parts]
-
-
-def _origin(options: Namespace) -> timing.Row:
-    """Return what a row says of where it comes from."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    settings = {"rounds": options.rounds, "threads": options.threads}
-    return {"commit": commit, "versions": timing.versions(), "settings": settings}
 
 
 @contextmanager

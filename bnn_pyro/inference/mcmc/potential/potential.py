@@ -18,15 +18,13 @@ from bnn_pyro.inference.mcmc.potential.latents import is_deterministic, laid_out
 from bnn_pyro.inference.mcmc.potential.leapfrog import State, compiled, compiled_loop, leapfrog, repeated
 from bnn_pyro.inference.mcmc.potential.microcanonical import Flow
 from bnn_pyro.inference.mcmc.potential.noncentered import DECENTERED, LOGIT
-from bnn_pyro.tracing.batch_last import chains_last
+from bnn_pyro.tracing.batch import batched, block
 from bnn_pyro.tracing.trace import Traced, trace
 from guides.sites import Site, sites_of
 
 Steps = TypeVar("Steps", bound=tuple[Tensor, ...])
 _TRIES = 100  # starting points to try for one that is finite, as Pyro does
 _ROWS = 64  # vectors to unflatten at once: where a program is made, the whole model runs on as many
-_LANES = 16  # chains that a processor's widest registers hold
-_CACHE = 2**20  # bytes near a core
 _Program = Callable[[Tensor], PyTree]  # of a vector, or of many
 
 
@@ -38,7 +36,7 @@ class Potential:
     .. math:: U(u) = -\log p(y, T(u)) - \log |\det T'(u)|.
 
     At the first call with vectors of a shape, Pyro's handlers run once and leave a program of tensors, the gradient in
-    it, which many vectors go through side by side (:mod:`~bnn_pyro.tracing.batch_last`); where the model cannot be
+    it, which many vectors go through side by side (:mod:`~bnn_pyro.tracing.batch`); where the model cannot be
     traced they run at every call. The model's arguments and buffers are read where they
     stand; Pyro's parameters are constants. Pyro's parameter store and the random state stay as they were.
 
@@ -160,13 +158,7 @@ class Potential:
         Args:
             chains: How many there are; the blocks are of one size.
         """
-        if self.like.device.type != "cpu" or "gradient" not in self._single:
-            return chains
-        nodes = self._single["gradient"].graph.graph.nodes
-        values = [node.meta["val"] for node in nodes if isinstance(node.meta.get("val"), Tensor)]
-        most = max(_LANES, _CACHE // max(value.numel() * value.element_size() for value in values))
-        sizes = [size for size in range(_LANES, min(most, chains) + 1, _LANES) if chains % size == 0]
-        return max(sizes, default=chains)
+        return block(self._single["gradient"], chains) if "gradient" in self._single else chains
 
     def unflatten(self, vectors: Tensor) -> dict[str, Tensor]:
         """Returns the values of the model's sites: its latents, and what they determine.
@@ -275,7 +267,7 @@ class Potential:
         single = self._single[kind]
         if vectors.dim() == 1:
             return (lambda v: single.graph(v, *single.live)), vectors
-        return chains_last(single), vectors.t().contiguous()
+        return batched(single, len(vectors)), vectors.t().contiguous()
 
     def _made_leapfrog(self, *inputs: Tensor) -> Callable[..., State]:
         """Returns the program of leapfrog steps; many chains on a CPU make all of theirs in one call."""

@@ -16,7 +16,7 @@ from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise, Likelihood
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
-from bnn_pyro.priors import Gaussian, SpikeSlab
+from bnn_pyro.priors import Gaussian, GroupHorseshoe, SpikeSlab
 from bnn_pyro.tracing.trace import Traced
 from tests.cases import PRIORS, SLABS, PriorCase, SlabCase
 from tests.models import DOUBLE, data, linear, one_layer
@@ -125,6 +125,18 @@ def test_batch_is_each_of_its_vectors() -> None:
         torch.testing.assert_close(potential.value_and_gradient(vector), (value, gradient))
         torch.testing.assert_close(potential(vector), value)
     torch.testing.assert_close(potential(vectors), values)
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("prior", [Gaussian(), GroupHorseshoe(), SpikeSlab(Gaussian(), inclusion=0.3)], ids=repr)
+def test_batch_of_wide_networks_is_each_of_its_vectors(prior: Any, compiled: bool) -> None:
+    """Two hidden layers, whose products have the chains first; against the model's own code."""
+    x, y = data()
+    net = mlp(x.shape[1], (16, 16), 1).double()
+    model = noncentered(SparseNetwork(net, x, prior=prior, likelihood=GaussianNoise(), num_data=len(x)))
+    potential, plain = Potential(model, x, y, compiled=compiled), Potential(model, x, y, traced=False)
+    vectors = 0.5 * torch.randn(4, potential.size, dtype=DOUBLE)
+    torch.testing.assert_close(potential.value_and_gradient(vectors), plain.value_and_gradient(vectors))
 
 
 def test_follows_the_data_and_parameters_where_they_stand() -> None:
