@@ -20,10 +20,9 @@ already are skipped, so that an interrupted run is taken up by the same command.
 import argparse
 import json
 import math
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -91,12 +90,12 @@ class Job:
     Args:
         data: The table.
         kl_weight: That SVI selects at.
-        seconds: Budget of each sampler.
+        rule: When samplers stop.
     """
 
     data: Dataset
     kl_weight: float
-    seconds: float
+    rule: StoppingRule
     selected: GuidePosterior | None = None
 
     @property
@@ -114,10 +113,6 @@ class Job:
         x, y = self.train
         net = net or mlp(x.shape[1], HIDDEN, self.data.outputs)
         return SparseNetwork(net, x[:2], prior=prior, likelihood=self.likelihood, num_data=len(y))
-
-    def rule(self) -> StoppingRule:
-        """Return when samplers stop."""
-        return StoppingRule(seconds=self.seconds)
 
     def selection(self) -> GuidePosterior:
         """Return what SVI selects, once for all contestants."""
@@ -148,13 +143,13 @@ def _svi(job: Job, x: Tensor) -> Answer:
 
 
 def _refined(slab: Slab | None, job: Job, x: Tensor) -> Answer:
-    settings = replace(REFINED, slab=slab, until=job.rule())
+    settings = replace(REFINED, slab=slab, until=job.rule)
     return _of_chains(refine(job.selection(), job.train, settings, seed=0, progress=False), x)
 
 
 def _whole(job: Job, x: Tensor) -> Answer:
     model = job.network(Gaussian())
-    return _of_chains(sample(model, job.train, WHOLE, start="ensemble", until=job.rule(), seed=0, progress=False), x)
+    return _of_chains(sample(model, job.train, WHOLE, start="ensemble", until=job.rule, seed=0, progress=False), x)
 
 
 def _ensemble(job: Job, x: Tensor) -> Answer:
@@ -197,9 +192,9 @@ def _bde(job: Job, x: Tensor) -> Answer:
         raw = BdeRegressor(**options).fit(rows, y).predict(x.numpy(), raw=True)
         found = torch.tensor(raw.tolist()).flatten(0, 1)
         sd = torch.nn.functional.softplus(found[..., 1]) + 1e-6
-        return Normals(found[..., 0], sd), {"settings": options}
+        return Normals(found[..., 0], sd), {"bde": options}
     probabilities = torch.tensor(BdeClassifier(**options).fit(rows, y).predict_proba(x.numpy()).tolist())
-    return Classes(probabilities, probabilities.unsqueeze(0)), {"settings": options}
+    return Classes(probabilities, probabilities.unsqueeze(0)), {"bde": options}
 
 
 CONTESTANTS: dict[str, Callable[[Job, Tensor], Answer]] = {
@@ -275,7 +270,8 @@ def main() -> None:
     parser.add_argument("--contestants", nargs="+", default=OURS, choices=CONTESTANTS)
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--kl-weight", type=float, default=0.3)
-    parser.add_argument("--seconds", type=float, default=120.0, help="budget of each sampler")
+    parser.add_argument("--rounds", type=int, default=1, help="most rounds of 10,000 steps of each sampler")
+    parser.add_argument("--seconds", type=float, help="most seconds of each sampler")
     parser.add_argument("--choose", action="store_true", help="score a fifth of the training rows of split 0")
     parser.add_argument("--table", action="store_true", help="print the table of all rows and stop")
     options = parser.parse_args()
@@ -294,7 +290,7 @@ def _add_rows(table: str, split: int, path: Path, options: argparse.Namespace) -
     data = load(name, data_dir=options.data_dir, split=split, validation=0.2 if options.choose else 0.0)
     test = data.validation if options.choose else data.test
     assert test is not None
-    job = Job(data, options.kl_weight, options.seconds)
+    job = Job(data, options.kl_weight, StoppingRule(rounds=options.rounds, seconds=options.seconds))
     for contestant in options.contestants:
         key = {"table": table, "split": split, "contestant": contestant}
         key |= {"kl_weight": options.kl_weight} if contestant.startswith(("svi", "refined")) else {}
@@ -309,7 +305,7 @@ def _add_rows(table: str, split: int, path: Path, options: argparse.Namespace) -
         row |= {"dense_weights": _weights(job.network(Gaussian())), **_origin(options)}
         with locked(path):
             write_whole(path, {"rows": [*read(path), row]})
-        print({name: value for name, value in row.items() if name not in ("versions", "settings")}, flush=True)
+        print({name: value for name, value in row.items() if name not in ("versions", "settings", "bde")}, flush=True)
 
 
 def _is_file(table: str, data_dir: Path) -> bool:
@@ -317,10 +313,8 @@ def _is_file(table: str, data_dir: Path) -> bool:
 
 
 def _origin(options: argparse.Namespace) -> Row:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    plans = {"refined": repr(REFINED), "whole": asdict(WHOLE), "seconds": options.seconds, "steps": STEPS, "threads": 1}
-    return {"commit": commit, "date": str(date.today()), "versions": timing.versions(), "plans": plans}
+    plans = {"refined": repr(REFINED.plan), "whole": repr(WHOLE), "rounds": options.rounds, "seconds": options.seconds}
+    return {"date": str(date.today()), **timing.origin(plans=plans, svi_steps=STEPS, threads=1)}
 
 
 def read(path: Path) -> list[Row]:
