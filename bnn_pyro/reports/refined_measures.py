@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 ENSEMBLE_DRAWS = 100
 IMAGE_DRAWS = 20  # of networks that read images, whose programs are as long as their draws are many
+SCORED_DRAWS = 400  # at most, so that memory does not grow with the chains
 
-_SCORED_DRAWS = 400
 _R_HAT_ROWS = 256
 _LEAST_DRAWS = 4  # per chain, without which there is no R-hat
 
@@ -68,7 +68,7 @@ def measure_refined(
     """
     x, y = test
     drawn = {"refined": refined} | ({} if reference is None else {"reference": reference})
-    found = {name: each.predict(x, num_samples=_SCORED_DRAWS, return_draws=True) for name, each in drawn.items()}
+    found = {name: each.predict(x, num_samples=SCORED_DRAWS, return_draws=True) for name, each in drawn.items()}
     metrics: dict[str, Any] = {}
     for prefix, prediction in found.items():
         scored = scores(prediction, y, y_std=y_std)

@@ -55,10 +55,8 @@ def test_there_and_back(settings: Recipe, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(written))
     config, again = read_config(tmp_path)
     assert again == settings
-    assert (
-        config.items()
-        >= {"data": "digits", "target": None, "method": settings.method, "seed": 3, "outputs": 10}.items()
-    )
+    assert config.items() >= {"data": "digits", "method": settings.method, "seed": 3, "outputs": 10}.items()
+    assert config["target"] is None
 
 
 def test_a_flat_config_is_read() -> None:
