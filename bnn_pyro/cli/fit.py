@@ -39,7 +39,7 @@ The defaults depend on the data set and are good ones.
 The folder gets report.md, metrics.json, config.json, plots, pruned.pt2 (the network, for torch.export.load), \
 its weights with a description of their sizes (for bnn_pyro.recipes.load_pruned) \
 and checkpoint.pt (the posterior, for bnn_pyro.recipes.load_run). \
-With --refine it also gets refined.pt (draws of the pruned network's posterior, for bnn_pyro.recipes.load_refined), \
+Once refined, it also has refined.pt (draws of the pruned network's posterior, for bnn_pyro.recipes.load_refined), \
 ensemble.pt2 (100 of them as one program) and bands.png.
 """
 # At most 78 columns wide, so that lines do not break in a small terminal; \b keeps typer from joining them.

@@ -66,7 +66,7 @@ def refine_run(
     config, settings = read_config(path)
     metrics = _metrics(path)
     if is_refined(metrics) and not replace:
-        raise ValueError(f"run must not be refined already, got '{folder}', whose metrics.json has the results")
+        raise ValueError(f"run must not be refined already, got '{folder}': --force, or replace=True, refines it again")
     _check_data(dataset, config)
     settings = dataclasses.replace(settings, refinement=refinement, refine_if_worth=False)
     seed = int(config["seed"]) if seed is None else seed
