@@ -26,6 +26,9 @@ from bnn_pyro.tracing.engine import EngineName
 
 Start = Literal["ensemble", "draws"]
 
+_LEAST_SHARE = 0.1  # parameters per row, below which sampling gains little
+_MOST_WEIGHTS = 20_000  # above which gradients over all rows, thousands of them, take too long
+
 
 @dataclass(frozen=True, kw_only=True)
 class Refinement:
@@ -79,7 +82,7 @@ def refine(
     that the nodes were chosen at plays no part: this posterior is not tempered.
 
     It pays where parameters are many for the rows. Where rows are many for the parameters the posterior's uncertainty
-    is small beside the noise, by :func:`uncertainty_share`, and little is gained.
+    is small beside the noise, by :func:`uncertainty_share`, and little is gained; :func:`is_worth_refining` decides.
 
     Args:
         posterior: The posterior that chooses the nodes (`keep`).
@@ -153,3 +156,30 @@ def uncertainty_share(model: SparseNetwork) -> float:
         model: The network.
     """
     return sum(torch.Size(parameter.shape).numel() for parameter in model.bayesian) / model.num_data
+
+
+def is_worth_refining(posterior: Posterior) -> tuple[bool, str]:
+    """Decide whether `refine` is likely to gain something in little time.
+
+    It is not where a group has no node left, where the selected network has less than 0.1 parameters per row
+    (:func:`uncertainty_share`), whose uncertainty is small beside the noise, nor where it has more than 20,000
+    parameters, as every transition takes gradients over all rows.
+
+    Args:
+        posterior: The posterior that chooses the nodes.
+
+    Returns:
+        Whether it is, and the reason in words.
+    """
+    empty = [name for name, mask in posterior.masks().items() if not mask.any()]
+    if empty:
+        return False, f"no node of {empty[0]!r} is left"
+    model = selected_network(posterior)
+    share = uncertainty_share(model)
+    weights = round(share * model.num_data)
+    described = f"the pruned network has {share:.2g} parameters per row"
+    if share < _LEAST_SHARE:
+        return False, f"{described}, less than {_LEAST_SHARE:g}: their uncertainty is small beside the noise"
+    if weights > _MOST_WEIGHTS:
+        return False, f"the pruned network has {weights:,} parameters, more than {_MOST_WEIGHTS:,}: too many to sample"
+    return True, described

@@ -27,7 +27,7 @@ from bnn_pyro.posterior.files import load_posterior, save_posterior
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, Slab, SpikeSlab
-from bnn_pyro.refinement import Refinement, refine, selected_network, uncertainty_share
+from bnn_pyro.refinement import Refinement, is_worth_refining, refine, selected_network, uncertainty_share
 from guides import AutoSpikeSlab
 from tests.models import DOUBLE
 from tests.pruning.masks import set_gates
@@ -201,3 +201,26 @@ def test_refuses() -> None:
 def test_share_of_uncertainty() -> None:
     posterior, _ = selecting()
     assert uncertainty_share(selected_network(posterior)) == (3 * 3 + 3 + 3 * 2 + 2 + 2 + 1) / ROWS
+
+
+@pytest.mark.parametrize(
+    ("rows", "hidden", "verdict", "words"),
+    [
+        (ROWS, KEEP["hidden1"], True, "the pruned network has 0.57 parameters per row"),
+        (231, KEEP["hidden1"], False, "has 0.1 parameters per row, less than 0.1: their uncertainty is small"),
+        (ROWS, torch.zeros(5, dtype=torch.bool), False, "no node of 'hidden1' is left"),
+    ],
+)
+def test_what_is_worth_it(rows: int, hidden: Tensor, verdict: bool, words: str) -> None:
+    posterior, _ = selecting()
+    set_gates(posterior, {"hidden1": hidden})
+    posterior.model.num_data = rows
+    found, reason = is_worth_refining(posterior)
+    assert found is verdict and words in reason
+
+
+def test_what_is_too_large() -> None:
+    x = torch.zeros(2, 150)
+    model = SparseNetwork(mlp(150, (140,), 1), x, prior=Gaussian(), likelihood=GaussianNoise(), num_data=100)
+    found, reason = is_worth_refining(GuidePosterior(model, AutoSpikeSlab(model.prior)))
+    assert not found and reason == "the pruned network has 21,281 parameters, more than 20,000: too many to sample"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnn_pyro.cli.choices import MethodName, PriorName
+from bnn_pyro.cli.choices import MethodName, PriorName, RefineName
 from bnn_pyro.cli.options import (
     Data,
     DataDir,
@@ -19,16 +19,15 @@ from bnn_pyro.cli.options import (
     Target,
     Threads,
     announce_data,
+    conclude,
     recipe_of,
     set_up_torch,
-    shown,
     user_errors,
 )
 
 if TYPE_CHECKING:
     from bnn_pyro.data import Dataset
     from bnn_pyro.recipes import Recipe
-    from bnn_pyro.reports.measures import Metrics
 
 HELP = """\
 Train a sparse Bayesian network, prune it, and write a report.
@@ -39,7 +38,9 @@ The defaults depend on the data set and are good ones.
 
 The folder gets report.md, metrics.json, config.json, plots, pruned.pt2 (the network, for torch.export.load), \
 its weights with a description of their sizes (for bnn_pyro.recipes.load_pruned) \
-and checkpoint.pt (the posterior, for bnn_pyro.recipes.load_run).
+and checkpoint.pt (the posterior, for bnn_pyro.recipes.load_run). \
+Once refined, it also has refined.pt (draws of the pruned network's posterior, for bnn_pyro.recipes.load_refined), \
+ensemble.pt2 (100 of them as one program) and bands.png.
 """
 # At most 78 columns wide, so that lines do not break in a small terminal; \b keeps typer from joining them.
 EPILOG = """\
@@ -50,6 +51,7 @@ EPILOG = """\
   bnn-pyro fit mnist --data-dir data --kl-weight 1       [dim]not tempered[/dim]
   bnn-pyro fit mnist --data-dir data --method sghmc      [dim]sampled[/dim]
   bnn-pyro fit yacht --data-dir data --prior ss-gl       [dim]regression[/dim]
+  bnn-pyro fit yacht --data-dir data --refine yes        [dim]and sampled[/dim]
   bnn-pyro fit my.csv --target price --hidden 100,100    [dim]your own table[/dim]
   torchrun --nproc-per-node 2 -m bnn_pyro fit mnist      [dim]two processes[/dim]
 
@@ -80,6 +82,14 @@ EPILOG = """\
   svi             [dim]stochastic variational inference, from the dense network[/dim]
                   [dim](default)[/dim]
   sghmc           [dim]sampling with one-shot pruning, from scratch; prior ss-ig[/dim]
+
+\b
+[bold]Refining[/bold]
+  no              [dim]the posterior is left as the method gives it (default)[/dim]
+  auto            [dim]the pruned network is sampled where that is likely to pay:[/dim]
+                  [dim]0.1 parameters per row or more, 20,000 in all or less[/dim]
+  yes             [dim]the pruned network is sampled: 2 minutes, after its starting[/dim]
+                  [dim]points are made; bnn-pyro refine does it later[/dim]
 
 \b
 [bold]Nets[/bold]
@@ -113,6 +123,9 @@ def fit(
         float | None,
         typer.Option(help="1 gives the posterior, less a tempered (cold) one.", rich_help_panel="Model"),
     ] = None,
+    refine: Annotated[
+        RefineName, typer.Option(help="Whether the pruned network is sampled too.", rich_help_panel="Model")
+    ] = "no",
     epochs: Annotated[int | None, typer.Option(help="Epochs of inference.", rich_help_panel="Run")] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="Where to train: cpu or cuda.", rich_help_panel="Run")] = "cpu",
@@ -123,6 +136,9 @@ def fit(
 ) -> None:
     """Do the main job, from data to a report; `HELP` says more to the user."""
     with user_errors(), _processes(device) as place:
+        from dataclasses import replace
+
+        from bnn_pyro import Refinement
         from bnn_pyro.data import load
         from bnn_pyro.recipes import check_data, default_prior, run
         from bnn_pyro.reports.folder import check_run_folder
@@ -135,12 +151,14 @@ def fit(
         dataset = load(data, data_dir=data_dir, target=target)
         changes = {"kl_weight": kl_weight, "inclusion": inclusion, "select_inputs": select_inputs}
         settings = recipe_of(dataset, net, chosen_prior, method, epochs, hidden, changes)
+        if refine != "no":
+            settings = replace(settings, refinement=Refinement(), refine_if_worth=refine == "auto")
         set_up_torch(threads, settings.hidden)
         if _is_first():
             _announce(dataset, settings)
         metrics = run(dataset, settings, seed=seed, device=place, out=folder)
     if _is_first():
-        _conclude(metrics, folder)
+        conclude(metrics, folder)
 
 
 @contextmanager
@@ -177,16 +195,14 @@ def _announce(dataset: "Dataset", settings: "Recipe") -> None:
             if settings.method == "svi"
             else f"to compare with, and {settings.epochs} of sampling"
         )
+        + _refining(settings)
     )
 
 
-def _conclude(metrics: "Metrics", folder: Path) -> None:
-    """Print the main numbers, dense beside pruned."""
-    from bnn_pyro.reports.page import summary_rows, tempered_by
-    from bnn_pyro.reports.terminal import print_table
-
-    typer.echo()
-    print_table(("", "dense", "pruned", "kept"), summary_rows(metrics))
-    note = tempered_by(metrics)
-    typer.echo(f"\n{note[:1].upper()}{note[1:]}." if note else "")
-    typer.echo(f"Report: {shown(folder / 'report.md')} ({metrics['seconds']:.0f} s)")
+def _refining(settings: "Recipe") -> str:
+    """Return what is said of refining before it is known whether it is worth it."""
+    if settings.refinement is None:
+        return ""
+    rule = settings.refinement.until
+    limit = "" if rule is None or rule.seconds is None else f" for {rule.seconds:g} s at most"
+    return f"; then the pruned network is sampled{limit}" + (", if it is worth it" if settings.refine_if_worth else "")

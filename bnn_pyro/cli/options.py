@@ -12,6 +12,7 @@ from bnn_pyro.cli.choices import NetName
 if TYPE_CHECKING:
     from bnn_pyro.data import Dataset
     from bnn_pyro.recipes import Recipe
+    from bnn_pyro.reports.measures import Metrics
 
 # What needs torch is imported inside the functions, so that `--help` and a mistyped option answer at once.
 
@@ -143,6 +144,31 @@ def announce_data(dataset: "Dataset") -> None:
     outputs = "regression" if dataset.num_classes is None else f"{dataset.num_classes} classes"
     rows = f"{len(dataset.train):,} training rows, {len(dataset.test):,} test rows"
     typer.echo(f"{dataset.name}: {rows}, {inputs} inputs, {outputs}")
+
+
+def conclude(metrics: "Metrics", folder: Path, seconds: float | None = None) -> None:
+    """Print the main numbers of a run, dense beside pruned, and refined where it is.
+
+    Args:
+        metrics: The numbers of ``metrics.json``.
+        folder: The run's folder.
+        seconds: What the command took; None for what the run took.
+    """
+    from bnn_pyro.reports.page import summary_header, summary_rows, tempered_by
+    from bnn_pyro.reports.refined_page import is_refined, mixing_warning
+    from bnn_pyro.reports.terminal import print_table
+
+    typer.echo()
+    print_table(summary_header(metrics), summary_rows(metrics))
+    note = tempered_by(metrics)
+    but = " The refined network's is not." if note and is_refined(metrics) else ""
+    typer.echo(f"\n{note[:1].upper()}{note[1:]}.{but}" if note else "")
+    if "not_refined" in metrics:
+        typer.echo(f"Not refined: {metrics['not_refined']}.")
+    if warning := mixing_warning(metrics):
+        typer.echo(f"Warning: {warning}.")
+    took = metrics["seconds"] if seconds is None else seconds
+    typer.echo(f"Report: {shown(folder / 'report.md')} ({took:.0f} s)")
 
 
 def shown(path: Path) -> str:

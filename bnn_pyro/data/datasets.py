@@ -64,6 +64,7 @@ class Dataset:
         y_mean: Mean of the original training targets; 0 for classification.
         y_std: Standard deviation of the original training targets; 1 for classification.
         classes: What each label stands for; None for regression.
+        target: The column of a table that was asked for as the target; None for the usual one.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Dataset:
     y_mean: float = 0.0
     y_std: float = 1.0
     classes: tuple[str, ...] | None = None
+    target: str | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -148,6 +150,7 @@ def load(
         y_mean=scaling.y_mean,
         y_std=scaling.y_std,
         classes=source.classes,
+        target=target,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.distributions import Normal
-from torch.nn.functional import nll_loss, one_hot
+from torch.nn.functional import one_hot
 
 ECE_BINS = 15
 QUANTILE_LEVELS = 19
@@ -63,10 +63,9 @@ def classification_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, f
         ValueError: If a shape or value is another, or there are no rows.
     """
     p, y = _checked_classes(probabilities, labels)
-    log_p = p.clamp(min=torch.finfo(p.dtype).tiny).log()
     return {
         "accuracy": _share(p.argmax(1) == y),
-        "nll": float(nll_loss(log_p, y)),
+        "nll": -float(_log_probability(p, y).mean()),
         "ece": _calibration_error(p, y),
         "brier": float((p - one_hot(y, p.shape[1])).square().sum(1).mean()),
     }
@@ -129,10 +128,7 @@ def regression_metrics(mean: Tensor, sd: Tensor, y: Tensor, *, y_std: float = 1.
     Raises:
         ValueError: If a shape or value is another, or there are no draws or rows.
     """
-    if not (math.isfinite(y_std) and y_std > 0):
-        raise ValueError(
-            f"y_std must be positive and finite, got {y_std}: give the factor that the targets were divided by."
-        )
+    _check_factor(y_std)
     mean, sd, y = _checked_normals(mean, sd, y)
     center, curve = mean.mean(0), coverage_curve(mean, sd, y)
     spread = (sd.square().mean(0) + mean.var(0, correction=0)).sqrt()
@@ -142,6 +138,66 @@ def regression_metrics(mean: Tensor, sd: Tensor, y: Tensor, *, y_std: float = 1.
         "coverage95": _share((y - center).abs() <= Z95 * spread),
         "ece": float((curve.nominal - curve.observed).abs().mean()),
     }
+
+
+def class_log_scores(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Return the log score of each row, `log max(p_n[y_n], tiny)`, whose mean is minus the NLL.
+
+    Args:
+        probabilities: As for `classification_metrics`.
+        labels: Likewise.
+
+    Returns:
+        Shape `(rows,)`, on the device of the probabilities; higher is better.
+
+    Raises:
+        ValueError: If a shape or value is another, or there are no rows.
+    """
+    return _log_probability(*_checked_classes(probabilities, labels))
+
+
+def normal_log_scores(mean: Tensor, sd: Tensor, y: Tensor, *, y_std: float = 1.0) -> Tensor:
+    """Return the log score of each row, `log p_n(y_n) - log y_std`, whose mean is minus the NLL.
+
+    Args:
+        mean: As for `regression_metrics`.
+        sd: Likewise.
+        y: Likewise.
+        y_std: Likewise.
+
+    Returns:
+        Shape `(rows,)`, on the device of the targets; higher is better.
+
+    Raises:
+        ValueError: If a shape or value is another, or there are no draws or rows.
+    """
+    _check_factor(y_std)
+    return _log_density(*_checked_normals(mean, sd, y)) - math.log(y_std)
+
+
+def paired_difference(first: Tensor, second: Tensor) -> tuple[float, float]:
+    """Return the mean difference of two predictions' scores on the same rows, and its standard error.
+
+    The error is that of a mean over independent rows, `sd(first - second) / sqrt(rows)`.
+
+    Args:
+        first: Score of each row, `(rows,)`.
+        second: Those of the other prediction, `(rows,)`.
+
+    Returns:
+        Mean of `first - second`, and its standard error; NaN of a single row.
+
+    Raises:
+        ValueError: If the shapes differ, or there are no rows.
+    """
+    if first.ndim != 1 or not len(first) or first.shape != second.shape:
+        raise ValueError(
+            f"first and second must have one shape (rows,) with at least 1 row, "
+            f"got {tuple(first.shape)} and {tuple(second.shape)}."
+        )
+    difference = first.double() - second.double()
+    variance = float(difference.var()) if len(difference) > 1 else math.nan
+    return float(difference.mean()), math.sqrt(variance / len(difference))
 
 
 def coverage_curve(mean: Tensor, sd: Tensor, y: Tensor, levels: int = QUANTILE_LEVELS) -> CoverageCurve:
@@ -192,6 +248,11 @@ def _calibration_error(p: Tensor, y: Tensor) -> float:
 def _share(hits: Tensor) -> float:
     """Return the share of True, without the rounding of a float32 mean: 96 of 100 is not below .96."""
     return int(hits.sum()) / hits.numel()
+
+
+def _log_probability(p: Tensor, y: Tensor) -> Tensor:
+    """Return the log probability of each label, `(rows,)`."""
+    return p.clamp(min=torch.finfo(p.dtype).tiny).log().gather(1, y.unsqueeze(1)).squeeze(1)
 
 
 def _log_density(mean: Tensor, sd: Tensor, y: Tensor) -> Tensor:
@@ -261,6 +322,14 @@ def _check_finite(name: str, values: Tensor) -> None:
     if bad:
         raise ValueError(
             f"{name} must be finite, got {bad} NaN or infinite values of {values.numel()}: look for what diverged."
+        )
+
+
+def _check_factor(y_std: float) -> None:
+    """Raise unless a factor of the targets is positive and finite."""
+    if not (math.isfinite(y_std) and y_std > 0):
+        raise ValueError(
+            f"y_std must be positive and finite, got {y_std}: give the factor that the targets were divided by."
         )
 
 

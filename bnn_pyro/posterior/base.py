@@ -9,7 +9,12 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from bnn_pyro.evaluation.metrics import classification_metrics, regression_metrics
+from bnn_pyro.evaluation.metrics import (
+    class_log_scores,
+    classification_metrics,
+    normal_log_scores,
+    regression_metrics,
+)
 from bnn_pyro.likelihoods import NOISE_SITE, Categorical, Classes, Normals
 from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.tempering import Temperature, tempering
@@ -362,3 +367,19 @@ def scores(predicted: Classes | Normals, y: Tensor, *, y_std: float = 1.0) -> di
     if isinstance(predicted, Classes):
         return classification_metrics(predicted.probabilities, y)
     return regression_metrics(predicted.mean, predicted.sd, y, y_std=y_std)
+
+
+def log_scores(predicted: Classes | Normals, y: Tensor, *, y_std: float = 1.0) -> Tensor:
+    """Return the log score of each row of a prediction, whose mean is minus the ``nll`` of `scores`.
+
+    Args:
+        predicted: The predictive distribution, averaged over its draws.
+        y: Observations, shape ``(rows,)``.
+        y_std: Standard deviation by which y was divided, so that scores are on its original scale.
+
+    Returns:
+        Shape ``(rows,)``; higher is better.
+    """
+    if isinstance(predicted, Classes):
+        return class_log_scores(predicted.probabilities, y)
+    return normal_log_scores(predicted.mean, predicted.sd, y, y_std=y_std)

@@ -5,6 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+MIXED_MEDIAN, MIXED_TAIL = 1.05, 1.2
+"""Up to which median and 95 % quantile of R-hat chains count as mixed, where nothing else is asked for."""
+
 _TAILS = (0.05, 0.95)
 
 
@@ -30,6 +33,16 @@ def r_hat(draws: Tensor) -> Tensor:
     median = _quantile(halves, 0.5)
     found = torch.maximum(_plain_r_hat(_normal_scores(halves)), _plain_r_hat(_normal_scores((halves - median).abs())))
     return _where_finite(draws, found)
+
+
+def r_hat_summary(r_hat: Tensor) -> tuple[float, float]:
+    """Return the median and the 95 % quantile of R-hat; infinite where there is none.
+
+    Args:
+        r_hat: Shape ``(quantities,)``; entries that are not a number do not count.
+    """
+    known = r_hat[~r_hat.isnan()].double()
+    return (float(known.median()), float(known.quantile(0.95))) if len(known) else (math.inf, math.inf)
 
 
 def ess_bulk(draws: Tensor) -> Tensor:

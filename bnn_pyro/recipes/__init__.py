@@ -3,7 +3,8 @@
 from bnn_pyro.recipes.defaults import check_data, default_prior, recipe
 from bnn_pyro.recipes.definition import METHODS, PRIORS, Recipe, check_names
 from bnn_pyro.recipes.dense_training import DenseTraining
-from bnn_pyro.recipes.runs import load_pruned, load_run, run
+from bnn_pyro.recipes.refined_runs import load_refined, refine_run
+from bnn_pyro.recipes.runs import load_dense, load_pruned, load_run, run
 
 __all__ = [
     "METHODS",
@@ -13,8 +14,11 @@ __all__ = [
     "check_data",
     "check_names",
     "default_prior",
+    "load_dense",
     "load_pruned",
+    "load_refined",
     "load_run",
     "recipe",
+    "refine_run",
     "run",
 ]

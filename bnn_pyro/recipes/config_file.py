@@ -9,15 +9,20 @@ import torch
 
 from bnn_pyro.data import Dataset
 from bnn_pyro.data.augmentation import Augmentation
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
+from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
-from bnn_pyro.recipes.definition import Recipe
+from bnn_pyro.recipes.definition import SLABS, Recipe
 from bnn_pyro.recipes.dense_training import DenseTraining
+from bnn_pyro.refinement import Refinement
 
 Config = dict[str, Any]
 """The values of a run's ``config.json`` by name, as JSON gives them; the objects made of them check them."""
 
-_LATER = {"normalize": False, "augmentation": None, "one_shot": None}  # settings that a run may be older than
+_LATER = {  # settings that a run may be older than
+    **{"normalize": False, "augmentation": None, "one_shot": None, "refinement": None, "refine_if_worth": False}
+}
 _FLAT = ("hold", "freeze", "kl_warmup", "frozen_kl_weight", "decay", "shrink_below")  # once no part of a schedule
 
 
@@ -32,8 +37,10 @@ def config_of(dataset: Dataset, settings: Recipe, *, seed: int, device: torch.de
     """
     return {
         "data": dataset.name,
+        "target": dataset.target,
         "method": settings.method,
         **dataclasses.asdict(settings),
+        "refinement": refinement_values(settings.refinement),
         "seed": seed,
         "device": str(device),
         "task": dataset.task,
@@ -81,7 +88,7 @@ def settings_of(config: Config) -> Recipe:
     schedule = dict(values["schedule"])
     if isinstance(schedule["temperature"], list):
         schedule["temperature"] = tuple(schedule["temperature"])
-    augmentation, one_shot = values["augmentation"], values["one_shot"]
+    augmentation, one_shot, refinement = (values[name] for name in ("augmentation", "one_shot", "refinement"))
     return Recipe(
         **{
             **values,
@@ -91,7 +98,32 @@ def settings_of(config: Config) -> Recipe:
             "schedule": Schedule(**schedule),
             "rates": LearningRates(**values["rates"]),
             "one_shot": None if one_shot is None else OneShot.of(one_shot),
+            "refinement": None if refinement is None else _refinement_of(refinement),
         }
+    )
+
+
+def refinement_values(refinement: Refinement | None) -> Config | None:
+    """Return how a run is refined as JSON values, a slab with its name among them.
+
+    Args:
+        refinement: The settings; None for a run that is not refined.
+    """
+    if refinement is None:
+        return None
+    slab = refinement.slab
+    names = [name for name, kind in SLABS.items() if type(slab) is kind]
+    named = {"name": names[0], **dataclasses.asdict(slab)} if names else None  # type: ignore[call-overload]
+    return {**dataclasses.asdict(refinement), "slab": named}
+
+
+def _refinement_of(values: Config) -> Refinement:
+    slab, until = values["slab"], values["until"]
+    return Refinement(
+        plan=SamplingPlan(**values["plan"]),
+        until=None if until is None else StoppingRule(**until),
+        start=values["start"],
+        slab=None if slab is None else SLABS[slab["name"]](**{n: v for n, v in slab.items() if n != "name"}),
     )
 
 

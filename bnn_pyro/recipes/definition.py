@@ -20,12 +20,14 @@ from bnn_pyro.networks.named import NETS, check_widths, make_net, reads_images
 from bnn_pyro.networks.normalize import normalized
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, Slab, SpikeSlab
 from bnn_pyro.recipes.dense_training import DenseTraining
+from bnn_pyro.refinement import Refinement
 from guides import AutoSpikeSlab
 
-_SLABS: dict[str, Callable[..., Slab]] = {"ig": Gaussian, "gl": GroupLasso, "ghs": GroupHorseshoe}
+SLABS: dict[str, Callable[..., Slab]] = {"ig": Gaussian, "gl": GroupLasso, "ghs": GroupHorseshoe}
+"""The slabs by name."""
 
 
-PRIORS: tuple[str, ...] = (*(f"ss-{name}" for name in _SLABS), *_SLABS)
+PRIORS: tuple[str, ...] = (*(f"ss-{name}" for name in SLABS), *SLABS)
 """The priors by name: spike-and-slab with a Gaussian, group-lasso or group-horseshoe slab, and each slab alone."""
 
 
@@ -78,6 +80,8 @@ class Recipe:
         one_shot: Settings of sampling with one-shot pruning, which starts from an untrained net and takes of the above
             the net, its inputs, the slab's `sigma`, `inclusion`, `epochs` and `batch_size` alone; None for variational
             inference.
+        refinement: How the posterior of the pruned network is sampled once the nodes are chosen; None leaves it out.
+        refine_if_worth: Whether that is left out too where `bnn_pyro.refinement.is_worth_refining` advises so.
 
     Raises:
         ValueError: If a name is unknown or a number is out of range.
@@ -101,6 +105,8 @@ class Recipe:
     init_inclusion: float = 0.95
     init_scale: float = 0.1
     one_shot: OneShot | None = None
+    refinement: Refinement | None = None
+    refine_if_worth: bool = False
 
     def __post_init__(self) -> None:
         """Check all that can be checked before there is any data, so that no run fails late."""
@@ -123,7 +129,19 @@ class Recipe:
         Timetable(self.schedule, self.epochs, self.kl_weight)  # checks that they fit each other
         if self.one_shot is not None and self.prior not in ("ss-ig", "ig"):
             raise ValueError(f"prior must be ss-ig or ig, with a Gaussian slab, for method sghmc, got {self.prior!r}")
+        self._check_refinement()
         self.make_prior()
+
+    def _check_refinement(self) -> None:
+        if self.refinement is None:
+            if self.refine_if_worth:
+                raise ValueError("refine_if_worth needs a refinement, got None")
+            return
+        if self.one_shot is not None and self.refinement.start == "draws":
+            raise ValueError("refinement.start must be 'ensemble' for method sghmc, got 'draws'")
+        if self.refinement.slab is not None and type(self.refinement.slab) not in SLABS.values():
+            slab = type(self.refinement.slab).__name__
+            raise ValueError(f"refinement.slab must be a slab of {', '.join(SLABS)}, got {slab}")
 
     @property
     def method(self) -> str:
@@ -158,7 +176,7 @@ class Recipe:
 
     def make_prior(self) -> SpikeSlab | Slab:
         """Return the prior to give to a `SparseNetwork`."""
-        slab = _SLABS[self.prior.removeprefix("ss-")](sigma=self.sigma)
+        slab = SLABS[self.prior.removeprefix("ss-")](sigma=self.sigma)
         return SpikeSlab(slab, inclusion=self.inclusion) if self.has_gates else slab
 
     def fit_options(self) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor, nn
+
 
 @dataclass(frozen=True, kw_only=True)
 class DenseTraining:
@@ -26,3 +29,19 @@ class DenseTraining:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"dense.{name} must be at least 1, got {getattr(self, name)}")
+
+
+@torch.no_grad()
+def training_noise(dense: nn.Module, train: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the standard deviation of a network's errors on the training rows, what maximum likelihood would take.
+
+    Args:
+        dense: The network, with one output.
+        train: (x, y), the training rows.
+
+    Returns:
+        Shape ``()``; not below 1e-6.
+    """
+    x, y = train
+    errors: Tensor = dense(x).squeeze(-1) - y
+    return errors.square().mean().sqrt().clamp(min=1e-6)

@@ -1,8 +1,9 @@
 """The whole main job: from a data set to a pruned network and its report, and back from the run's folder."""
 
+import logging
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,8 +25,17 @@ from bnn_pyro.posterior.files import load_posterior, save_posterior
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.recipes.config_file import config_of, read_config
 from bnn_pyro.recipes.definition import Recipe, default_likelihood
+from bnn_pyro.recipes.dense_training import training_noise
+from bnn_pyro.refinement import is_worth_refining, refine
 from bnn_pyro.reports.folder import check_run_folder, write_report
 from bnn_pyro.reports.measures import Metrics, Run, evaluate_run
+
+logger = logging.getLogger(__name__)
+
+DENSE = "dense"
+"""The folder, in that of a run, of the dense network's weights."""
+
+_SHOWN_ROWS = 2_000  # training rows that a picture is made of, at most
 
 
 def run(
@@ -38,6 +48,9 @@ def run(
     progress: bool | None = None,
 ) -> Metrics:
     """Do the main job: train a dense net, fit the posterior from it, prune, measure, write the run's folder.
+
+    With `settings.refinement` the posterior of the pruned network is sampled too, on the training rows. Where a group
+    has no node left that is skipped with a warning.
 
     Where `torch.distributed` is initialised, its processes share the training; the first one measures and writes.
     Neither the global random state nor Pyro's parameter store is changed.
@@ -67,6 +80,7 @@ def run(
         finished = _fit_and_prune(dataset, settings, seed, device, progress)
         if not processes.is_first:
             return processes.broadcast({})
+        finished = _refined(finished, dataset, settings, seed, progress)
         evaluation = evaluate_run(finished)
     evaluation.metrics["seconds"] = time.perf_counter() - start
     processes.broadcast(evaluation.metrics)
@@ -101,8 +115,33 @@ def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.
         test,
         input_shape=dataset.input_shape,
         y_std=dataset.y_std,
-        dense_noise=_noise(dense, train) if dataset.task == "regression" else None,
+        dense_noise=training_noise(dense, train) if dataset.task == "regression" else None,
+        y_mean=dataset.y_mean,
+        train_x=shown_rows(train[0]),
     )
+
+
+def _refined(finished: Run, dataset: Dataset, settings: Recipe, seed: int, progress: bool | None) -> Run:
+    """Return a run with its pruned network sampled, or with the reason why it is not."""
+    if settings.refinement is None:
+        return finished
+    is_worth, reason = is_worth_refining(finished.posterior)
+    is_empty = not all(mask.any() for mask in finished.posterior.masks().values())
+    if is_empty or (settings.refine_if_worth and not is_worth):
+        logger.log(logging.WARNING if is_empty else logging.INFO, "the pruned network is not refined: %s", reason)
+        return replace(finished, not_refined=reason)
+    train = settings.tensors(dataset.train, finished.test[0].device)
+    sampled = refine(finished.posterior, train, settings.refinement, seed=seed, progress=progress)
+    return replace(finished, refined=sampled)
+
+
+def shown_rows(x: Tensor) -> Tensor:
+    """Return the rows that a picture is made of, at most 2,000, evenly spaced.
+
+    Args:
+        x: Inputs, shape ``(rows, *input_shape)``.
+    """
+    return x[torch.linspace(0, len(x) - 1, min(_SHOWN_ROWS, len(x))).round().long().to(x.device)]
 
 
 def _fit(
@@ -135,14 +174,6 @@ def _fit(
         progress=progress,
         guide=settings.make_guide(model),
     )
-
-
-@torch.no_grad()
-def _noise(dense: nn.Module, train: tuple[Tensor, Tensor]) -> Tensor:
-    """Return the standard deviation of a network's errors on the training rows, what maximum likelihood would take."""
-    x, y = train
-    errors: Tensor = dense(x).squeeze(-1) - y
-    return errors.square().mean().sqrt().clamp(min=1e-6)
 
 
 def _checked_device(device: str | torch.device) -> torch.device:
@@ -195,3 +226,20 @@ def load_pruned(folder: str | Path) -> nn.Module:
     config, settings = read_config(folder)
     with torch.random.fork_rng([]):
         return load_net(folder, settings.make_net(config["input_shape"], config["outputs"]))
+
+
+def load_dense(folder: str | Path) -> nn.Module:
+    """Load the dense network of a run from its folder, on the CPU.
+
+    Args:
+        folder: The folder that `run` or `bnn-pyro fit` wrote.
+
+    Returns:
+        A plain module, in evaluation mode: the one that the run has compared with.
+
+    Raises:
+        ValueError: If the folder holds no whole run, or one from before the dense network was written.
+    """
+    config, settings = read_config(folder)
+    with torch.random.fork_rng([]):
+        return load_net(Path(folder) / DENSE, settings.make_net(config["input_shape"], config["outputs"]))

@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from bnn_pyro.export import export_net, save_net
 from bnn_pyro.reports.measures import Evaluation, Run, kept_on_cpu
 from bnn_pyro.reports.page import page
 from bnn_pyro.reports.plots import plot_calibration, plot_first_layer, plot_inclusion, plot_training
+from bnn_pyro.reports.refined_files import REFINED_FILES, draw_bands, save_refined, write_bands, write_ensemble
+from bnn_pyro.storage import whole_file
 
 RUN_FILES = (
     "config.json",
@@ -24,13 +26,16 @@ RUN_FILES = (
     "pruned.pt2",
     "weights.safetensors",
     "architecture.json",
+    "dense",
     "report.md",
     "training.png",
     "inclusion.png",
     "calibration.png",
     "first_layer.png",
 )
-"""The names of a run's files; a folder that has one of them holds a run."""
+"""The names of a run's files; a folder that has one of them, or of `REFINED_FILES`, holds a run."""
+
+_PICTURES = ("training", "inclusion", "calibration", "first_layer", "bands")  # in the order of the page
 
 
 # ---- the folder ------------------------------------------------------------------------------------------------------
@@ -48,7 +53,7 @@ def check_run_folder(out: str | Path) -> Path:
     """
     folder = Path(out).resolve()
     if folder.is_dir():
-        found = [name for name in RUN_FILES if (folder / name).exists()]
+        found = [name for name in (*RUN_FILES, *REFINED_FILES) if (folder / name).exists()]
         if found:
             raise ValueError(
                 f"out must not hold a run already, got '{out}' with {found[0]}; name another folder or remove it"
@@ -98,9 +103,10 @@ def write_report(
     config: Mapping[str, object],
     save_checkpoint: Callable[[Path], object] | None = None,
 ) -> Path:
-    """Write a run's folder: `RUN_FILES`, or what of them applies.
+    """Write a run's folder: `RUN_FILES` and, of a refined run, `REFINED_FILES`, or what of them applies.
 
-    All of it is written beside the folder first and then moved, so that a failure leaves nothing half done.
+    Settings, numbers, posteriors and weights are written beside the folder first and then moved, so that a failure
+    leaves nothing half done. Programs, pictures and the page come after them: if one of these fails, the run is there.
 
     Args:
         out: The folder; it need not exist, and must not hold a run.
@@ -116,31 +122,74 @@ def write_report(
         ValueError: If the folder holds a run, is no folder, or cannot be written to.
     """
     with run_folder(out) as folder:
-        figures = _figures(run, evaluation)
-        (folder / "config.json").write_text(_json(config), encoding="utf-8")
-        (folder / "metrics.json").write_text(_json(evaluation.metrics), encoding="utf-8")
+        write_json(config, folder / "config.json")
+        write_json(evaluation.metrics, folder / "metrics.json")
         if save_checkpoint is not None:
             save_checkpoint(folder / "checkpoint.pt")
-        export_net(run.pruned, run.test[0], folder / "pruned.pt2")
+        if run.refined is not None:
+            save_refined(run.refined, folder)
         save_net(run.pruned, folder)
-        for name, figure in figures.items():
-            figure.savefig(folder / f"{name}.png", dpi=150)
-        text = page(
-            evaluation.metrics,
-            config,
-            pictures=list(figures),
-            input_shape=run.test[0].shape[1:],
-            num_samples=run.num_samples,
-            has_checkpoint=save_checkpoint is not None,
+        save_net(run.dense, folder / "dense")
+    folder = Path(out)
+    export_net(run.pruned, run.test[0], folder / "pruned.pt2")
+    for name, figure in _figures(run, evaluation).items():
+        figure.savefig(folder / f"{name}.png", dpi=150)
+    if run.refined is not None:
+        rows = run.test[0] if run.train_x is None else run.train_x
+        write_ensemble(evaluation.ensemble, run.test[0], folder)
+        bands = draw_bands(
+            run.posterior, run.refined, rows, reference=run.reference, y_mean=run.y_mean, y_std=run.y_std
         )
-        (folder / "report.md").write_text(text, encoding="utf-8")
-    return Path(out)
+        write_bands(bands, folder)
+    write_page(
+        folder,
+        evaluation.metrics,
+        config,
+        input_shape=run.test[0].shape[1:],
+        num_samples=run.num_samples,
+    )
+    return folder
 
 
-def _json(values: Mapping[str, object]) -> str:
-    """Return JSON with one line a key, however long its value."""
+def write_page(
+    folder: str | Path,
+    metrics: Mapping[str, object],
+    config: Mapping[str, object],
+    *,
+    input_shape: Sequence[int],
+    num_samples: int = 32,
+) -> None:
+    """Write a run's page, with the pictures that its folder has; a page that is there is replaced.
+
+    Args:
+        folder: The folder.
+        metrics: The numbers of ``metrics.json``.
+        config: The settings of the run.
+        input_shape: Shape of one input of the networks.
+        num_samples: Draws that the posterior's predictions were averaged over.
+    """
+    text = page(
+        metrics,
+        config,
+        pictures=[name for name in _PICTURES if (Path(folder) / f"{name}.png").exists()],
+        input_shape=input_shape,
+        num_samples=num_samples,
+        has_checkpoint=(Path(folder) / "checkpoint.pt").exists(),
+    )
+    with whole_file(Path(folder) / "report.md") as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(values: Mapping[str, object], path: str | Path) -> None:
+    """Write JSON with one line a key, however long its value; an existing file is replaced at once.
+
+    Args:
+        values: JSON values by name.
+        path: The file.
+    """
     lines = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in values.items())
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+    with whole_file(path) as partial:
+        partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 def _figures(run: Run, evaluation: Evaluation) -> dict[str, Figure]:

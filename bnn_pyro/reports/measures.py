@@ -11,10 +11,14 @@ from torch import Tensor, nn
 
 from bnn_pyro.evaluation.cost import Latency, compare_cost, measure_latency, nodes_kept, one_sided_parameters
 from bnn_pyro.evaluation.metrics import coverage_curve, reliability_curve
-from bnn_pyro.likelihoods import NOISE_SITE, Classes, Likelihood, Normals
+from bnn_pyro.likelihoods import NOISE_SITE, Classes
 from bnn_pyro.posterior.base import Posterior, scores
+from bnn_pyro.posterior.predictive_net import PredictiveNet
+from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.reports.page import worse_than_draws
 from bnn_pyro.reports.plots import Curve
+from bnn_pyro.reports.predictions import Prediction, output_of, predict_net
+from bnn_pyro.reports.refined_measures import measure_refined
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +26,6 @@ LATENCY_BATCHES = (1, 256)
 
 
 _LATENCY_REPEATS = 101
-
-
-Prediction = Classes | Normals
 
 Metrics = dict[str, Any]
 """The numbers of ``metrics.json`` by name: JSON values, of which each name has its own kind."""
@@ -43,6 +44,11 @@ class Run:
         y_std: Factor by which the targets were divided; errors are reported on their original scale.
         dense_noise: Standard deviation of the dense network's errors, shape `()`; needed where the noise is learned.
         num_samples: Draws that the posterior's predictions are averaged over.
+        y_mean: What was taken away from the targets before they were divided, for the picture of the bands.
+        train_x: Inputs of training rows, or of some of them, for the same picture; None for those of test.
+        refined: The posterior of the pruned network, sampled; None if it was not.
+        reference: The posterior of the whole network, sampled, to compare with; None if it was not.
+        not_refined: Why it was not refined though asked for, in words; empty otherwise.
     """
 
     posterior: Posterior
@@ -53,6 +59,11 @@ class Run:
     y_std: float = 1.0
     dense_noise: Tensor | None = None
     num_samples: int = 32
+    y_mean: float = 0.0
+    train_x: Tensor | None = None
+    refined: SampledPosterior | None = None
+    reference: SampledPosterior | None = None
+    not_refined: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +73,12 @@ class Evaluation:
     Args:
         metrics: The numbers of `metrics.json`.
         curves: Calibration of the dense network, the median model and the posterior's draws, by name.
+        ensemble: The program of the refined network's draws; None if there is none.
     """
 
     metrics: Metrics
     curves: dict[str, Curve]
+    ensemble: PredictiveNet | None = None
 
 
 # ---- measuring -------------------------------------------------------------------------------------------------------
@@ -78,7 +91,8 @@ def evaluate_run(run: Run) -> Evaluation:
     `params_kept_one_sided` counts a weight if the node that it writes lives. `latency_ratio` is the pruned network's
     time over the dense one's for a batch of 256, both measured in turns. `chains` is there where the posterior's draws
     are of several Markov chains: the pruned network is then a single draw, and a warning is logged where it scores
-    worse than the mean over draws.
+    worse than the mean over draws. Of a refined run there are the measures
+    of `bnn_pyro.reports.refined_measures.measure_refined` too; `not_refined` says why it is none though asked for.
 
     Args:
         run: The finished run.
@@ -99,11 +113,17 @@ def evaluate_run(run: Run) -> Evaluation:
         metrics["chains"] = run.posterior.chains
     if worse := worse_than_draws(metrics):
         logger.warning(worse)
-    metrics["pruned_max_abs_diff"] = float(
-        (_output(run.pruned, x) - _output(run.posterior.median_model(), x)).abs().max()
-    )
+    difference = output_of(run.pruned, x) - output_of(run.posterior.median_model(), x)
+    metrics["pruned_max_abs_diff"] = float(difference.abs().max())
+    ensemble = None
+    if run.refined is not None:
+        nets = {"pruned": run.pruned, "dense": run.dense}
+        measured = measure_refined(run.refined, predictions, nets, run.test, y_std=run.y_std, reference=run.reference)
+        metrics, ensemble = metrics | measured.metrics, measured.ensemble
+    elif run.not_refined:
+        metrics["not_refined"] = run.not_refined
     shown = {"dense": "dense net", "pruned": "median model", "posterior": f"{run.num_samples} draws"}
-    return Evaluation(metrics, {name: _curve(predictions[key], y) for key, name in shown.items()})
+    return Evaluation(metrics, {name: _curve(predictions[key], y) for key, name in shown.items()}, ensemble)
 
 
 def _predictions(run: Run) -> dict[str, Prediction]:
@@ -113,18 +133,9 @@ def _predictions(run: Run) -> dict[str, Prediction]:
     noise = run.posterior.median_values().get(NOISE_SITE)
     return {
         "posterior": run.posterior.predict(x, num_samples=run.num_samples, return_draws=True),
-        "pruned": _predict(run.pruned, likelihood, x, noise),
-        "dense": _predict(run.dense, likelihood, x, run.dense_noise),
+        "pruned": predict_net(run.pruned, likelihood, x, noise),
+        "dense": predict_net(run.dense, likelihood, x, run.dense_noise),
     }
-
-
-def _predict(net: nn.Module, likelihood: Likelihood, x: Tensor, noise: Tensor | None) -> Prediction:
-    return likelihood.predict(_output(net, x).unsqueeze(0), None if noise is None else noise.reshape(1))
-
-
-@torch.no_grad()
-def _output(net: nn.Module, x: Tensor, batch_size: int = 1024) -> Tensor:
-    return torch.cat([net(rows) for rows in x.split(batch_size)])
 
 
 def _curve(prediction: Prediction, y: Tensor) -> Curve:

@@ -6,6 +6,8 @@ from typing import TypedDict, cast
 
 from bnn_pyro.posterior.tempering import Temperature, tempering
 from bnn_pyro.reports.markdown import render
+from bnn_pyro.reports.refined_measures import SCORED_DRAWS
+from bnn_pyro.reports.refined_page import is_refined, program_rows, refined_values
 
 _SCORES = {
     "accuracy": "accuracy",
@@ -36,18 +38,37 @@ class _Metrics(TypedDict, total=False):
     seconds: float
 
 
-def summary_rows(metrics: Mapping[str, object]) -> list[tuple[str, str, str, str]]:
+def summary_header(metrics: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the names of the columns of `summary_rows`.
+
+    Args:
+        metrics: The numbers of ``metrics.json``.
+    """
+    return ("", "dense", "pruned", *(["refined"] if is_refined(metrics) else []), "kept")
+
+
+def summary_rows(metrics: Mapping[str, object]) -> list[tuple[str, ...]]:
     """Return the main numbers of a run as rows of text: name, dense, pruned and their ratio.
 
     Args:
         metrics: The numbers of ``metrics.json``.
 
     Returns:
-        Rows ``(name, dense, pruned, kept)``; the last cell is empty where a ratio says nothing.
+        Rows ``(name, dense, pruned, kept)``, of a refined run ``(name, dense, pruned, refined, kept)``; cells that say
+        nothing are empty.
     """
     score = _main_score(metrics)
-    dense, pruned = (_score(metrics, prefix, score) for prefix in ("dense_test_", "pruned_test_"))
-    return [(f"test {_SCORES[score]}", dense, pruned, ""), *_cost_rows(cast(_Metrics, metrics))]
+    costs = _cost_rows(cast(_Metrics, metrics))
+    if not is_refined(metrics):
+        dense, pruned = (_score(metrics, prefix, score) for prefix in ("dense_test_", "pruned_test_"))
+        return [(f"test {_SCORES[score]}", dense, pruned, ""), *costs]
+    prefixes = ("dense_test_", "pruned_test_", "refined_test_")
+    rows = [(f"test {_SCORES[name]}", *(_score(metrics, p, name) for p in prefixes), "") for name in (score, "nll")]
+    programs = {name: cells for name, *cells in program_rows(metrics)}
+    if len(programs) == len(prefixes):
+        for number, name in ((0, "bytes of the program"), (2, "its latency, batch 256")):
+            rows.append((name, *(cells[number] for cells in programs.values()), ""))
+    return [*rows, *((name, dense, pruned, "", kept) for name, dense, pruned, kept in costs)]
 
 
 def _cost_rows(metrics: _Metrics) -> list[tuple[str, str, str, str]]:
@@ -123,6 +144,9 @@ def page(
         is_sampled=_is_sampled(metrics),
         chains=metrics.get("chains", 1),
         worse=worse_than_draws(metrics),
+        refined=refined_values(metrics) if is_refined(metrics) else None,
+        not_refined=metrics.get("not_refined", ""),
+        others=_untempered(metrics),
         is_classification=_is_classification(metrics),
         score_header=["", *(_SCORES[name] for name in scores)],
         score_rows=_score_rows(metrics, scores, num_samples),
@@ -163,7 +187,22 @@ def _score_rows(metrics: Mapping[str, object], scores: Sequence[str], num_sample
         "test_": "median model",
         "posterior_test_": f"{tempered}posterior, {num_samples} draws",
     }
+    if is_refined(metrics):
+        names["refined_test_"] = f"refined network, {_draws(metrics, 'refined')}"
+    if "reference_draws" in metrics:
+        names = {"reference_test_": f"whole network, sampled, {_draws(metrics, 'reference')}", **names}
     return [(name, *(_score(metrics, prefix, score) for score in scores)) for prefix, name in names.items()]
+
+
+def _draws(metrics: Mapping[str, object], prefix: str) -> str:
+    draws = cast(int, metrics[f"{prefix}_draws"])
+    return f"{draws:,} draws" if draws <= SCORED_DRAWS else f"{SCORED_DRAWS:,} of {draws:,} draws"
+
+
+def _untempered(metrics: Mapping[str, object]) -> str:
+    """Return whose results are not of a tempered posterior."""
+    sampled = {"refined_draws": "the refined network's", "reference_draws": "those of the whole network, sampled"}
+    return " and ".join(["the dense network's", *(name for key, name in sampled.items() if key in metrics)])
 
 
 def _settings(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

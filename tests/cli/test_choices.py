@@ -11,6 +11,7 @@ from bnn_pyro.comparison import METHODS as COMPARED
 from bnn_pyro.export import FORMS
 from bnn_pyro.networks.named import NETS
 from bnn_pyro.recipes import METHODS, PRIORS
+from bnn_pyro.refinement import Start
 from tests.cli.calls import call
 
 
@@ -21,6 +22,7 @@ from tests.cli.calls import call
         (choices.PriorName, PRIORS),
         (choices.MethodName, METHODS),
         (choices.FormName, tuple(FORMS)),
+        (choices.StartName, get_args(Start)),
         (choices.ComparedName, tuple(COMPARED)),
     ],
 )
@@ -34,6 +36,8 @@ def test_the_names_are_those_of_the_packages(choice: Any, names: tuple[str, ...]
         ("fit", "--net", choices.NetName),
         ("fit", "--prior", choices.PriorName),
         ("fit", "--method", choices.MethodName),
+        ("fit", "--refine", choices.RefineName),
+        ("refine", "--start", choices.StartName),
         ("export", "--format", choices.FormName),
         ("compare", "--net", choices.NetName),
         ("compare", "--prior", choices.PriorName),

@@ -8,7 +8,15 @@ import torch
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 from torch import Tensor
 
-from bnn_pyro.evaluation.metrics import classification_metrics, coverage_curve, regression_metrics, reliability_curve
+from bnn_pyro.evaluation.metrics import (
+    class_log_scores,
+    classification_metrics,
+    coverage_curve,
+    normal_log_scores,
+    paired_difference,
+    regression_metrics,
+    reliability_curve,
+)
 
 PROBABILITIES = torch.tensor(
     [[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.45, 0.25, 0.3], [0.0, 0.0, 1.0]], dtype=torch.float64
@@ -250,3 +258,34 @@ def test_a_curve_has_at_least_one_point() -> None:
         reliability_curve(PROBABILITIES, LABELS, 0)
     with pytest.raises(ValueError, match="levels must be at least 1"):
         coverage_curve(MEAN, SD, Y, 0)
+
+
+# scores of rows and their differences
+
+
+def test_log_scores_have_minus_the_nll_as_their_mean() -> None:
+    p, y = random_classes(200)
+    assert float(class_log_scores(p, y)[3]) == pytest.approx(math.log(float(p[3, y[3]])))
+    assert -float(class_log_scores(p, y).mean()) == pytest.approx(classification_metrics(p, y)["nll"], rel=1e-12)
+    mean, sd, targets = random_normals(5, 200)
+    found = normal_log_scores(mean, sd, targets, y_std=3.0)
+    density = [NormalDist(float(m), float(s)).pdf(float(targets[7])) for m, s in zip(mean[:, 7], sd[:, 7], strict=True)]
+    assert float(found[7]) == pytest.approx(math.log(sum(density) / 5 / 3))
+    assert -float(found.mean()) == pytest.approx(regression_metrics(mean, sd, targets, y_std=3.0)["nll"], rel=1e-12)
+    with pytest.raises(ValueError, match="y_std must be positive and finite, got 0"):
+        normal_log_scores(mean, sd, targets, y_std=0.0)
+
+
+def test_paired_difference_by_hand() -> None:
+    first, second = torch.tensor([1.0, 4.0, 7.0]), torch.tensor([0.0, 2.0, 4.0])
+    mean, error = paired_difference(first, second)
+    assert mean == 2.0 and error == pytest.approx(math.sqrt(1 / 3))
+    assert paired_difference(first, first + 5) == (-5.0, 0.0)  # what all rows share is certain
+    mean, error = paired_difference(first[:1], second[:1])
+    assert mean == 1.0 and math.isnan(error)
+
+
+@pytest.mark.parametrize("shapes", [((3,), (2,)), ((0,), (0,)), ((2, 2), (2, 2))])
+def test_paired_difference_refuses(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    with pytest.raises(ValueError, match="must have one shape"):
+        paired_difference(*map(torch.zeros, shapes))

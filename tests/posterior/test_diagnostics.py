@@ -1,5 +1,6 @@
 """R-hat and effective sample sizes: against ArviZ, and on chains whose answers are known."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnn_pyro.posterior.diagnostics import e_bfmi, ess_bulk, ess_tail, r_hat
+from bnn_pyro.posterior.diagnostics import e_bfmi, ess_bulk, ess_tail, r_hat, r_hat_summary
 
 TAIL = {"method": "tail", "prob": (0.05, 0.95)}  # from version 1.0 on ArviZ has other quantiles of its own
 BOTH = pytest.mark.parametrize("function", [ess_bulk, ess_tail], ids=["bulk", "tail"])
@@ -87,6 +88,12 @@ def test_draws_that_are_not_finite_give_nan(function: Callable[[Tensor], Tensor]
 def test_too_few_draws_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="draws must have shape"):
         r_hat(torch.zeros(shape))
+
+
+def test_summary_leaves_out_what_no_draw_differs_in() -> None:
+    assert r_hat_summary(torch.tensor([math.nan, 1.5])) == (1.5, 1.5)
+    assert r_hat_summary(torch.tensor([math.nan])) == (math.inf, math.inf)
+    assert r_hat_summary(torch.arange(101.0)) == (50.0, 95.0)
 
 
 # ---- energy ----------------------------------------------------------------------------------------------------------

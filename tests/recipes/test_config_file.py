@@ -9,13 +9,17 @@ import pytest
 import torch
 
 from bnn_pyro.data import load
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
+from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.inference.sgmcmc.group_em import GroupEM
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.sgmcmc.sampler import Sampler
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
+from bnn_pyro.priors import GroupHorseshoe
 from bnn_pyro.recipes import Recipe, recipe
 from bnn_pyro.recipes.config_file import config_of, read_config, settings_of
 from bnn_pyro.recipes.dense_training import DenseTraining
+from bnn_pyro.refinement import Refinement
 
 FLAT: dict[str, Any] = {  # as runs were written at first
     **{"data": "digits", "method": "svi", "net": "mlp", "prior": "ss-ghs", "hidden": [50, 50], "select_inputs": False},
@@ -36,6 +40,14 @@ FLAT: dict[str, Any] = {  # as runs were written at first
         recipe("mnist", net="lenet", method="sghmc"),
         Recipe(schedule=Schedule(temperature=(1.0, 0.1), patience=3)),
         Recipe(schedule=Schedule(temperature=0.3), prior="ss-ig", one_shot=OneShot(em=None)),
+        Recipe(refinement=Refinement(until=None, start="draws"), refine_if_worth=True),
+        Recipe(
+            refinement=Refinement(
+                plan=SamplingPlan(kernel="mams", chains=5),
+                until=StoppingRule(rounds=2),
+                slab=GroupHorseshoe(sigma=0.3, slab_width=None),
+            )
+        ),
     ],
 )
 def test_there_and_back(settings: Recipe, tmp_path: Path) -> None:
@@ -44,6 +56,7 @@ def test_there_and_back(settings: Recipe, tmp_path: Path) -> None:
     config, again = read_config(tmp_path)
     assert again == settings
     assert config.items() >= {"data": "digits", "method": settings.method, "seed": 3, "outputs": 10}.items()
+    assert config["target"] is None
 
 
 def test_a_flat_config_is_read() -> None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from bnn_pyro.data import Split
 from bnn_pyro.data.augmentation import Augmentation
+from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.inference.training.dense import train_dense
@@ -20,6 +21,7 @@ from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from bnn_pyro.recipes import Recipe, recipe
 from bnn_pyro.recipes.definition import default_likelihood
 from bnn_pyro.recipes.dense_training import DenseTraining
+from bnn_pyro.refinement import Refinement
 
 
 def test_phases_keep_their_share_of_the_epochs() -> None:
@@ -125,3 +127,24 @@ def test_every_task_has_a_likelihood() -> None:
     assert isinstance(default_likelihood("regression"), GaussianNoise)
     with pytest.raises(ValueError, match="task must be classification or regression, got 'ranking'"):
         default_likelihood("ranking")
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnSlab(Gaussian):
+    """A slab that no file can name."""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"refine_if_worth": True}, "refine_if_worth needs a refinement, got None"),
+        ({"refinement": Refinement(slab=OwnSlab())}, "refinement.slab must be a slab of ig, gl, ghs, got OwnSlab"),
+        (
+            {"refinement": Refinement(start="draws"), "one_shot": OneShot(), "prior": "ss-ig"},
+            "refinement.start must be 'ensemble' for method sghmc, got 'draws'",
+        ),
+    ],
+)
+def test_a_refinement_that_cannot_be_done_or_written_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Recipe(**options)

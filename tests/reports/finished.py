@@ -1,16 +1,20 @@
 """Finished runs, small ones."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
-from bnn_pyro.network import SparseNetwork
+from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.networks import mlp
+from bnn_pyro.posterior.draws import Draws
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.prune import prune
+from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.priors import Gaussian, SpikeSlab
+from bnn_pyro.refinement import selected_network
 from bnn_pyro.reports.measures import Run
 from guides import AutoSpikeSlab
 
@@ -50,3 +54,39 @@ def regression() -> Run:
     fitted = posterior(net, GaussianNoise(), torch.arange(6) < 2)
     test = torch.randn(40, 4), torch.randn(40)
     return Run(fitted, prune(fitted), net.eval(), test, y_std=7.0, dense_noise=torch.tensor(0.3), num_samples=4)
+
+
+CHAINS, DRAWS = 3, 50
+
+
+def sampled(model: SparseNetwork, *, apart: float = 0.0, draws: int = DRAWS) -> SampledPosterior:
+    """Return draws near a network's weights, of chains whose biases differ by so much."""
+    values = {
+        p.name: model.net.get_parameter(p.name).detach() + 0.1 * torch.randn(CHAINS, draws, *p.shape)
+        for p in model.bayesian
+    }
+    values |= {gate_site(name): torch.ones(CHAINS, draws, group.size) for name, group in model.groups.items()}
+    values["output.bias"][..., 0] += apart * torch.arange(CHAINS).unsqueeze(1)
+    if isinstance(model.likelihood, GaussianNoise):
+        values["noise_scale"] = 0.3 + 0.1 * torch.rand(CHAINS, draws)
+    zeros = torch.zeros(CHAINS, draws)
+    found = Draws(
+        values=values,
+        vectors=torch.cat([value.reshape(CHAINS, draws, -1) for value in values.values()], -1),
+        energy=zeros,
+        total_energy=zeros,
+        acceptance=zeros,
+        diverged=zeros.long(),
+        leapfrogs=zeros.long(),
+        step_size=zeros[:, 0],
+        inverse_mass=torch.ones(CHAINS, 1),
+        kernel="mclmc",
+        thinning=1,
+        seconds=12.0,
+    )
+    return SampledPosterior(model, found)
+
+
+def refined(run: Run, **options: Any) -> Run:
+    """Return a run whose pruned network has been sampled."""
+    return replace(run, refined=sampled(selected_network(run.posterior), **options))

@@ -10,9 +10,13 @@ import torch
 
 from bnn_pyro.export import load_net
 from bnn_pyro.networks import mlp
+from bnn_pyro.posterior.files import load_posterior
+from bnn_pyro.refinement import selected_network
+from bnn_pyro.reports import folder as folder_module
 from bnn_pyro.reports.folder import RUN_FILES, check_run_folder, run_folder, write_report
 from bnn_pyro.reports.measures import Run, evaluate_run
-from tests.reports.finished import CONFIG, classification
+from bnn_pyro.reports.refined_files import REFINED_FILES
+from tests.reports.finished import CONFIG, classification, refined, regression
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +65,46 @@ def test_the_weights_fit_another_net_of_the_class(written: tuple[Run, dict[str, 
     assert torch.equal(load_net(folder, mlp(4, (6,), 3))(x), run.pruned(x))
 
 
+def test_the_dense_net_is_there_too(written: tuple[Run, dict[str, Any], Path]) -> None:
+    run, _, folder = written
+    x = torch.randn(7, 4)
+    assert torch.equal(load_net(folder / "dense", mlp(4, (6,), 3))(x), run.dense(x))
+
+
+def test_a_refined_run_has_more_files(tmp_path: Path) -> None:
+    run = refined(regression())
+    evaluation = evaluate_run(run)
+    write_report(tmp_path / "run", run, evaluation, config=CONFIG)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {*RUN_FILES, *REFINED_FILES} - {"checkpoint.pt"}
+    page = (tmp_path / "run" / "report.md").read_text()
+    assert "## Refined network" in page and "(bands.png)" in page
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == evaluation.metrics
+    again = load_posterior(tmp_path / "run" / "refined.pt", selected_network(run.posterior))
+    x = torch.randn(300, 4)
+    assert run.refined is not None and torch.equal(again.predict(x), run.refined.predict(x))
+    mean, sd = torch.export.load(tmp_path / "run" / "ensemble.pt2").module()(x)
+    drawn = run.refined.predict(x, num_samples=100, return_draws=True)
+    torch.testing.assert_close((mean, sd), drawn.moments())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("broken", ["export_net", "plot_calibration"])
+def test_a_program_or_picture_that_fails_costs_no_posterior(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("no such operation")
+
+    run = refined(regression())
+    evaluation = evaluate_run(run)
+    monkeypatch.setattr(folder_module, broken, fail)
+    with pytest.raises(RuntimeError, match="no such operation"):
+        write_report(tmp_path / "run", run, evaluation, config=CONFIG, save_checkpoint=lambda path: path.touch())
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names >= {"refined.pt", "checkpoint.pt", "config.json", "metrics.json", "dense"}
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_what_does_not_apply_is_left_out(tmp_path: Path) -> None:
     run = classification(None)
     write_report(tmp_path / "run", run, evaluate_run(run), config={})
@@ -68,7 +112,7 @@ def test_what_does_not_apply_is_left_out(tmp_path: Path) -> None:
     assert names == set(RUN_FILES) - {"inclusion.png", "checkpoint.pt"}
 
 
-@pytest.mark.parametrize("name", RUN_FILES)
+@pytest.mark.parametrize("name", [*RUN_FILES, *REFINED_FILES])
 def test_a_folder_with_a_run_is_left_alone(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(ValueError, match=f"out must not hold a run already, got .* with {name}"):

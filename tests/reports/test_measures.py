@@ -1,6 +1,7 @@
 """What is measured of a run: numbers by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from bnn_pyro.posterior.prune import prune
 from bnn_pyro.reports.measures import Run, evaluate_run
 from bnn_pyro.reports.page import worse_than_draws
 from tests.posterior import permuted
-from tests.reports.finished import classification, regression
+from tests.reports.finished import classification, refined, regression, sampled
 
 KEYS = {
     *("test_accuracy", "test_nll", "test_ece", "nodes_kept", "params_kept", "flops_kept", "inclusion", "kl_weight"),
@@ -117,3 +118,22 @@ def test_a_tempered_posterior_is_called_so(kl_weight: float, tempered: bool) -> 
     metrics = evaluate_run(classification(kl_weight=kl_weight)).metrics
     assert metrics["kl_weight"] == kl_weight
     assert metrics["tempered"] is tempered
+
+
+def test_a_refined_run_is_measured_beside_the_others() -> None:
+    run = refined(regression())
+    run = replace(run, reference=sampled(run.posterior.model))
+    plain, found = evaluate_run(replace(run, refined=None, reference=None)), evaluate_run(run)
+    assert plain.ensemble is None and found.ensemble is not None
+    assert not {name for name in plain.metrics if "refine" in name or "reference" in name}
+    assert plain.metrics.keys() < found.metrics.keys()
+    for name in ("refined_test_nll", "reference_test_rmse", "refined_minus_reference_nll", "refined_minus_dense_nll"):
+        assert name in found.metrics
+    mean, _ = found.metrics["refined_minus_pruned_nll"]
+    nll = {name: found.metrics[f"{name}_test_nll"] for name in ("refined", "pruned")}
+    assert mean == pytest.approx(nll["refined"] - nll["pruned"], abs=1e-5)
+
+
+def test_why_a_run_is_not_refined_is_said() -> None:
+    run = replace(classification(), not_refined="no node of 'hidden1' is left")
+    assert evaluate_run(run).metrics["not_refined"] == "no node of 'hidden1' is left"

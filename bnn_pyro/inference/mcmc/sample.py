@@ -23,9 +23,9 @@ from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.runs import BatchRun, Run, begin
 from bnn_pyro.inference.mcmc.starts import starting_points
-from bnn_pyro.inference.mcmc.stopping import StoppingRule, summary_of
+from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.diagnostics import r_hat
+from bnn_pyro.posterior.diagnostics import r_hat, r_hat_summary
 from bnn_pyro.posterior.draws import Draws
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
@@ -172,7 +172,7 @@ def _r_hat(found: SampledPosterior | Draws, args: tuple[Any, ...]) -> Tensor:
 
 def _report(rule: StoppingRule, run: BatchRun, r_hat: Tensor) -> None:
     """Say why the run has ended; a warning where its chains have not mixed."""
-    median, tail = summary_of(r_hat)
+    median, tail = r_hat_summary(r_hat)
     made = f"{run.done} transitions, {run.warmup_transitions} of them of warm-up, in {run.rounds} rounds"
     found = f"R-hat is {median:.3f} in the median and {tail:.3f} at 95 %"
     if rule.is_met(r_hat):

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from bnn_pyro.posterior.diagnostics import MIXED_MEDIAN, MIXED_TAIL, r_hat_summary
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoppingRule:
@@ -29,8 +31,8 @@ class StoppingRule:
         ValueError: If a number is out of range.
     """
 
-    median: float = 1.05
-    tail: float = 1.2
+    median: float = MIXED_MEDIAN
+    tail: float = MIXED_TAIL
     rounds: int = 3
     seconds: float | None = None
 
@@ -49,15 +51,5 @@ class StoppingRule:
         Args:
             r_hat: Of everything that is asked of them, shape ``(quantities,)``; NaN where all draws are the same.
         """
-        median, tail = summary_of(r_hat)
+        median, tail = r_hat_summary(r_hat)
         return median <= self.median and tail <= self.tail
-
-
-def summary_of(r_hat: Tensor) -> tuple[float, float]:
-    """Return the median and the 95 % quantile of R-hat; infinite where there is none.
-
-    Args:
-        r_hat: Shape ``(quantities,)``; entries that are not a number do not count.
-    """
-    known = r_hat[~r_hat.isnan()].double()
-    return (float(known.median()), float(known.quantile(0.95))) if len(known) else (math.inf, math.inf)

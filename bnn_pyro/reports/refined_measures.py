@@ -1,0 +1,107 @@
+"""What is measured of a refined network: scores, differences from the others, mixing, and the cost of its program."""
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bnn_pyro.evaluation.metrics import paired_difference
+from bnn_pyro.posterior.base import log_scores, scores
+from bnn_pyro.posterior.diagnostics import r_hat_summary
+from bnn_pyro.posterior.predictive_net import PredictiveNet, predictive_net
+from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.reports.predictions import Prediction
+from bnn_pyro.reports.program_costs import program_costs
+
+logger = logging.getLogger(__name__)
+
+ENSEMBLE_DRAWS = 100
+IMAGE_DRAWS = 20  # of networks that read images, whose programs are as long as their draws are many
+SCORED_DRAWS = 400  # at most, so that memory does not grow with the chains
+
+_R_HAT_ROWS = 256
+_LEAST_DRAWS = 4  # per chain, without which there is no R-hat
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedMeasures:
+    """What was measured of a refined network.
+
+    Args:
+        metrics: The numbers for `metrics.json`.
+        ensemble: Its program, of thinned draws; None where it cannot be exported.
+    """
+
+    metrics: dict[str, Any]
+    ensemble: PredictiveNet | None
+
+
+def measure_refined(
+    refined: SampledPosterior,
+    predictions: Mapping[str, Prediction],
+    nets: Mapping[str, nn.Module],
+    test: tuple[Tensor, Tensor],
+    *,
+    y_std: float = 1.0,
+    reference: SampledPosterior | None = None,
+) -> RefinedMeasures:
+    """Measure a refined network beside what it came from.
+
+    `refined_test_*` and `reference_test_*` are the scores of the mean over draws, 400 at most, evenly spaced over all
+    chains. `refined_minus_NAME_nll` is the mean difference of the rows' negative log scores between the refined network
+    and the prediction of that name, and its standard error: below 0 the refined network is better. `refined_r_hat` has
+    the median and the 95 % quantile of R-hat of its predictions on 256 test rows at most, over all draws, None where
+    there is none. `refined_seconds` are those of sampling. `ensemble_draws` is how many draws the program has, 0 where
+    there is none; `program_bytes` and `program_latency_ms` set it beside the programs of the other networks.
+
+    Args:
+        refined: The posterior of the pruned network.
+        predictions: What the others predict on the test rows, by the names that stand in `metrics.json`.
+        nets: Networks whose programs are compared with the ensemble's, by name.
+        test: (x, y): the rows to measure on.
+        y_std: Factor by which the targets were divided; errors are reported on their original scale.
+        reference: The posterior of the whole network, sampled; None if it was not.
+    """
+    x, y = test
+    drawn = {"refined": refined} | ({} if reference is None else {"reference": reference})
+    found = {name: each.predict(x, num_samples=SCORED_DRAWS, return_draws=True) for name, each in drawn.items()}
+    metrics: dict[str, Any] = {}
+    for prefix, prediction in found.items():
+        scored = scores(prediction, y, y_std=y_std)
+        metrics |= {f"{prefix}_test_{name}": value for name, value in scored.items()}
+        metrics[f"{prefix}_draws"] = drawn[prefix].num_draws
+    metrics |= {"refined_chains": refined.chains, "refined_seconds": refined.draws.seconds}
+    metrics["refined_r_hat"] = _r_hat(refined, x)
+    own = log_scores(found.pop("refined"), y, y_std=y_std)
+    for name, prediction in {**predictions, **found}.items():
+        difference = paired_difference(log_scores(prediction, y, y_std=y_std), own)
+        metrics[f"refined_minus_{name}_nll"] = list(difference)
+    ensemble, costs = _ensemble(refined, nets, x)
+    return RefinedMeasures({**metrics, **costs}, ensemble)
+
+
+def _r_hat(refined: SampledPosterior, x: Tensor) -> list[float | None]:
+    """Return the median and the 95 % quantile of R-hat of the predictions on some rows."""
+    if refined.draws.energy.shape[1] < _LEAST_DRAWS:
+        return [None, None]
+    rows = torch.linspace(0, len(x) - 1, min(_R_HAT_ROWS, len(x))).round().long().unique()
+    summary = r_hat_summary(refined.prediction_r_hat(x[rows.to(x.device)]))
+    return [value if math.isfinite(value) else None for value in summary]
+
+
+def _ensemble(
+    refined: SampledPosterior, nets: Mapping[str, nn.Module], x: Tensor
+) -> tuple[PredictiveNet | None, dict[str, Any]]:
+    """Return the program of some draws with its cost; a run is not to be lost because of it."""
+    draws = ENSEMBLE_DRAWS if len(refined.model.input_shape) == 1 else IMAGE_DRAWS
+    try:
+        ensemble = predictive_net(refined, draws=draws)
+        costs = program_costs({"ensemble": ensemble, **nets}, x)
+    except Exception as error:  # whatever the network's operations make torch.export raise
+        logger.warning("the refined network is not written as a program: %s", error)
+        return None, {"ensemble_draws": 0}
+    return ensemble, {"ensemble_draws": ensemble.draws, **costs}

@@ -1,0 +1,22 @@
+"""What networks predict: as their likelihoods say, in batches."""
+
+import torch
+
+from bnn_pyro.likelihoods import Categorical, Classes, GaussianNoise, Normals
+from bnn_pyro.networks import mlp
+from bnn_pyro.reports.predictions import output_of, predict_net
+
+
+def test_batches_are_put_together() -> None:
+    net, x = mlp(3, (4,), 2), torch.randn(7, 3)
+    torch.testing.assert_close(output_of(net, x, batch_size=3), net(x).detach())
+    assert not output_of(net, x).requires_grad
+
+
+def test_a_net_is_a_prediction_of_one_draw() -> None:
+    net, x = mlp(3, (4,), 2), torch.randn(7, 3)
+    classes = predict_net(net, Categorical(), x, None)
+    assert isinstance(classes, Classes)
+    torch.testing.assert_close(classes.probabilities, net(x).detach().softmax(1))
+    normals = predict_net(mlp(3, (4,), 1), GaussianNoise(), x, torch.tensor(0.5))
+    assert isinstance(normals, Normals) and normals.mean.shape == (1, 7) and bool((normals.sd == 0.5).all())
