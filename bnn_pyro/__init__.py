@@ -25,6 +25,7 @@ from bnn_pyro.priors.group_horseshoe import GroupHorseshoe
 from bnn_pyro.priors.group_lasso import GroupLasso
 from bnn_pyro.priors.spike_slab import SpikeSlab
 from bnn_pyro.refinement import Refinement, refine
+from bnn_pyro.sparsity_path import SparsityPath, sparsity_path
 
 __all__ = [
     "Categorical",
@@ -44,6 +45,7 @@ __all__ = [
     "Schedule",
     "SparseELBO",
     "SparseNetwork",
+    "SparsityPath",
     "SpikeSlab",
     "StoppingRule",
     "find_nodes",
@@ -54,6 +56,7 @@ __all__ = [
     "refine",
     "sample",
     "save_posterior",
+    "sparsity_path",
     "starting_points",
     "train_dense",
     "train_ensemble",

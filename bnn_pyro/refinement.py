@@ -142,7 +142,17 @@ def selected_network(posterior: Posterior, *, slab: Slab | None = None) -> Spars
     model = copy.deepcopy(posterior.model)
     model.net = posterior.median_net(keep=keep)
     smaller = smaller_model(model, keep, kept_positions(model.net, model.nodes.groups, keep))
-    opened = smaller.replaced(smaller.net, Nodes((), smaller.nodes.dense), smaller.selection)
+    return without_gates(smaller, slab=slab)
+
+
+def without_gates(model: SparseNetwork, *, slab: Slab | None = None) -> SparseNetwork:
+    """Return a network with all of its nodes open for good: with a slab as its prior and no gates.
+
+    Args:
+        model: The network; it is not changed.
+        slab: The slab; None for the model's own.
+    """
+    opened = model.replaced(model.net, Nodes((), model.nodes.dense), model.selection)
     opened.spike, opened.inclusion, opened.slab = None, {}, slab or opened.slab
     return opened
 
