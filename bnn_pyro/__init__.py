@@ -15,6 +15,7 @@ from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
 from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.inference.training.ensemble import train_ensemble
+from bnn_pyro.input_choice import InputChoice, choose_inputs
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.nodes import find_nodes
@@ -37,6 +38,7 @@ __all__ = [
     "GroupHorseshoe",
     "GroupLasso",
     "HeteroscedasticNoise",
+    "InputChoice",
     "LearningRates",
     "OneShot",
     "Refinement",
@@ -48,6 +50,7 @@ __all__ = [
     "SparsityPath",
     "SpikeSlab",
     "StoppingRule",
+    "choose_inputs",
     "find_nodes",
     "fit",
     "fit_sghmc",

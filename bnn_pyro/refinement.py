@@ -15,12 +15,12 @@ from bnn_pyro.inference.mcmc.sample import sample
 from bnn_pyro.inference.mcmc.starts import starting_points
 from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.nodes import Nodes
+from bnn_pyro.nodes import Nodes, find_nodes
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.priors import Slab
-from bnn_pyro.pruning.cutting import kept_positions
+from bnn_pyro.pruning.cutting import cut_net, kept_positions
 from bnn_pyro.pruning.shrink import smaller_model
 from bnn_pyro.tracing.engine import EngineName
 
@@ -65,6 +65,7 @@ def refine(
     data: Data,
     settings: Refinement = Refinement(),  # noqa: B008  (frozen)
     *,
+    inputs: Tensor | None = None,
     seed: int | None = None,
     progress: bool | None = None,
     engine: EngineName = "auto",
@@ -88,6 +89,8 @@ def refine(
         posterior: The posterior that chooses the nodes (`keep`).
         data: (x, y), the training rows, all of them.
         settings: How it is sampled.
+        inputs: Which input features it reads, besides those that the posterior has dropped: bool, shape
+            ``(features,)``, such as :func:`~bnn_pyro.input_choice.choose_inputs` finds; None for all that are left.
         seed: Seed of this call; None continues from the global random state.
         progress: Whether to show progress bars; None shows them on a terminal.
         engine: As for :func:`~bnn_pyro.inference.mcmc.sample.sample`.
@@ -103,11 +106,12 @@ def refine(
     networks*.
     """
     x, y = as_pair("data", data)
-    model = selected_network(posterior, slab=settings.slab).to(x)
+    model = selected_network(posterior, slab=settings.slab, inputs=inputs).to(x)
     start: Literal["ensemble"] | Tensor = "ensemble"
     if settings.start == "draws":
-        if not isinstance(posterior, GuidePosterior):
-            raise ValueError(f"start must be 'ensemble' for a {type(posterior).__name__}, got 'draws'")
+        if not isinstance(posterior, GuidePosterior) or inputs is not None:
+            what = "a choice of inputs" if inputs is not None else f"a {type(posterior).__name__}"
+            raise ValueError(f"start must be 'ensemble' for {what}, got 'draws'")
         start = starting_points(model, (x, y), posterior.shrink(), chains=settings.plan.chains, seed=seed)
     return sample(
         model,
@@ -122,18 +126,19 @@ def refine(
     )
 
 
-def selected_network(posterior: Posterior, *, slab: Slab | None = None) -> SparseNetwork:
+def selected_network(posterior: Posterior, *, slab: Slab | None = None, inputs: Tensor | None = None) -> SparseNetwork:
     """Return the network of the nodes that a posterior keeps, with a slab as its prior and no gates.
 
     Args:
         posterior: The posterior.
         slab: The slab; None for the model's own.
+        inputs: Which input features it reads, as for `refine`; None for all that the posterior keeps.
 
     Returns:
         The smaller network; it still takes all inputs, and its slab is told what the whole network's is told.
 
     Raises:
-        ValueError: If a group has no node left.
+        ValueError: If a group has no node left, or ``inputs`` does not fit.
     """
     keep = posterior.masks()
     for name, mask in keep.items():
@@ -142,7 +147,38 @@ def selected_network(posterior: Posterior, *, slab: Slab | None = None) -> Spars
     model = copy.deepcopy(posterior.model)
     model.net = posterior.median_net(keep=keep)
     smaller = smaller_model(model, keep, kept_positions(model.net, model.nodes.groups, keep))
-    return without_gates(smaller, slab=slab)
+    opened = without_gates(smaller, slab=slab)
+    return opened if inputs is None else reading_only(opened, inputs)
+
+
+def reading_only(model: SparseNetwork, inputs: Tensor) -> SparseNetwork:
+    """Return a network that reads some of the input features alone.
+
+    Args:
+        model: A network without gates; it is not changed.
+        inputs: Which features it reads, bool, shape ``(features,)``.
+
+    Returns:
+        The smaller network; it still takes all inputs.
+
+    Raises:
+        ValueError: If ``inputs`` has another shape or dtype, leaves no feature, or the net's inputs cannot be removed.
+    """
+    if inputs.dtype != torch.bool or tuple(inputs.shape) != model.input_shape[-1:]:
+        got = f"{inputs.dtype} of shape {tuple(inputs.shape)}"
+        raise ValueError(f"inputs must be bool of shape ({model.input_shape[-1]},), got {got}")
+    like = next(model.net.parameters())
+    every = torch.arange(len(inputs), device=like.device) if model.selection is None else model.selection
+    keep = inputs.to(like.device)[every]
+    if not keep.any():
+        raise ValueError("inputs must leave a feature that the network reads, got none")
+    if keep.all():
+        return model
+    example = torch.zeros(2, *model.input_shape[:-1], len(every), dtype=like.dtype, device=like.device)
+    groups = find_nodes(model.net, example, inputs=True).groups
+    name = next(group.name for group in groups if not group.writers)
+    net, selection = cut_net(model.net, groups, {name: keep}, selection=every)
+    return model.replaced(net, Nodes((), model.nodes.dense), selection)
 
 
 def without_gates(model: SparseNetwork, *, slab: Slab | None = None) -> SparseNetwork:

@@ -60,13 +60,14 @@ FLOORS: dict[str, tuple[str, ...]] = {
     # What is made of them.
     "bnn_pyro.refinement": ("bnn_pyro.inference",),
     "bnn_pyro.sparsity_path": ("bnn_pyro.refinement",),
+    "bnn_pyro.input_choice": ("bnn_pyro.refinement",),
     "bnn_pyro.reports": ("bnn_pyro.posterior",),
     "bnn_pyro.recipes": ("bnn_pyro.refinement", "bnn_pyro.reports", "bnn_pyro.networks", "bnn_pyro.data"),
     "bnn_pyro.comparison": ("bnn_pyro.recipes",),
     # The roof, and the table of contents.
     "bnn_pyro.cli": ("bnn_pyro", "bnn_pyro.comparison"),
     "bnn_pyro.__main__": ("bnn_pyro.cli",),
-    "bnn_pyro": ("bnn_pyro.sparsity_path", "bnn_pyro.evaluation"),
+    "bnn_pyro": ("bnn_pyro.sparsity_path", "bnn_pyro.input_choice", "bnn_pyro.evaluation"),
 }
 
 # What these parts may import from outside the house, besides the standard library.

@@ -224,3 +224,33 @@ def test_what_is_too_large() -> None:
     model = SparseNetwork(mlp(150, (140,), 1), x, prior=Gaussian(), likelihood=GaussianNoise(), num_data=100)
     found, reason = is_worth_refining(GuidePosterior(model, AutoSpikeSlab(model.prior)))
     assert not found and reason == "the pruned network has 21,281 parameters, more than 20,000: too many to sample"
+
+
+# ---- fewer inputs ----------------------------------------------------------------------------------------------------
+def test_inputs_are_dropped_besides_those_that_are_gone() -> None:
+    posterior, (x, y) = selecting()
+    inputs = torch.tensor([True, True, False, True])
+    small = selected_network(posterior, inputs=inputs)
+    assert small.selection is not None and small.selection.tolist() == [0, 3]
+    assert small.net.get_parameter("hidden1.weight").shape == (3, 2) and small.input_shape == (4,)
+    whole = selected_network(posterior)
+    weight = whole.net.get_parameter("hidden1.weight")
+    assert torch.equal(small.net.get_parameter("hidden1.weight"), weight[:, [0, 2]])
+    assert selected_network(posterior, inputs=KEEP["inputs"]).net.get_parameter("hidden1.weight").shape == weight.shape
+    found = refine(posterior, (x, y), Refinement(plan=PLAN, until=None), inputs=inputs, seed=0, progress=False)
+    torch.testing.assert_close(found.predict(torch.where(inputs, x, 9.0)), found.predict(x))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (torch.ones(3, dtype=torch.bool), r"inputs must be bool of shape \(4,\), got torch.bool of shape \(3,\)"),
+        (torch.ones(4), "inputs must be bool"),
+        (torch.tensor([False, True, False, False]), "inputs must leave a feature that the network reads, got none"),
+    ],
+    ids=["shape", "dtype", "none left"],
+)
+def test_refuses_inputs(inputs: Tensor, message: str) -> None:
+    posterior, _ = selecting()
+    with pytest.raises(ValueError, match=message):
+        selected_network(posterior, inputs=inputs)
