@@ -78,7 +78,7 @@ TABLES = (
 )
 LARGE = ("power-plant", "kin8nm", "naval", "protein", "bikesharing")
 HIDDEN, STEPS, BATCH = (50, 50), 8000, 64
-REFINED = Refinement(slab=Gaussian())
+REFINED = Refinement()
 WHOLE = SamplingPlan(kernel="mclmc", chains=8, warmup=6000, draws=100, thinning=100, target_error=0.02)
 Row = dict[str, Any]
 

@@ -19,7 +19,7 @@ from bnn_pyro.nodes import Nodes, find_nodes
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
-from bnn_pyro.priors import Slab
+from bnn_pyro.priors import Gaussian, Slab
 from bnn_pyro.pruning.cutting import cut_net, kept_positions
 from bnn_pyro.pruning.shrink import smaller_model
 from bnn_pyro.tracing.engine import EngineName
@@ -39,8 +39,9 @@ class Refinement:
         until: When the chains stop; None makes the plan's transitions.
         start: Where the chains start: ``"ensemble"`` trains one dense net of the chosen widths per chain, which finds
             more modes; ``"draws"`` takes draws of the posterior itself, cut to the kept nodes, of a guide of ours.
-        slab: Another prior for the weights that are left; None for the model's own. Scales that are learned take chains
-            longer than a plain :class:`~bnn_pyro.priors.Gaussian`.
+        slab: Prior of the weights that are left; None for the model's own. The usual one is a plain Gaussian, as a slab
+            with learned scales has done its work when the nodes are chosen: of networks that the group horseshoe had
+            selected it predicted held-out rows better, or as well (``benchmarks/select_then_sample.py --choose``).
 
     Raises:
         ValueError: If the kernel moves one chain after another, or there is no such start.
@@ -51,7 +52,7 @@ class Refinement:
     )
     until: StoppingRule | None = StoppingRule(seconds=120.0)  # noqa: RUF009  (frozen)
     start: Start = "ensemble"
-    slab: Slab | None = None
+    slab: Slab | None = Gaussian()  # noqa: RUF009  (frozen)
 
     def __post_init__(self) -> None:
         if not self.plan.is_batch:
@@ -71,16 +72,17 @@ def refine(
     engine: EngineName = "auto",
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
 ) -> SampledPosterior:
-    r"""Sample the posterior of the pruned network: the model's own, given the nodes that are kept.
+    r"""Sample the posterior of the pruned network, given the nodes that are kept.
 
-    With all gates of the kept nodes open, closed nodes absent, and the slab's own scales as latents,
+    With all gates of the kept nodes open, closed nodes absent, and a slab whose scales r, if it has some, are latents,
 
     .. math::
         p(w, r, \lambda \mid y, z = 1) \propto p(r)\, p(w \mid r)\, p(\lambda) \prod_i p(y_i \mid f(x_i; w), \lambda)
 
     is sampled by many short chains of microcanonical Langevin dynamics. What was selected by variational inference is
     small enough for that, and is then predicted with as a whole posterior and no longer by a mean field. The KL weight
-    that the nodes were chosen at plays no part: this posterior is not tempered.
+    that the nodes were chosen at plays no part: this posterior is not tempered. With ``slab=None`` it is exactly the
+    model's own, given the nodes; the usual settings have a plain Gaussian in the slab's place.
 
     It pays where parameters are many for the rows. Where rows are many for the parameters the posterior's uncertainty
     is small beside the noise, by :func:`uncertainty_share`, and little is gained; :func:`is_worth_refining` decides.

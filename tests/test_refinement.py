@@ -137,8 +137,12 @@ def test_starts() -> None:
     assert torch.equal(once, again) and not torch.equal(once, drawn.draws.vectors)
 
 
-def test_another_slab() -> None:
+def test_slabs() -> None:
+    """A plain Gaussian, another one, or the model's own, whose scales are latents."""
     posterior, rows = selecting(GroupHorseshoe())
+    assert refined(posterior, rows).model.slab == Gaussian()
+    own = refined(posterior, rows, slab=None)
+    assert own.model.slab == GroupHorseshoe() and any("tau" in name for name in own.draws.values)
     found = refined(posterior, rows, slab=Gaussian(0.5))
     assert found.model.slab == Gaussian(0.5) and not any("tau" in name for name in found.draws.values)
     assert isinstance(posterior.model.slab, GroupHorseshoe)
