@@ -246,6 +246,19 @@ def test_what_is_not_worth_it_is_refined_only_if_asked_to() -> None:
     assert few["refined_draws"] == 18
 
 
+def test_a_network_that_cannot_be_sampled_costs_no_posterior(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise ValueError("the loss of every member must stay finite")
+
+    monkeypatch.setattr(starts, "train_ensemble", fail)
+    metrics = run(table("regression"), dataclasses.replace(QUICK, refinement=SHORT), out=tmp_path / "run")
+    assert metrics["not_refined"] == "the loss of every member must stay finite"
+    assert "the pruned network is not refined: the loss of every member" in caplog.text
+    assert load_run(tmp_path / "run").kl_weight == 0.5
+
+
 def test_a_run_of_which_nothing_is_left_is_not_refined_with_a_warning(
     caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
@@ -253,10 +266,12 @@ def test_a_run_of_which_nothing_is_left_is_not_refined_with_a_warning(
     with caplog.at_level(logging.WARNING):
         metrics = run(table("regression"), sparse, out=tmp_path / "run", progress=False)
     assert metrics["nodes_kept"] == {"hidden1": [0, 8]}
-    assert metrics["not_refined"] == "no node of 'hidden1' is left"
-    assert "the pruned network is not refined: no node of 'hidden1' is left" in caplog.text
+    assert "must keep a node of every group to be sampled, got none of 'hidden1'" in metrics["not_refined"]
+    assert f"the pruned network is not refined: {metrics['not_refined']}" in caplog.text
     assert not (tmp_path / "run" / "refined.pt").exists()
-    assert "was not refined: no node" in (tmp_path / "run" / "report.md").read_text()
+    assert f"was not refined: {metrics['not_refined']}" in (tmp_path / "run" / "report.md").read_text()
+    optional = run(table("regression"), dataclasses.replace(sparse, refine_if_worth=True), progress=False)
+    assert optional["not_refined"] == "no node of 'hidden1' is left"
 
 
 @pytest.mark.gpu
