@@ -27,7 +27,7 @@ from bnn_pyro.tracing.engine import EngineName
 Start = Literal["ensemble", "draws"]
 
 _LEAST_SHARE = 0.1  # parameters per row, below which sampling gains little
-_MOST_WEIGHTS = 20_000  # above which gradients over all rows, thousands of them, take too long
+_MOST_WORK = 1_000_000  # parameters times rows, above which the usual plan takes several minutes on a core
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,8 +210,9 @@ def is_worth_refining(posterior: Posterior) -> tuple[bool, str]:
     """Decide whether `refine` is likely to gain something in little time.
 
     It is not where a group has no node left, where the selected network has less than 0.1 parameters per row
-    (:func:`uncertainty_share`), whose uncertainty is small beside the noise, nor where it has more than 20,000
-    parameters, as every transition takes gradients over all rows.
+    (:func:`uncertainty_share`), whose uncertainty is small beside the noise, nor where parameters times rows are more
+    than a million, as every transition takes gradients over all rows: the usual plan then takes several minutes on a
+    core.
 
     Args:
         posterior: The posterior that chooses the nodes.
@@ -228,6 +229,7 @@ def is_worth_refining(posterior: Posterior) -> tuple[bool, str]:
     described = f"the pruned network has {share:.2g} parameters per row"
     if share < _LEAST_SHARE:
         return False, f"{described}, less than {_LEAST_SHARE:g}: their uncertainty is small beside the noise"
-    if weights > _MOST_WEIGHTS:
-        return False, f"the pruned network has {weights:,} parameters, more than {_MOST_WEIGHTS:,}: too many to sample"
+    if weights * model.num_data > _MOST_WORK:
+        work = f"{weights:,} parameters for {model.num_data:,} rows"
+        return False, f"the pruned network has {work}, a product above {_MOST_WORK:,}: sampling takes long"
     return True, described

@@ -15,6 +15,7 @@ from bnn_pyro.data import DATASETS, load
 from bnn_pyro.networks.named import NETS
 from bnn_pyro.recipes import PRIORS
 from bnn_pyro.reports.folder import RUN_FILES
+from bnn_pyro.reports.refined_files import REFINED_FILES
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -73,7 +74,7 @@ def test_named_sources_exist(path: str) -> None:
     assert (ROOT / path).is_file()
 
 
-@pytest.mark.parametrize("name", [*DATASETS, *PRIORS, *NETS, *RUN_FILES, *COMPARISON_FILES])
+@pytest.mark.parametrize("name", [*DATASETS, *PRIORS, *NETS, *RUN_FILES, *REFINED_FILES, *COMPARISON_FILES])
 def test_tables_have_every_name_of_the_command_line(name: str) -> None:
     assert name in NAMED
 

@@ -87,7 +87,7 @@ EPILOG = """\
 [bold]Refining[/bold]
   no              [dim]the posterior is left as the method gives it (default)[/dim]
   auto            [dim]the pruned network is sampled where that is likely to pay:[/dim]
-                  [dim]0.1 parameters per row or more, 20,000 in all or less[/dim]
+                  [dim]0.1 parameters per row, parameters x rows to a million[/dim]
   yes             [dim]the pruned network is sampled: 2 minutes, after its starting[/dim]
                   [dim]points are made; bnn-pyro refine does it later[/dim]
 

@@ -40,7 +40,7 @@ def refine_run(
     replace: bool = False,
     progress: bool | None = None,
 ) -> Metrics:
-    """Refine a run that is there already, and add the results to its folder.
+    """Refine a run that is there already, on the CPU, and add the results to its folder.
 
     The folder gets `bnn_pyro.reports.refined_files.REFINED_FILES`; `metrics.json` gets the numbers of
     `bnn_pyro.reports.refined_measures.measure_refined` beside those that it has, `config.json` the settings, and

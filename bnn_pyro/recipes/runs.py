@@ -50,7 +50,7 @@ def run(
     """Do the main job: train a dense net, fit the posterior from it, prune, measure, write the run's folder.
 
     With `settings.refinement` the posterior of the pruned network is sampled too, on the training rows. Where a group
-    has no node left that is skipped with a warning.
+    has no node left, or the network cannot be sampled, that is skipped with a warning.
 
     Where `torch.distributed` is initialised, its processes share the training; the first one measures and writes.
     Neither the global random state nor Pyro's parameter store is changed.
@@ -125,13 +125,16 @@ def _refined(finished: Run, dataset: Dataset, settings: Recipe, seed: int, progr
     """Return a run with its pruned network sampled, or with the reason why it is not."""
     if settings.refinement is None:
         return finished
-    is_worth, reason = is_worth_refining(finished.posterior)
-    is_empty = not all(mask.any() for mask in finished.posterior.masks().values())
-    if is_empty or (settings.refine_if_worth and not is_worth):
-        logger.log(logging.WARNING if is_empty else logging.INFO, "the pruned network is not refined: %s", reason)
+    is_worth, reason = is_worth_refining(finished.posterior) if settings.refine_if_worth else (True, "")
+    if not is_worth:
+        logger.info("the pruned network is not refined: %s", reason)
         return replace(finished, not_refined=reason)
     train = settings.tensors(dataset.train, finished.test[0].device)
-    sampled = refine(finished.posterior, train, settings.refinement, seed=seed, progress=progress)
+    try:
+        sampled = refine(finished.posterior, train, settings.refinement, seed=seed, progress=progress)
+    except ValueError as error:  # the posterior that is there is not to be lost
+        logger.warning("the pruned network is not refined: %s", error)
+        return replace(finished, not_refined=str(error))
     return replace(finished, refined=sampled)
 
 

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -74,6 +75,8 @@ def draw_bands(
 ) -> Figure | None:
     """Draw the bands of a posterior and of its refined network along the kept input that matters most.
 
+    Draws that are made afresh for it are the same each time, and the global random state is left as it is.
+
     Args:
         posterior: The posterior that has chosen the nodes.
         refined: The posterior of the pruned network.
@@ -89,9 +92,12 @@ def draw_bands(
         return None
     shown: dict[str, Posterior] = {_name(posterior): posterior}
     shown |= {} if reference is None else {"reference": reference}
+    device = next(posterior.model.net.parameters()).device
     try:
-        number = most_influential_input(refined, x)
-        return plot_bands({**shown, "refined": refined}, x, number, y_mean=y_mean, y_std=y_std)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(0)
+            number = most_influential_input(refined, x)
+            return plot_bands({**shown, "refined": refined}, x, number, y_mean=y_mean, y_std=y_std)
     except Exception as error:  # a picture is not to cost a run its report
         logger.warning("the picture of the bands cannot be drawn: %s", error)
         return None

@@ -17,8 +17,9 @@ def test_usage_errors_have_the_same_exit_code(arguments: list[str]) -> None:
     assert err
 
 
-def test_help_fits_into_a_small_terminal() -> None:
-    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["fit", "--help"])
+@pytest.mark.parametrize("command", ["fit", "refine"])
+def test_help_fits_into_a_small_terminal(command: str) -> None:
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, [command, "--help"])
     examples = result.stdout.split("Examples")[1].splitlines()
     indents = {len(line) - len(line.lstrip()) for line in examples if line.strip()}
     assert indents <= {1, 3, 19}  # headings, names, descriptions: no line is broken

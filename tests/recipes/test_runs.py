@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,15 @@ import pytest
 import torch
 
 from bnn_pyro.data import Dataset, Split, load
+from bnn_pyro.inference.mcmc import starts
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.svi.schedule import Schedule
+from bnn_pyro.inference.training.ensemble import train_ensemble
 from bnn_pyro.posterior.ensemble import Ensemble
 from bnn_pyro.posterior.prune import prune
-from bnn_pyro.recipes import Recipe, load_pruned, load_run, recipe, run
+from bnn_pyro.recipes import Recipe, load_dense, load_pruned, load_refined, load_run, recipe, run
 from bnn_pyro.recipes.dense_training import DenseTraining
+from bnn_pyro.refinement import Refinement
 
 QUICK = Recipe(
     prior="ss-ig",
@@ -187,6 +193,85 @@ def test_sampling_is_done_measured_written_and_loaded(tmp_path: Path) -> None:
     assert again.evaluate_median(dataset.test.x, dataset.test.y)["accuracy"] == pytest.approx(metrics["test_accuracy"])
     pruned = load_pruned(tmp_path / "run")(dataset.test.x).argmax(1)
     assert float((pruned == dataset.test.y).float().mean()) == pytest.approx(metrics["test_accuracy"])
+
+
+def test_the_dense_net_is_loaded_too(tmp_path: Path) -> None:
+    dataset = table("classification")
+    metrics = run(dataset, QUICK, seed=1, out=tmp_path / "run")
+    right = load_dense(tmp_path / "run")(dataset.test.x).argmax(1) == dataset.test.y
+    assert float(right.float().mean()) == pytest.approx(metrics["dense_test_accuracy"])
+
+
+# ---- refined ---------------------------------------------------------------------------------------------------------
+SHORT = Refinement(plan=SamplingPlan(kernel="mclmc", chains=3, warmup=40, draws=6, thinning=2), until=None)
+
+
+@pytest.fixture
+def short_ensembles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starts, "train_ensemble", partial(train_ensemble, steps=200))
+
+
+@pytest.mark.parametrize("method", ["svi", "sghmc", "no gates"])
+@pytest.mark.usefixtures("short_ensembles")
+def test_posteriors_of_all_kinds_are_refined_on_training_rows_alone(method: str, tmp_path: Path) -> None:
+    dataset = table("classification", rows=160)
+    rows = dataset.train
+    train, held_out = Split(rows.x[:80], rows.y[:80]), Split(rows.x[80:], rows.y[80:])
+    watched = dataclasses.replace(dataset, train=train, validation=held_out)
+    settings = dataclasses.replace(QUICK, refinement=SHORT)
+    if method == "no gates":
+        settings = dataclasses.replace(settings, prior="gl", inclusion=None)
+    if method == "sghmc":
+        own = recipe("made.csv", rows=80, method="sghmc").with_epochs(20)
+        settings = dataclasses.replace(own, hidden=(6,), refinement=SHORT)
+    metrics = run(watched, settings, seed=1, out=tmp_path / "run", progress=False)
+    assert metrics["refined_draws"] == 18 and "refined_minus_posterior_nll" in metrics
+    found = load_refined(tmp_path / "run")
+    assert found.model.num_data == 80
+    scores = found.evaluate(dataset.test.x, dataset.test.y)
+    assert metrics["refined_test_nll"] == pytest.approx(scores["nll"], rel=1e-5)
+    assert "## Refined network" in (tmp_path / "run" / "report.md").read_text()
+
+
+@pytest.mark.usefixtures("short_ensembles")
+def test_what_is_not_worth_it_is_refined_only_if_asked_to() -> None:
+    dataset = table("classification", rows=700)  # 8 nodes of 3 inputs: 50 parameters, .08 per row
+    optional = dataclasses.replace(QUICK, refinement=SHORT, refine_if_worth=True)
+    metrics = run(dataset, optional, progress=False)
+    assert "less than 0.1: their uncertainty is small beside the noise" in metrics["not_refined"]
+    assert "refined_draws" not in metrics
+    metrics = run(dataset, dataclasses.replace(optional, refine_if_worth=False), progress=False)
+    assert metrics["refined_draws"] == 18 and "not_refined" not in metrics
+    few = run(table("classification"), optional, progress=False)
+    assert few["refined_draws"] == 18
+
+
+def test_a_network_that_cannot_be_sampled_costs_no_posterior(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise ValueError("the loss of every member must stay finite")
+
+    monkeypatch.setattr(starts, "train_ensemble", fail)
+    metrics = run(table("regression"), dataclasses.replace(QUICK, refinement=SHORT), out=tmp_path / "run")
+    assert metrics["not_refined"] == "the loss of every member must stay finite"
+    assert "the pruned network is not refined: the loss of every member" in caplog.text
+    assert load_run(tmp_path / "run").kl_weight == 0.5
+
+
+def test_a_run_of_which_nothing_is_left_is_not_refined_with_a_warning(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    sparse = dataclasses.replace(QUICK, inclusion=1e-12, init_inclusion=0.01, refinement=SHORT)
+    with caplog.at_level(logging.WARNING):
+        metrics = run(table("regression"), sparse, out=tmp_path / "run", progress=False)
+    assert metrics["nodes_kept"] == {"hidden1": [0, 8]}
+    assert "must keep a node of every group to be sampled, got none of 'hidden1'" in metrics["not_refined"]
+    assert f"the pruned network is not refined: {metrics['not_refined']}" in caplog.text
+    assert not (tmp_path / "run" / "refined.pt").exists()
+    assert f"was not refined: {metrics['not_refined']}" in (tmp_path / "run" / "report.md").read_text()
+    optional = run(table("regression"), dataclasses.replace(sparse, refine_if_worth=True), progress=False)
+    assert optional["not_refined"] == "no node of 'hidden1' is left"
 
 
 @pytest.mark.gpu
