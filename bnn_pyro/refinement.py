@@ -3,7 +3,7 @@
 import copy
 import os
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -115,17 +115,52 @@ def refine(
             what = "a choice of inputs" if inputs is not None else f"a {type(posterior).__name__}"
             raise ValueError(f"start must be 'ensemble' for {what}, got 'draws'")
         start = starting_points(model, (x, y), posterior.shrink(), chains=settings.plan.chains, seed=seed)
-    return sample(
-        model,
-        (x, y),
-        settings.plan,
-        start=start,
-        until=settings.until,
-        seed=seed,
-        progress=progress,
-        engine=engine,
-        checkpoint=checkpoint,
+    return _sampled(model, (x, y), settings, start, seed=seed, progress=progress, engine=engine, checkpoint=checkpoint)
+
+
+def sample_whole(
+    model: SparseNetwork,
+    data: Data,
+    settings: Refinement = Refinement(),  # noqa: B008  (frozen)
+    *,
+    seed: int | None = None,
+    progress: bool | None = None,
+    engine: EngineName = "auto",
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+) -> SampledPosterior:
+    """Sample the posterior of the whole network with all of its nodes open: what a refined one is compared with.
+
+    Args:
+        model: The network; it is not changed.
+        data: (x, y), the training rows, all of them.
+        settings: As for `refine`; the chains start at an ensemble of dense networks.
+        seed: Seed of this call; None continues from the global random state.
+        progress: Whether to show progress bars; None shows them on a terminal.
+        engine: As for :func:`~bnn_pyro.inference.mcmc.sample.sample`.
+        checkpoint: Likewise.
+
+    Returns:
+        The posterior of the whole network, without gates.
+
+    Raises:
+        ValueError: If the data do not fit.
+    """
+    rows = as_pair("data", data)
+    whole = without_gates(model, slab=settings.slab).to(rows[0])
+    return _sampled(
+        whole, rows, settings, "ensemble", seed=seed, progress=progress, engine=engine, checkpoint=checkpoint
     )
+
+
+def _sampled(
+    model: SparseNetwork,
+    rows: tuple[Tensor, Tensor],
+    settings: Refinement,
+    start: Literal["ensemble"] | Tensor,
+    **options: Any,
+) -> SampledPosterior:
+    found: SampledPosterior = sample(model, rows, settings.plan, start=start, until=settings.until, **options)
+    return found
 
 
 def selected_network(posterior: Posterior, *, slab: Slab | None = None, inputs: Tensor | None = None) -> SparseNetwork:

@@ -126,6 +126,10 @@ def fit(
     refine: Annotated[
         RefineName, typer.Option(help="Whether the pruned network is sampled too.", rich_help_panel="Model")
     ] = "no",
+    reference: Annotated[
+        bool,
+        typer.Option("--reference", help="With --refine: the whole network is sampled too.", rich_help_panel="Model"),
+    ] = False,
     epochs: Annotated[int | None, typer.Option(help="Epochs of inference.", rich_help_panel="Run")] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="Where to train: cpu or cuda.", rich_help_panel="Run")] = "cpu",
@@ -153,6 +157,7 @@ def fit(
         settings = recipe_of(dataset, net, chosen_prior, method, epochs, hidden, changes)
         if refine != "no":
             settings = replace(settings, refinement=Refinement(), refine_if_worth=refine == "auto")
+        settings = replace(settings, reference=reference)
         set_up_torch(threads, settings.hidden)
         if _is_first():
             _announce(dataset, settings)

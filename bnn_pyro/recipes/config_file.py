@@ -21,7 +21,12 @@ Config = dict[str, Any]
 """The values of a run's ``config.json`` by name, as JSON gives them; the objects made of them check them."""
 
 _LATER = {  # settings that a run may be older than
-    **{"normalize": False, "augmentation": None, "one_shot": None, "refinement": None, "refine_if_worth": False}
+    "normalize": False,
+    "augmentation": None,
+    "one_shot": None,
+    "refinement": None,
+    "refine_if_worth": False,
+    "reference": False,
 }
 _FLAT = ("hold", "freeze", "kl_warmup", "frozen_kl_weight", "decay", "shrink_below")  # once no part of a schedule
 

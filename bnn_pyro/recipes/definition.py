@@ -82,6 +82,7 @@ class Recipe:
             inference.
         refinement: How the posterior of the pruned network is sampled once the nodes are chosen; None leaves it out.
         refine_if_worth: Whether that is left out too where `bnn_pyro.refinement.is_worth_refining` advises so.
+        reference: Whether the whole network is sampled as well, to say what was lost by pruning; with a refinement.
 
     Raises:
         ValueError: If a name is unknown or a number is out of range.
@@ -107,6 +108,7 @@ class Recipe:
     one_shot: OneShot | None = None
     refinement: Refinement | None = None
     refine_if_worth: bool = False
+    reference: bool = False
 
     def __post_init__(self) -> None:
         """Check all that can be checked before there is any data, so that no run fails late."""
@@ -134,8 +136,9 @@ class Recipe:
 
     def _check_refinement(self) -> None:
         if self.refinement is None:
-            if self.refine_if_worth:
-                raise ValueError("refine_if_worth needs a refinement, got None")
+            for name in ("refine_if_worth", "reference"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} needs a refinement, got None")
             return
         if self.one_shot is not None and self.refinement.start == "draws":
             raise ValueError("refinement.start must be 'ensemble' for method sghmc, got 'draws'")

@@ -26,7 +26,7 @@ from bnn_pyro.posterior.prune import prune
 from bnn_pyro.recipes.config_file import config_of, read_config
 from bnn_pyro.recipes.definition import Recipe, default_likelihood
 from bnn_pyro.recipes.dense_training import training_noise
-from bnn_pyro.refinement import is_worth_refining, refine
+from bnn_pyro.refinement import is_worth_refining, refine, sample_whole
 from bnn_pyro.reports.folder import check_run_folder, write_report
 from bnn_pyro.reports.measures import Metrics, Run, evaluate_run
 
@@ -135,7 +135,11 @@ def _refined(finished: Run, dataset: Dataset, settings: Recipe, seed: int, progr
     except ValueError as error:  # the posterior that is there is not to be lost
         logger.warning("the pruned network is not refined: %s", error)
         return replace(finished, not_refined=str(error))
-    return replace(finished, refined=sampled)
+    if not settings.reference:
+        return replace(finished, refined=sampled)
+    model = settings.make_model(finished.dense, train[0][:2], default_likelihood(dataset.task), len(dataset.train))
+    whole = sample_whole(model, train, settings.refinement, seed=seed, progress=progress)
+    return replace(finished, refined=sampled, reference=whole)
 
 
 def shown_rows(x: Tensor) -> Tensor:

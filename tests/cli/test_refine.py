@@ -73,10 +73,10 @@ def test_data_that_have_moved_are_asked_for(workplace: Path) -> None:
 
 def test_fit_refines_when_asked_to(workplace: Path) -> None:
     made_numbers(workplace / "my.csv")
-    code, out, _ = call(*FIT, "--refine", "yes")
+    code, out, _ = call(*FIT, "--refine", "yes", "--reference")
     assert code == 0 and "then the pruned network is sampled\n" in out and "bytes of the program" in out
     assert {path.name for path in (workplace / "run").iterdir()} == {*RUN_FILES, *REFINED_FILES}
-    assert load_refined(workplace / "run").num_draws == 18
+    assert load_refined(workplace / "run").num_draws == 18 and "reference_draws" in numbers(workplace / "run")
     assert load_refined(workplace / "run").predict(torch.randn(5, 3)).shape == (5,)
 
 

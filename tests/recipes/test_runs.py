@@ -246,6 +246,16 @@ def test_what_is_not_worth_it_is_refined_only_if_asked_to() -> None:
     assert few["refined_draws"] == 18
 
 
+@pytest.mark.usefixtures("short_ensembles")
+def test_the_whole_network_is_sampled_beside_it(tmp_path: Path) -> None:
+    settings = dataclasses.replace(QUICK, refinement=SHORT, reference=True)
+    metrics = run(table("regression"), settings, seed=1, out=tmp_path / "run", progress=False)
+    assert metrics["reference_draws"] == 18 and "refined_minus_reference_nll" in metrics
+    assert "whole network, sampled, 18 draws" in (tmp_path / "run" / "report.md").read_text()
+    with pytest.raises(ValueError, match="reference needs a refinement, got None"):
+        dataclasses.replace(QUICK, reference=True)
+
+
 def test_a_network_that_cannot_be_sampled_costs_no_posterior(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
