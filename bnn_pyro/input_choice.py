@@ -1,6 +1,7 @@
 """choose_inputs: which input features the sampled network can do without, by rows that were held out."""
 
 import logging
+import math
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,8 @@ class Trial:
     Attributes:
         inputs: Which features are read, bool, shape ``(features,)``.
         loss: Mean log score per held-out row that is lost against all inputs; negative where the few do better.
-        error: Standard error of the loss, of paired rows.
+        error: Standard error: that of the loss, of paired rows, or that of the score of all inputs if it is smaller, so
+            that a bad set is not excused by its own spread.
     """
 
     inputs: Tensor
@@ -71,8 +73,9 @@ def choose_inputs(
     Gates on inputs are the wrong judge where a mean field has little confidence in what an input adds. Here the pruned
     network is sampled, its inputs are ranked by what held-out rows lose when a column is permuted
     (:func:`permutation_importance`), and networks that read the first k of them are sampled in their turn: k is found
-    by bisection, as the smallest that loses at most one standard error of the paired difference in log score against
-    all inputs. That takes about :math:`1 + \log_2` (features) runs of `refine`.
+    by bisection, as the smallest that loses at most one standard error in log score against all inputs. That takes
+    about :math:`1 + \log_2` (features) runs of `refine`. As the same rows rank the inputs and judge the sets, the
+    losses are a little optimistic.
 
     Args:
         posterior: The posterior that chooses the hidden nodes, of ``data`` alone.
@@ -93,10 +96,15 @@ def choose_inputs(
     Source: Breiman (2001), *Random forests*, for the importance of a permuted column.
     """
     train, (x, y) = as_pair("data", data), as_pair("held_out", held_out)
+    x, y = x.to(train[0]), y.to(train[1])
     if x.dim() != 2:
         raise ValueError(f"held_out must have inputs of shape (rows, features), got {tuple(x.shape)}")
     features = x.shape[1]
-    if order is not None and (order.shape != (features,) or not torch.equal(order.sort().values, _numbers(order))):
+    if order is not None and (
+        order.dtype != torch.int64
+        or order.shape != (features,)
+        or not torch.equal(order.sort().values, _numbers(order))
+    ):
         raise ValueError(f"order must have each of the numbers 0 to {features - 1} once, got {order.tolist()}")
     with seeded(seed, x.device):
         own_seed = int(torch.randint(2**31, ()))
@@ -111,7 +119,8 @@ def choose_inputs(
             count = (low + high) // 2
             inputs = torch.zeros_like(read).index_fill(0, ranked[:count], True)
             candidate = refine(posterior, train, settings, inputs=inputs, seed=own_seed, progress=progress)
-            trial = Trial(inputs, *paired_difference(everything, _scores(candidate, x, y)))
+            loss, error = paired_difference(everything, _scores(candidate, x, y))
+            trial = Trial(inputs, loss, min(error, float(everything.double().std()) / math.sqrt(len(y))))
             logger.info("%d of %d inputs lose %.4f (%.4f)", count, features, trial.loss, trial.error)
             trials.append(trial)
             if trial.is_harmless:

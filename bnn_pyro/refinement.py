@@ -11,7 +11,7 @@ from torch import Tensor
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.checks import Data, as_pair
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
-from bnn_pyro.inference.mcmc.sample import sample
+from bnn_pyro.inference.mcmc.sample import check_draws, sample
 from bnn_pyro.inference.mcmc.starts import starting_points
 from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.network import SparseNetwork
@@ -57,6 +57,10 @@ class Refinement:
     def __post_init__(self) -> None:
         if not self.plan.is_batch:
             raise ValueError(f"plan must have a kernel that moves all chains as one batch, got {self.plan.kernel!r}")
+        if self.plan.gates != "relaxed":
+            raise ValueError(f"plan must leave gates as they are, as none are left, got gates={self.plan.gates!r}")
+        if self.until is not None:
+            check_draws(self.plan)
         if self.start not in get_args(Start):
             raise ValueError(f"start must be one of {', '.join(get_args(Start))}, got {self.start!r}")
 
@@ -114,6 +118,8 @@ def refine(
         if not isinstance(posterior, GuidePosterior) or inputs is not None:
             what = "a choice of inputs" if inputs is not None else f"a {type(posterior).__name__}"
             raise ValueError(f"start must be 'ensemble' for {what}, got 'draws'")
+        if seed is None and checkpoint is not None:
+            raise ValueError("seed must be given with a checkpoint where chains start at draws, got None")
         start = starting_points(model, (x, y), posterior.shrink(), chains=settings.plan.chains, seed=seed)
     return _sampled(model, (x, y), settings, start, seed=seed, progress=progress, engine=engine, checkpoint=checkpoint)
 
@@ -172,7 +178,7 @@ def selected_network(posterior: Posterior, *, slab: Slab | None = None, inputs: 
         inputs: Which input features it reads, as for `refine`; None for all that the posterior keeps.
 
     Returns:
-        The smaller network; it still takes all inputs, and its slab is told what the whole network's is told.
+        The smaller network; it still takes all inputs, and its slab is given the whole network's numbers of weights.
 
     Raises:
         ValueError: If a group has no node left, or ``inputs`` does not fit.

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,14 +11,12 @@ from torch import Tensor
 from bnn_pyro.evaluation.metrics import paired_difference
 from bnn_pyro.inference.checks import Data, as_pair, hold_out
 from bnn_pyro.inference.generators import seeded
-from bnn_pyro.inference.mcmc.plan import SamplingPlan
-from bnn_pyro.inference.mcmc.sample import sample
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior, log_scores
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.posterior.sampled import SampledPosterior
-from bnn_pyro.refinement import Refinement, refine, without_gates
+from bnn_pyro.refinement import Refinement, refine, sample_whole
 
 logger = logging.getLogger(__name__)
 
@@ -84,9 +83,15 @@ class SparsityPath:
 
     @property
     def chosen(self) -> PathPoint:
-        """The smallest network that loses at most one standard error; the best one where all lose more."""
-        by_size = sorted(self.points, key=lambda point: point.weights)
-        within = (point for point in by_size if (loss := self.loss(point))[0] <= max(loss[1], 0.0))
+        """The smallest network that loses at most one standard error; the best one where all lose more.
+
+        Of two errors the smaller counts: that of the paired difference, which is large of a bad network, and that of
+        the best candidate's own score. Of networks of one size the best is taken.
+        """
+        best = self.best_scores.double()
+        own = float(best.std()) / math.sqrt(len(best))
+        by_size = sorted(self.points, key=lambda point: (point.weights, -float(point.scores.mean())))
+        within = (point for point in by_size if (loss := self.loss(point))[0] <= min(loss[1], own))
         return next(within, max(self.points, key=lambda point: float(point.scores.mean())))
 
     def __str__(self) -> str:
@@ -112,15 +117,15 @@ def sparsity_path(
     kl_weights: Sequence[float] = KL_WEIGHTS,
     validation: Data | float = 0.2,
     refinement: Refinement | None = Refinement(),  # noqa: B008  (frozen)
-    reference: SamplingPlan | None = None,
+    reference: bool = False,
     seed: int | None = None,
     progress: bool | None = None,
 ) -> SparsityPath:
     """Select networks at several KL weights and score each on held-out rows, by the posterior that is then used.
 
     The smaller the KL weight, the more nodes are kept. Each selection is refined, i.e. its pruned network is sampled,
-    and scored by the mean log score of the held-out rows, as is the whole network, sampled, where there is a plan for
-    it. The one to take is the smallest that loses at most one standard error of the paired difference against the best.
+    and scored by the mean log score of the held-out rows, as is the whole network, sampled, where it is asked for.
+    The one to take is the smallest that loses at most one standard error against the best (`SparsityPath.chosen`).
     Fit it on all rows then: ``fit(model, data, kl_weight=path.chosen.kl_weight)``, and `refine`.
 
     Args:
@@ -131,7 +136,7 @@ def sparsity_path(
         kl_weights: The KL weights.
         validation: (x, y) to score, or the fraction of the rows of ``data`` to hold out.
         refinement: How pruned networks are sampled; None scores the draws of what ``fit_at`` returns.
-        reference: A plan by which the whole network is sampled too, from an ensemble; None leaves it out.
+        reference: Whether the whole network is sampled too, in the same way.
         seed: Seed of what is drawn here; None continues from the global random state.
         progress: Whether to show progress bars; None shows them on a terminal.
 
@@ -147,6 +152,8 @@ def sparsity_path(
     weights = sorted(set(kl_weights))
     if not weights or not weights[0] > 0:
         raise ValueError(f"kl_weights must be positive, and one at least, got {list(kl_weights)}")
+    if reference and refinement is None:
+        raise ValueError("reference needs a refinement, by which the whole network is sampled, got None")
     if model.spike is None:
         raise ValueError("model must have a prior with gates, such as SpikeSlab, got a bare slab")
     x, y = as_pair("data", data)
@@ -157,9 +164,9 @@ def sparsity_path(
         part = copy.deepcopy(model)
         part.num_data = len(train[0])
         points = tuple(_point(part, train, held_out, fit_at, weight, refinement, progress) for weight in weights)
-        if reference is None:
+        if not (reference and refinement is not None):
             return SparsityPath(points)
-        whole = sample(without_gates(part), train, reference, start="ensemble", progress=progress)
+        whole = sample_whole(part, train, refinement, progress=progress)
     return SparsityPath(points, whole, _scores(whole, held_out))
 
 

@@ -25,7 +25,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     if not target.parent.is_dir():
         raise ValueError(f"path must be in a folder that exists, got {target}")
-    partial = target.with_suffix(f".partial{target.suffix}")
+    partial = target.with_name(f".{target.stem}.partial{target.suffix}")
     try:
         yield partial
         partial.replace(target)

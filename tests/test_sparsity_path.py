@@ -76,6 +76,14 @@ def test_the_smallest_within_one_standard_error_is_chosen() -> None:
     assert "<- chosen" in str(found).splitlines()[2] and "weights" in str(found)
 
 
+def test_a_bad_network_is_not_excused_by_its_own_error_and_the_better_of_one_size_is_taken() -> None:
+    best, wild = point(5, [1.0, 1.2, 0.8, 1.0]), point(5, [1.3, 1.5, -90.0, 1.3])
+    loss, error = SparsityPath((wild, best)).loss(wild)
+    assert loss < error and SparsityPath((wild, best)).chosen is best
+    near, far = point(3, [0.99, 1.19, 0.79, 0.99]), point(3, [0.98, 1.18, 0.78, 0.98])
+    assert SparsityPath((best, far, near)).chosen is best and SparsityPath((far, near)).chosen is near
+
+
 def test_the_best_is_chosen_where_a_better_whole_network_is_far() -> None:
     dense, small = point(9, [1.0, 2.0, 3.0]), point(1, [0.0, 1.0, 2.0])
     found = SparsityPath((dense, small), reference_scores=torch.tensor([5.0, 6.0, 7.0]))
@@ -97,7 +105,7 @@ def test_points_are_scored_on_rows_that_were_held_out() -> None:
 
 
 def test_refined_points_and_the_whole_network() -> None:
-    found = path(kl_weights=(0.03, 0.3), refinement=REFINEMENT, reference=PLAN)
+    found = path(kl_weights=(0.03, 0.3), refinement=REFINEMENT, reference=True)
     assert all(isinstance(p.predictor, SampledPosterior) for p in found.points)
     assert found.reference is not None and found.reference_scores is not None
     assert found.reference.keep() == {} and found.reference_scores.shape == (10,)
@@ -118,6 +126,8 @@ def test_refuses() -> None:
         path(kl_weights=(0.0, 1.0))
     with pytest.raises(ValueError, match="validation must be rows to score"):
         path(validation=None)
+    with pytest.raises(ValueError, match="reference needs a refinement"):
+        path(reference=True)
     model, rows = network(Gaussian())
     with pytest.raises(ValueError, match="model must have a prior with gates"):
         sparsity_path(model, rows, fit_at)

@@ -132,13 +132,17 @@ def _refined(finished: Run, dataset: Dataset, settings: Recipe, seed: int, progr
     train = settings.tensors(dataset.train, finished.test[0].device)
     try:
         sampled = refine(finished.posterior, train, settings.refinement, seed=seed, progress=progress)
-    except ValueError as error:  # the posterior that is there is not to be lost
+    except Exception as error:  # whatever it is, the posterior that is there is not to be lost
         logger.warning("the pruned network is not refined: %s", error)
         return replace(finished, not_refined=str(error))
     if not settings.reference:
         return replace(finished, refined=sampled)
     model = settings.make_model(finished.dense, train[0][:2], default_likelihood(dataset.task), len(dataset.train))
-    whole = sample_whole(model, train, settings.refinement, seed=seed, progress=progress)
+    try:
+        whole = sample_whole(model, train, settings.refinement, seed=seed, progress=progress)
+    except Exception as error:
+        logger.warning("the whole network is not sampled: %s", error)
+        return replace(finished, refined=sampled)
     return replace(finished, refined=sampled, reference=whole)
 
 

@@ -3,11 +3,11 @@
 import logging
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from bnn_pyro.export import export_net
+from bnn_pyro.inference.generators import seeded
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.files import save_posterior
 from bnn_pyro.posterior.guide import GuidePosterior
@@ -94,8 +94,7 @@ def draw_bands(
     shown |= {} if reference is None else {"reference": reference}
     device = next(posterior.model.net.parameters()).device
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(0)
+        with seeded(0, device):
             number = most_influential_input(refined, x)
             return plot_bands({**shown, "refined": refined}, x, number, y_mean=y_mean, y_std=y_std)
     except Exception as error:  # a picture is not to cost a run its report

@@ -13,6 +13,7 @@ from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.runs import Run
+from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.storage import read_whole, write_whole
 
 FORMAT = 2  # 1 kept a kernel and its warm-up as one
@@ -29,6 +30,7 @@ class RunFile:
         args: The model's arguments.
         start: Starting points, how they are made, or None.
         seed: The seed, or None.
+        until: The rule by which the run ends, or None.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class RunFile:
         *,
         start: Tensor | str | None,
         seed: int | None,
+        until: StoppingRule | None = None,
     ) -> None:
         self.path, self.every = Path(checkpoint.path), checkpoint.every or EVERY
         self.identity: dict[str, object] = {
             **asdict(plan),
             "seed": seed,
+            "until": None if until is None else asdict(until),
             "start": None if start is None else _digest(start),
             "sites of the model": {name: list(latent.shape) for name, latent in potential.latents.items()},
             "dtype": str(potential.like.dtype),

@@ -17,7 +17,8 @@ from bnn_pyro.inference.mcmc.stopping import StoppingRule
 logger = logging.getLogger(__name__)
 
 _FIRST, _TIMED = 5, 50  # transitions that are not timed, as programs are made in them, and those that tell the pace
-_LEAST_DRAWS = 4  # without which nothing can be said of chains
+_TIMED_PART = 0.05  # of the seconds there are, after which fewer will do
+LEAST_DRAWS = 4  # without which nothing can be said of chains
 
 
 def drive(run: Run, file: RunFile | None, *, progress: bool | None = None) -> float:
@@ -76,7 +77,9 @@ class _Drive:
     def __init__(self, run: Run, file: RunFile | None, limit: float | None) -> None:
         self.run, self.file, self.limit = run, file, limit
         self.before = 0.0 if file is None else file.restore(run)
-        self.started = self.timed = time.perf_counter()
+        self.started, self.begun = time.perf_counter(), run.done
+        self.timed: tuple[int, float] | None = None
+        self.is_paced = False
 
     @property
     def seconds(self) -> float:
@@ -110,29 +113,35 @@ class _Drive:
         return self.seconds
 
     def _must_stop(self) -> bool:
-        return self.is_late and isinstance(self.run, BatchRun) and self.run.draws >= _LEAST_DRAWS
+        return self.is_late and isinstance(self.run, BatchRun) and self.run.draws >= LEAST_DRAWS
 
     def _keep_pace(self, bar: tqdm) -> None:
-        """Shorten a run that has just begun, if it would take longer than it may."""
+        """Shorten a run that would take longer than it may: once it is known how fast it is, and when time is up."""
         run = self.run
-        if self.limit is None or not isinstance(run, BatchRun):
+        if self.limit is None or not isinstance(run, BatchRun) or run.done >= run.warmup_transitions:
             return
-        if run.done == _FIRST:
-            self.timed = time.perf_counter()
-        if run.done == _FIRST + _TIMED:
-            pace = (time.perf_counter() - self.timed) / _TIMED
-            left = max(self.limit - self.seconds, 0.0)
-            needed = pace * (run.total - run.done)
+        if self.is_late:
+            self._shorten(run, 0.0, bar)
+        elif self.timed is None and run.done >= self.begun + _FIRST:
+            self.timed = (run.done, time.perf_counter())
+        elif self.timed is not None and not self.is_paced:
+            made, passed = run.done - self.timed[0], time.perf_counter() - self.timed[1]
+            if made < _TIMED and passed < _TIMED_PART * self.limit:
+                return
+            self.is_paced = True
+            needed, left = passed / made * (run.total - run.done), self.limit - self.seconds
             if needed > left:
-                run.shorten(left / needed)
-                bar.total = run.total
-                logger.warning(
-                    "the first round would take %.0f s of %.0f: it has %d transitions, %d of them of warm-up",
-                    needed,
-                    self.limit,
-                    run.total,
-                    run.warmup_transitions,
-                )
+                self._shorten(run, left / needed, bar)
+
+    def _shorten(self, run: BatchRun, factor: float, bar: tqdm) -> None:
+        run.shorten(factor)
+        bar.total = run.total
+        logger.warning(
+            "the transitions planned would take longer than %g seconds: there are %d, %d of them of warm-up",
+            self.limit,
+            run.total,
+            run.warmup_transitions,
+        )
 
 
 def _bar(run: Run, progress: bool | None) -> tqdm:

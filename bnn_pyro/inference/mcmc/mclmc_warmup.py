@@ -81,7 +81,7 @@ class MCLMCWarmUp:
 
     def __init__(self, kernel: MCLMC, *, target_error: float = TARGET_ERROR, is_full: bool = False) -> None:
         self.kernel, self.target_error, self.is_full = kernel, target_error, is_full
-        self._spread, self._curvature = torch.ones_like(kernel.scale), torch.zeros(())
+        self._spread, self._curvature, self._windows = torch.ones_like(kernel.scale), torch.zeros(()), 0
         root = math.sqrt(len(kernel.scale))
         kernel.step_size, kernel.length = _FIRST_STEP * root, root
         self._begin_window()
@@ -101,7 +101,9 @@ class MCLMCWarmUp:
         bounced = 1 - count / len(fine)
         kernel.step_size = self._step_size.update(kernel.step_size, total / max(count, 1), bounced, target)
         self._moments.add(kernel.position, torch.ones_like(kernel.position, dtype=torch.bool))
-        if number in {round(end * transitions) for end in _ENDS}:
+        ended = sum(number >= round(end * transitions) for end in _ENDS)
+        if ended > self._windows:  # by one, or by more where the warm-up was shortened
+            self._windows = ended
             self._spread = self._moments.scale(self._spread)
             self._rescale(self._full_scale() if self.is_full else self._spread)
             self._begin_window()
@@ -130,7 +132,7 @@ class MCLMCWarmUp:
 
     def state_dict(self) -> State:
         """Return what the rest of the warm-up depends on besides the kernel's state."""
-        own = {"spread": self._spread, "curvature": self._curvature}
+        own = {"spread": self._spread, "curvature": self._curvature, "windows": self._windows}
         return {"step_size": dict(vars(self._step_size)), "moments": dict(vars(self._moments)), **own}
 
     def load_state_dict(self, state: State) -> None:
@@ -141,7 +143,7 @@ class MCLMCWarmUp:
         """
         vars(self._step_size).update(state["step_size"])
         vars(self._moments).update(state["moments"])
-        self._spread, self._curvature = state["spread"], state["curvature"]
+        self._spread, self._curvature, self._windows = state["spread"], state["curvature"], state["windows"]
 
 
 def _log_size(scale: Tensor) -> float:

@@ -127,7 +127,7 @@ class BatchRun:
         """Make fewer transitions, in the warm-up and after it; to be called during the warm-up.
 
         Args:
-            factor: What their number is multiplied by, below 1; there remain transitions for all draws.
+            factor: What their number is multiplied by, from 0 to 1; there remain one of the warm-up, and one per draw.
         """
         thinning = max(1, int(self.track.thinning * factor))
         self.warmup_transitions = max(self.done + 1, int(self.warmup_transitions * factor))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import pyro
@@ -16,7 +17,7 @@ from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.checks import Data, as_pair, check_against
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.mcmc.checkpoint import RunFile
-from bnn_pyro.inference.mcmc.loop import drive, drive_until
+from bnn_pyro.inference.mcmc.loop import LEAST_DRAWS, drive, drive_until
 from bnn_pyro.inference.mcmc.plan import Kernel, SamplingPlan
 from bnn_pyro.inference.mcmc.potential.exact_gate_potential import SpikePotential
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
@@ -132,18 +133,22 @@ def sample(
     draw_slabs = _pseudo_prior(plan.gates, pseudo_prior)
     if until is not None and not plan.is_batch:
         raise ValueError(f"until is for kernels that move all chains as one batch, got it with {plan.kernel!r}")
+    if until is not None:
+        check_draws(plan)
+    if isinstance(start, str) and not (start == "ensemble" and isinstance(model, SparseNetwork)):
+        raise ValueError(f"start must be points, None, or 'ensemble' for a network, got {start!r}")
     saving = Checkpoint.of(checkpoint)
     own_seed = int(torch.randint(2**62, ())) if seed is None else seed
-    if isinstance(start, str):
-        points: Tensor | None = starting_points(
-            model, data, start, chains=plan.chains, seed=own_seed, progress=progress
-        )
+    if isinstance(start, str) and saving is not None and Path(saving.path).exists():
+        points: Tensor | None = None  # the run is resumed where it was
+    elif isinstance(start, str):
+        points = starting_points(model, data, start, chains=plan.chains, seed=own_seed, progress=progress)
     else:
         points = start
     with _posterior(model, data) as (program, args):
         potential = potential_of(program, args, engine, plan)
         _check_start(points, plan.chains, potential)
-        file = None if saving is None else RunFile(saving, plan, potential, args, start=start, seed=seed)
+        file = None if saving is None else RunFile(saving, plan, potential, args, start=start, seed=seed, until=until)
         with seeded(own_seed, potential.like.device):
             run = begin(plan, potential, points, None if draw_slabs is None else partial(draw_slabs, *args))
 
@@ -160,6 +165,19 @@ def sample(
     for problem in draws.problems(by_energy=until is None):
         logger.warning(problem)
     return found
+
+
+def check_draws(plan: SamplingPlan) -> None:
+    """Refuse a plan that keeps too few draws for R-hat.
+
+    Args:
+        plan: The plan.
+
+    Raises:
+        ValueError: If there are fewer than 4 draws per chain.
+    """
+    if plan.draws < LEAST_DRAWS:
+        raise ValueError(f"plan.draws must be at least {LEAST_DRAWS} for chains to be judged, got {plan.draws}")
 
 
 def _r_hat(found: SampledPosterior | Draws, args: tuple[Any, ...]) -> Tensor:

@@ -70,10 +70,13 @@ def starting_points(
         model = copy.deepcopy(model).to(args[0])
         model.net.eval()
     device = next((arg.device for arg in args if isinstance(arg, Tensor)), torch.device("cpu"))
-    with seeded(seed, device), pyro.get_param_store().scope():
+    store = pyro.get_param_store()
+    with seeded(seed, device), store.scope(store.get_state()):
         values = _values(model, args, source, chains, progress)
         with torch.no_grad():
             sites = _sites(model, args)
+            if isinstance(source, Mapping) and (unknown := [name for name in values if name not in sites]):
+                raise ValueError(f"source must have values of {', '.join(sites)} alone, got {', '.join(unknown)}")
             values = {name: _of_all(name, value, sites, chains) for name, value in values.items() if name in sites}
             if not values:
                 raise ValueError(f"source must have values of {', '.join(sites)}, got {_described(source)}")

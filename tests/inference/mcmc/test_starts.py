@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor, nn
@@ -117,7 +118,7 @@ def test_leaves_all_as_it_was() -> None:
     [
         ("dense", "source must be 'ensemble' .* got 'dense'"),
         ({}, "source must have values of .* got values of no site"),
-        ({"other": torch.zeros(2)}, "got values of other"),
+        ({"other": torch.zeros(2)}, "values of .* alone, got other"),
         ({"noise_scale": torch.ones(5)}, r"the site 'noise_scale' in shape \(\), or with the 2 chains .* got \(5,\)"),
         ([mlp(3, (4,), 1)], "or 2 nets, one per chain, got list"),
         (nn.Linear(2, 2), "source must have values of .* got Linear"),
@@ -136,3 +137,25 @@ def test_an_ensemble_is_of_a_network() -> None:
         starting_points(regression, data(), "ensemble", chains=2)
     with pytest.raises(ValueError, match="chains must be at least 1, got 0"):
         starting_points(regression, data(), {}, chains=0)
+
+
+def scaled(x: Tensor, y: Tensor) -> None:
+    """A regression with a parameter of Pyro's."""
+    scale = pyro.param("scale", torch.ones((), dtype=DOUBLE))
+    w = pyro.sample("w", dist.Normal(x.new_zeros(x.shape[1]), scale).to_event(1))
+    pyro.sample("y", dist.Normal(x @ w, 0.5).to_event(1), obs=y)
+
+
+def test_parameters_of_pyro_have_the_values_of_the_store() -> None:
+    rows = data()
+    pyro.param("scale", torch.tensor(5.0, dtype=DOUBLE))
+    points = starting_points(scaled, rows, {"w": torch.ones(3, dtype=DOUBLE)}, chains=2)
+    torch.testing.assert_close(values_of(scaled, rows, points)["w"], torch.ones(2, 3, dtype=DOUBLE))
+    assert float(pyro.param("scale").detach()) == 5
+
+
+def test_a_misspelt_site_is_refused() -> None:
+    model, rows = network()
+    given = {"noise_scale": torch.ones(()), "output.wieght": torch.zeros(1, 4)}
+    with pytest.raises(ValueError, match="source must have values of .* alone, got output.wieght"):
+        starting_points(model, rows, given, chains=2)
