@@ -42,7 +42,7 @@ LIMIT = 4.0  # Monte Carlo errors
 SEED = 0
 ERRORS = (5e-5, 5e-4, 5e-3, 2e-2, 1e-1)
 BATCH = SamplingPlan(kernel="mams", chains=64, warmup=200, draws=300)
-STEPS = SamplingPlan(kernel="mclmc", chains=64, warmup=1000, draws=400, thinning=10)
+STEPS = SamplingPlan(kernel="mclmc", chains=64, warmup=1000, draws=2000, thinning=2)
 CONTESTANTS = {
     "mams": BATCH,
     "chees": dataclasses.replace(BATCH, kernel="chees"),
