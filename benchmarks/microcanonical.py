@@ -122,7 +122,7 @@ def row_of(name: str, contestant: str, plan: SamplingPlan, target: Target, refer
     row |= {"step_size": float(kept["step_size"].mean()), "acceptance": float(kept["acceptance"].mean())}
     row |= {"divergences": int(kept["diverged"].sum()), "reference": reference.how, "reference_r_hat": reference.r_hat}
     row = {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in row.items()}
-    return row | timing.origin(seed=SEED, **dataclasses.asdict(plan))
+    return row | {"settings": {"seed": SEED, **dataclasses.asdict(plan)}}
 
 
 def table(rows: list[timing.Row]) -> str:
@@ -196,6 +196,7 @@ def main() -> None:
     timing.prepare(options.threads)
     pyro.enable_validation(False)
     warnings.filterwarnings("ignore")
+    origin = timing.origin()
     kept = json.loads(options.out.read_text(encoding="utf-8"))["rows"] if options.out.exists() else []
     again = {(target, contestant) for target in options.targets for contestant in options.contestants}
     rows = [row for row in kept if (row["target"], row["contestant"]) not in again]
@@ -207,7 +208,7 @@ def main() -> None:
         potential = Potential(noncentered(target.model), *target.args, compiled=compiled)
         for contestant in options.contestants:
             plan = _plan(contestant, options.quick)
-            rows.append(row_of(name, contestant, plan, target, reference, potential))
+            rows.append(origin | row_of(name, contestant, plan, target, reference, potential))
             print(table(rows[-1:]).splitlines()[-1], f"{rows[-1]['seconds']:.0f} s", flush=True)
         order = list(TARGETS)
         rows.sort(key=lambda row: (order.index(row["target"]), list(CONTESTANTS).index(row["contestant"])))

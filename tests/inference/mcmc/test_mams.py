@@ -74,10 +74,11 @@ def test_a_trial_goes_back() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*_prims_common.check:FutureWarning")  # of torch 2.15, on compiling the model
-def test_compiled_trajectories_where_the_gradient_is_not_contiguous() -> None:
+@pytest.mark.parametrize("kernel", ["mams", "chees"])
+def test_compiled_trajectories_where_the_gradient_is_not_contiguous(kernel: Any) -> None:
     """As that of a Normal with a covariance, which a program returns transposed and the next step reads."""
     factor = torch.linalg.cholesky(0.5 * (torch.eye(40, dtype=DOUBLE) + 1))
-    plan = replace(PLAN, chains=64, warmup=3, draws=3)
+    plan = replace(PLAN, kernel=kernel, chains=64, warmup=3, draws=3)
     traced = sample(normal, (factor,), plan, **GIVEN)
     compiled = sample(normal, (factor,), plan, **{**GIVEN, "engine": "compiled"})
     torch.testing.assert_close(compiled.vectors, traced.vectors)
