@@ -3,6 +3,7 @@
     python benchmarks/microcanonical.py --data-dir DATA
     python benchmarks/microcanonical.py --data-dir DATA --targets schools --contestants mams nuts
     python benchmarks/microcanonical.py --data-dir DATA --quick
+    python benchmarks/microcanonical.py --data-dir DATA --targets    # the table and the picture of what is there
 
 What is not run again stays in the results.
 
@@ -210,11 +211,17 @@ def main() -> None:
             plan = _plan(contestant, options.quick)
             rows.append(origin | row_of(name, contestant, plan, target, reference, potential))
             print(table(rows[-1:]).splitlines()[-1], f"{rows[-1]['seconds']:.0f} s", flush=True)
-        order = list(TARGETS)
-        rows.sort(key=lambda row: (order.index(row["target"]), list(CONTESTANTS).index(row["contestant"])))
-        timing.write(options.out, rows, {}, limit=LIMIT)
-        plot(rows, options.out.with_suffix(".png"))
+            _write(rows, options.out)
+    _write(rows, options.out)
     print(table(rows))
+
+
+def _write(rows: list[timing.Row], out: Path) -> None:
+    """Write the JSON and the picture, the rows in the order of targets and contestants."""
+    targets, contestants = list(TARGETS), list(CONTESTANTS)
+    rows = sorted(rows, key=lambda row: (targets.index(row["target"]), contestants.index(row["contestant"])))
+    timing.write(out, rows, {}, limit=LIMIT)
+    plot(rows, out.with_suffix(".png"))
 
 
 if __name__ == "__main__":
