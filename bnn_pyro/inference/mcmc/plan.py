@@ -31,9 +31,10 @@ class SamplingPlan:
             and ``"mams"``; ``"mclmc"`` has none.
         target_error: Energy error of a step of ``"mclmc"`` that the step size is adapted to, :math:`E[\Delta E^2] / n`
             for n coordinates; None for 5e-4. The larger it is the faster the chains move, and the larger is the bias of
-            the draws, which no longer runs show. On five small posteriors standard deviations were too small by at most
-            0.9 % at 5e-4, 1.9 % at 2e-2 and 3.4 % at 1e-1, in the median over quantities; single means of a horseshoe
-            were off by 0.11 and 0.19 standard deviations at 2e-2 and 1e-1 (``benchmarks/microcanonical.py``).
+            the draws, which longer runs do not reduce. On five small posteriors standard deviations were off, mostly
+            too small, by up to 1.1 % at 5e-4, 2 % at 2e-2 and 3.5 % at 1e-1, in the median over quantities; single
+            means of a horseshoe by 0.11 and 0.19 standard deviations at 2e-2 and 1e-1
+            (``benchmarks/microcanonical.py``).
         dense_mass: Whether the mass matrix is a full one, for ``"nuts"``, ``"hmc"`` and ``"mclmc"``: of the first two
             by the draws, and of ``"mclmc"`` by the curvature where each chain is, a matrix of its own for each, which
             costs n times n numbers a chain. The curvature is taken after 1, 3 and 7 tenths of the warm-up, which has to
