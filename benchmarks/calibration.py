@@ -56,6 +56,7 @@ PLANS = {
         kernel="hmc", chains=1, warmup=60, draws=31, thinning=4, max_tree_depth=7, trajectory_length=1.5
     ),
     "chees": SamplingPlan(kernel="chees", chains=16, warmup=60, draws=2, thinning=12, max_tree_depth=7),
+    "mams": SamplingPlan(kernel="mams", chains=16, warmup=60, draws=2, thinning=12, max_tree_depth=7),
     "exact": SamplingPlan(kernel="chees", chains=16, warmup=60, draws=2, thinning=12, max_tree_depth=7, gates="exact"),
 }
 

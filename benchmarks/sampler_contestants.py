@@ -24,11 +24,11 @@ from torch.nn.functional import silu
 
 from bnn_pyro import Gaussian, SparseNetwork, SpikeSlab, networks
 from bnn_pyro.data import load
-from bnn_pyro.inference.mcmc.chees import ChEESWarmUp
-from bnn_pyro.inference.mcmc.jittered_hmc import JitteredHMC
+from bnn_pyro.inference.mcmc.plan import Kernel, SamplingPlan
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.pyro_chain import PyroChain
+from bnn_pyro.inference.mcmc.runs import BATCHES
 from bnn_pyro.likelihoods import GaussianNoise
 
 NOISE, INCLUSION, TEMPERATURE = 0.5, 0.5, 0.5
@@ -159,27 +159,32 @@ def ours_nuts(case: Case, *, chains: int, warmup: int, draws: int) -> Found:
     return Found(_ours(potential, stacked), leapfrogs, spent["sampling"], spent["before"], _wall(spent))
 
 
-def ours_batch(case: Case, *, chains: int, warmup: int, draws: int) -> Found:
-    """Run what `sample` with `SamplingPlan(kernel="chees")` does.
+def ours_batch(
+    case: Case, *, chains: int, warmup: int, draws: int, thinning: int = 1, kernel: Kernel = "chees"
+) -> Found:
+    """Run what `sample` does with a kernel that moves all chains at once.
 
     Args:
         case: The case.
         chains: All at once.
         warmup: Transitions to adapt in.
         draws: Draws of each.
+        thinning: Transitions per draw.
+        kernel: The kernel.
     """
     spent: dict[str, float] = {}
+    plan = SamplingPlan(kernel=kernel, chains=chains, warmup=warmup, draws=draws, thinning=thinning)
     with clock(spent, "before"):
         potential = _potential(case)
-        kernel = JitteredHMC(potential, potential.starts(chains))
-        adaptation = ChEESWarmUp(kernel)
+        moving, adaptation = BATCHES[kernel, "relaxed"](plan, potential, None, None)
         for number in range(1, warmup + 1):
             adaptation.adapt(number, warmup)
     moves, vectors = [], []
     with clock(spent, "sampling"):
-        for _ in range(draws):
-            moves.append(kernel.transition())
-            vectors.append(kernel.position)
+        for number in range(1, draws * thinning + 1):
+            moves.append(moving.transition())
+            if number % thinning == 0:
+                vectors.append(moving.position)
     leapfrogs = sum(int(move.leapfrogs.sum()) for move in moves)
     acceptance = torch.stack([move.acceptance for move in moves])
     how = {

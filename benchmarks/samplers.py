@@ -13,6 +13,9 @@ the order of the nodes; a contestant's effective sample size is the smallest of 
 to show its own: with ``--short`` its leapfrog steps are timed, in trees of at most 128, and the effective draws a step
 are those of our NUTS, which is Pyro's with the same trees.
 
+``ours-batch`` is ChEES; ``ours-mams`` and ``ours-mclmc`` are the microcanonical kernels, the latter with a bias that
+``microcanonical.py`` measures. A step of theirs has two gradients, which are counted as leapfrog steps here.
+
 Each runs on one thread, in single precision, at its own defaults. Seconds are those of the processor that the process
 had, as others use the machine; the ratios are of sampling alone, warm-up and compiling stand beside them.
 """
@@ -37,6 +40,11 @@ from bnn_pyro.posterior.diagnostics import ess_bulk, r_hat
 RATIOS = {"nuts-vs-pyro": ("ours-nuts", "pyro"), "batch-vs-pyro": ("ours-batch", "pyro")}
 CONTESTANTS: dict[str, tuple[Callable[..., Found], dict[str, int]]] = {
     "ours-batch": (ours_batch, {"chains": 64, "warmup": 300, "draws": 400}),
+    "ours-mams": (partial(ours_batch, kernel="mams"), {"chains": 64, "warmup": 300, "draws": 400}),
+    "ours-mclmc": (
+        partial(ours_batch, kernel="mclmc"),
+        {"chains": 64, "warmup": 3000, "draws": 400, "thinning": 20},
+    ),
     "ours-nuts": (ours_nuts, {"chains": 8, "warmup": 300, "draws": 200}),
     "pyro": (partial(pyros_nuts, jit=False), {"chains": 2, "warmup": 150, "draws": 100}),
     "pyro-jit": (partial(pyros_nuts, jit=True), {"chains": 2, "warmup": 150, "draws": 100}),
@@ -45,6 +53,8 @@ CONTESTANTS: dict[str, tuple[Callable[..., Found], dict[str, int]]] = {
 }
 FEWER = {  # of all cases but the first, whose leapfrog steps and trajectories take several times as long
     "ours-batch": {"draws": 300},
+    "ours-mams": {"draws": 300},
+    "ours-mclmc": {"draws": 300},
     "ours-nuts": {"chains": 4, "warmup": 100, "draws": 100},
     "pyro": {"warmup": 100, "draws": 50},
     "pyro-jit": {"warmup": 100, "draws": 50},

@@ -69,8 +69,9 @@ class MAMS(TrajectoryKernel):
     def _trajectory(self, steps: int, q: Tensor, u: Tensor, value: Tensor, slope: Tensor) -> list[Tensor]:
         """Return where the trajectories of some chains lead, which lie side by side on the way."""
         size, scale = self.scale.new_full((), self.step_size), self.scale.unsqueeze(-1)
-        q, u, slope, total = q.contiguous(), u.contiguous(), slope.contiguous(), torch.zeros_like(value)
-        for _ in range(steps):
+        total = torch.zeros_like(value)
+        for _ in range(steps):  # compiled programs take dense inputs, and may return others
+            q, u, slope = q.contiguous(), u.contiguous(), slope.contiguous()
             q, u, value, slope, error = self.potential.along("mclachlan", mclachlan, q, u, value, slope, scale, size)
             total = total + error
         return [q.t(), value, slope.t(), u.t(), total]

@@ -3,8 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from torch import Tensor
 
 from bnn_pyro.inference.mcmc.mams import MAMS
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
@@ -17,6 +20,11 @@ from tests.models import DOUBLE
 
 PLAN = SamplingPlan(kernel="mams", chains=16, warmup=150, draws=100)
 GIVEN: Any = {"seed": 3, "progress": False, "engine": "traced"}
+
+
+def normal(factor: Tensor) -> None:
+    """A Normal whose covariance has a given Cholesky factor."""
+    pyro.sample("x", dist.MultivariateNormal(factor.new_zeros(len(factor)), scale_tril=factor))
 
 
 def test_conjugate_posterior() -> None:
@@ -62,6 +70,18 @@ def test_a_trial_goes_back() -> None:
     assert all(
         one is other for one, other in zip(before, (kernel.position, kernel.energy, kernel.gradient), strict=True)
     )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*_prims_common.check:FutureWarning")  # of torch 2.15, on compiling the model
+@pytest.mark.parametrize("kernel", ["mams", "chees"])
+def test_compiled_trajectories_where_the_gradient_is_not_contiguous(kernel: Any) -> None:
+    """As that of a Normal with a covariance, which a program returns transposed and the next step reads."""
+    factor = torch.linalg.cholesky(0.5 * (torch.eye(40, dtype=DOUBLE) + 1))
+    plan = replace(PLAN, kernel=kernel, chains=64, warmup=3, draws=3)
+    traced = sample(normal, (factor,), plan, **GIVEN)
+    compiled = sample(normal, (factor,), plan, **{**GIVEN, "engine": "compiled"})
+    torch.testing.assert_close(compiled.vectors, traced.vectors)
 
 
 def test_points_of_another_shape_are_refused() -> None:

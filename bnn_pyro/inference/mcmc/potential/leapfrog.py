@@ -57,8 +57,8 @@ def repeated(step: Callable[..., State]) -> Callable[..., State]:
 
     def run(q: Tensor, p: Tensor, slope: Tensor, stride: Tensor, steps: int) -> State:
         state = step(q, p, slope, stride)
-        for _ in range(steps - 1):
-            state = step(state[0], state[1], state[3], stride)
+        for _ in range(steps - 1):  # compiled steps take dense inputs, and may return others
+            state = step(state[0].contiguous(), state[1].contiguous(), state[3].contiguous(), stride)
         return state
 
     return run
