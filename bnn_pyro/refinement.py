@@ -38,7 +38,7 @@ class Refinement:
         plan: The kernel, the number and the length of the chains; one that moves all chains as one batch.
         until: When the chains stop; None makes the plan's transitions.
         start: Where the chains start: ``"ensemble"`` trains one dense net of the chosen widths per chain, which finds
-            more modes; ``"draws"`` takes draws of the posterior itself, cut to the kept nodes, of a guide of ours.
+            more modes; ``"draws"`` takes draws of the posterior itself, cut to the kept nodes, of one of our guides.
         slab: Prior of the weights that are left; None for the model's own. The usual one is a plain Gaussian, as a slab
             with learned scales has done its work when the nodes are chosen: of networks that the group horseshoe had
             selected it predicted held-out rows better, or as well (``benchmarks/select_then_sample.py --choose``).

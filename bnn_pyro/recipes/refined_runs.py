@@ -1,4 +1,4 @@
-"""A run that is there already is refined: its pruned network sampled, measured and written into its folder."""
+"""Refine a finished run: sample its pruned network, measure it and write it into the run's folder."""
 
 import dataclasses
 import json
@@ -73,12 +73,13 @@ def refine_run(
     posterior, train = load_run(path), settings.tensors(dataset.train)
     partial = path / _PARTIAL
     sampled = refine(posterior, train, refinement, seed=seed, progress=progress, checkpoint=partial)
+    kept = {name: value for name, value in metrics.items() if not _is_of_refinement(name)}
+    write_json(kept, path / "metrics.json")  # so that numbers never stand beside draws that they are not of
     save_refined(sampled, path)
     config |= {"refinement": refinement_values(refinement), "refine_if_worth": False, "refinement_seed": seed}
     write_json(config, path / "config.json")
     with seeded(seed, train[0].device):
         measured = _measured(path, posterior, sampled, dataset, settings)
-    kept = {name: value for name, value in metrics.items() if not _is_of_refinement(name)}
     metrics = {**kept, **measured.metrics}
     x = train[0]
     write_ensemble(measured.ensemble, x, path)
