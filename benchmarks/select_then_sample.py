@@ -31,6 +31,7 @@ from typing import Any
 
 import timing
 import torch
+from matplotlib.figure import Figure
 from results_file import locked, write_whole
 from torch import Tensor
 
@@ -60,6 +61,7 @@ from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.priors import Slab
+from bnn_pyro.reports.figures import COLORS, MARKERS, new_panels, set_title, style_axes
 from bnn_pyro.reports.markdown import markdown_table
 
 RESULTS = timing.RESULTS / "select_then_sample.json"
@@ -282,7 +284,10 @@ def main() -> None:
         for split in [0] if options.choose else options.splits:
             for table in options.tables:
                 _add_rows(table, split, path, options)
-    print(table_of(read(path)))
+    rows = read(path)
+    print(table_of(rows))
+    if rows and not options.choose:
+        picture_of(rows).savefig(path.with_suffix(".png"), dpi=110)
 
 
 def _add_rows(table: str, split: int, path: Path, options: argparse.Namespace) -> None:
@@ -333,6 +338,25 @@ def table_of(rows: Sequence[Row]) -> str:
         (*key, str(len(each)), *(_mean(each, name) for name in shown), _r_hats(each)) for key, each in found.items()
     ]
     return markdown_table(("table", "contestant", "KL weight", "splits", *shown, "R-hat median, 95 %"), lines)
+
+
+def picture_of(rows: Sequence[Row]) -> Figure:
+    """Return the picture of NLL against weights, a panel per table, of means over splits."""
+    tables = list(dict.fromkeys(row["table"] for row in rows))
+    figure, panels = new_panels(len(tables), 2.6, 2.1, most=5)
+    looks = {name: (COLORS[i], MARKERS[i]) for i, name in enumerate(CONTESTANTS)}
+    for table, axes in zip(tables, panels, strict=True):
+        style_axes(axes)
+        axes.set(title=table, xscale="log", xlabel="weights", ylabel="test NLL")
+        for name, (color, marker) in looks.items():
+            found = [row for row in rows if (row["table"], row["contestant"]) == (table, name) and "weights" in row]
+            if found:
+                point = (mean(row[value] for row in found) for value in ("weights", "nll"))
+                axes.scatter(*point, color=color, marker=marker, label=name, s=36)
+    handles = {text: h for axes in panels for h, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
+    set_title(figure, "NLL of the test rows against the size of the network")
+    return figure
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> str:
