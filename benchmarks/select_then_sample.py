@@ -332,7 +332,7 @@ def table_of(rows: Sequence[Row]) -> str:
     """Return means over splits, a line per table and contestant."""
     shown = ("rmse", "accuracy", "nll", "crps", "coverage90", "weights", "seconds")
     found: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row["table"]):
         found.setdefault((row["table"], row["contestant"], str(row.get("kl_weight", ""))), []).append(row)
     lines = [
         (*key, str(len(each)), *(_mean(each, name) for name in shown), _r_hats(each)) for key, each in found.items()
