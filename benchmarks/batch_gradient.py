@@ -9,7 +9,7 @@ in ``results`` is of the second command, stopped early, and has the first cases 
 
     python benchmarks/batch_gradient.py
     python benchmarks/batch_gradient.py --chains 16 --rounds 3
-    python benchmarks/batch_gradient.py --quick --out /tmp/batch_gradient.json
+    python benchmarks/batch_gradient.py --quick --out quick.json
 """
 
 import time
