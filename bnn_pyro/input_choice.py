@@ -1,13 +1,12 @@
 """choose_inputs: which input features the sampled network can do without, by rows that were held out."""
 
 import logging
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bnn_pyro.evaluation.metrics import paired_difference
+from bnn_pyro.evaluation.metrics import paired_difference, standard_error
 from bnn_pyro.inference.checks import Data, as_pair
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.posterior.base import Posterior, log_scores
@@ -120,7 +119,7 @@ def choose_inputs(
             inputs = torch.zeros_like(read).index_fill(0, ranked[:count], True)
             candidate = refine(posterior, train, settings, inputs=inputs, seed=own_seed, progress=progress)
             loss, error = paired_difference(everything, _scores(candidate, x, y))
-            trial = Trial(inputs, loss, min(error, float(everything.double().std()) / math.sqrt(len(y))))
+            trial = Trial(inputs, loss, min(error, standard_error(everything)))
             logger.info("%d of %d inputs lose %.4f (%.4f)", count, features, trial.loss, trial.error)
             trials.append(trial)
             if trial.is_harmless:

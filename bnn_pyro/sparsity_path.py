@@ -2,13 +2,12 @@
 
 import copy
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from bnn_pyro.evaluation.metrics import paired_difference
+from bnn_pyro.evaluation.metrics import paired_difference, standard_error
 from bnn_pyro.inference.checks import Data, as_pair, hold_out
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.network import SparseNetwork
@@ -88,8 +87,7 @@ class SparsityPath:
         Of two errors the smaller counts: that of the paired difference, which is large of a bad network, and that of
         the best candidate's own score. Of networks of one size the best is taken.
         """
-        best = self.best_scores.double()
-        own = float(best.std()) / math.sqrt(len(best))
+        own = standard_error(self.best_scores)
         by_size = sorted(self.points, key=lambda point: (point.weights, -float(point.scores.mean())))
         within = (point for point in by_size if (loss := self.loss(point))[0] <= min(loss[1], own))
         return next(within, max(self.points, key=lambda point: float(point.scores.mean())))

@@ -196,8 +196,20 @@ def paired_difference(first: Tensor, second: Tensor) -> tuple[float, float]:
             f"got {tuple(first.shape)} and {tuple(second.shape)}."
         )
     difference = first.double() - second.double()
-    variance = float(difference.var()) if len(difference) > 1 else math.nan
-    return float(difference.mean()), math.sqrt(variance / len(difference))
+    return float(difference.mean()), standard_error(difference)
+
+
+def standard_error(scores: Tensor) -> float:
+    """Return the standard error of a mean over independent rows, `sd / sqrt(rows)`.
+
+    Args:
+        scores: Score of each row, `(rows,)`.
+
+    Returns:
+        The error; NaN of a single row.
+    """
+    variance = float(scores.double().var()) if len(scores) > 1 else math.nan
+    return math.sqrt(variance / len(scores))
 
 
 def coverage_curve(mean: Tensor, sd: Tensor, y: Tensor, levels: int = QUANTILE_LEVELS) -> CoverageCurve:

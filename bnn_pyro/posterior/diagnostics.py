@@ -9,6 +9,8 @@ MIXED_MEDIAN, MIXED_TAIL = 1.05, 1.2
 """Up to which median and 95 % quantile of R-hat chains count as mixed, where nothing else is asked for."""
 
 _TAILS = (0.05, 0.95)
+LEAST_DRAWS = 4
+"""Draws per chain, without which nothing can be said of chains."""
 
 
 def r_hat(draws: Tensor) -> Tensor:
@@ -96,8 +98,9 @@ def e_bfmi(total_energy: Tensor) -> Tensor:
 
 def _halves(draws: Tensor) -> Tensor:
     """Splits each chain in two, in double precision; a middle draw is left out."""
-    if draws.dim() < 2 or draws.shape[1] < 4:
-        raise ValueError(f"draws must have shape (chains, draws, ...) with at least 4 draws, got {tuple(draws.shape)}")
+    if draws.dim() < 2 or draws.shape[1] < LEAST_DRAWS:
+        got = tuple(draws.shape)
+        raise ValueError(f"draws must have shape (chains, draws, ...) with at least {LEAST_DRAWS} draws, got {got}")
     size = draws.shape[1] // 2
     return torch.cat([draws[:, :size], draws[:, -size:]]).double()
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from bnn_pyro.posterior.diagnostics import e_bfmi, ess_bulk, ess_tail, r_hat
+from bnn_pyro.posterior.diagnostics import LEAST_DRAWS, e_bfmi, ess_bulk, ess_tail, r_hat
 
 LARGEST_R_HAT, LEAST_ESS, LEAST_E_BFMI = 1.01, 400.0, 0.3  # the usual limits
 _COLUMNS = ("mean", "sd", "5 %", "95 %", "R-hat", "ESS bulk", "ESS tail")
@@ -96,7 +96,7 @@ class Draws:
             )
         if float(least := self.e_bfmi.min()) < LEAST_E_BFMI:
             found.append(f"E-BFMI is {least:.2f}, below {LEAST_E_BFMI}: the chains are slow to reach the tails")
-        return found + (self._unconverged() if by_energy and self.energy.shape[1] >= 4 else [])
+        return found + (self._unconverged() if by_energy and self.energy.shape[1] >= LEAST_DRAWS else [])
 
     def _unconverged(self) -> list[str]:
         """Returns what the energy says of convergence."""
@@ -147,7 +147,7 @@ class Draws:
         )
 
     def __str__(self) -> str:
-        return self.table() if self.energy.shape[1] >= 4 else repr(self)
+        return self.table() if self.energy.shape[1] >= LEAST_DRAWS else repr(self)
 
     def __repr__(self) -> str:
         chains, draws = self.energy.shape

@@ -56,7 +56,7 @@ def refine_run(
         progress: Whether to show progress bars; None shows them on a terminal.
 
     Returns:
-        The metrics, as they stand in `metrics.json`.
+        The metrics that `metrics.json` has.
 
     Raises:
         ValueError: If the folder holds no whole run, or one that is refined already, the data are not the run's, no
@@ -74,7 +74,7 @@ def refine_run(
     partial = path / _PARTIAL
     sampled = refine(posterior, train, refinement, seed=seed, progress=progress, checkpoint=partial)
     kept = {name: value for name, value in metrics.items() if not _is_of_refinement(name)}
-    write_json(kept, path / "metrics.json")  # so that numbers never stand beside draws that they are not of
+    write_json(kept, path / "metrics.json")  # metrics of the draws that are replaced now
     save_refined(sampled, path)
     config |= {"refinement": refinement_values(refinement), "refine_if_worth": False, "refinement_seed": seed}
     write_json(config, path / "config.json")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bnn_pyro.evaluation.metrics import paired_difference
 from bnn_pyro.posterior.base import log_scores, scores
-from bnn_pyro.posterior.diagnostics import r_hat_summary
+from bnn_pyro.posterior.diagnostics import LEAST_DRAWS, r_hat_summary
 from bnn_pyro.posterior.predictive_net import PredictiveNet, predictive_net
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.reports.predictions import Prediction
@@ -24,7 +24,6 @@ IMAGE_DRAWS = 20  # of networks that read images, whose programs are as long as 
 SCORED_DRAWS = 400  # at most, so that memory does not grow with the chains
 
 _R_HAT_ROWS = 256
-_LEAST_DRAWS = 4  # per chain, without which there is no R-hat
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +59,7 @@ def measure_refined(
 
     Args:
         refined: The posterior of the pruned network.
-        predictions: What the others predict on the test rows, by the names that stand in `metrics.json`.
+        predictions: What the others predict on the test rows, by their names in `metrics.json`.
         nets: Networks whose programs are compared with the ensemble's, by name.
         test: (x, y): the rows to measure on.
         y_std: Factor by which the targets were divided; errors are reported on their original scale.
@@ -86,7 +85,7 @@ def measure_refined(
 
 def _r_hat(refined: SampledPosterior, x: Tensor) -> list[float | None]:
     """Return the median and the 95 % quantile of R-hat of the predictions on some rows."""
-    if refined.draws.energy.shape[1] < _LEAST_DRAWS:
+    if refined.draws.energy.shape[1] < LEAST_DRAWS:
         return [None, None]
     rows = torch.linspace(0, len(x) - 1, min(_R_HAT_ROWS, len(x))).round().long().unique()
     summary = r_hat_summary(refined.prediction_r_hat(x[rows.to(x.device)]))

@@ -13,12 +13,12 @@ from tqdm.auto import tqdm
 from bnn_pyro.inference.mcmc.checkpoint import RunFile
 from bnn_pyro.inference.mcmc.runs import BatchRun, Run
 from bnn_pyro.inference.mcmc.stopping import StoppingRule
+from bnn_pyro.posterior.diagnostics import LEAST_DRAWS
 
 logger = logging.getLogger(__name__)
 
 _FIRST, _TIMED = 5, 50  # transitions that are not timed, as programs are made in them, and those that tell the pace
 _TIMED_PART = 0.05  # of the seconds there are, after which fewer will do
-LEAST_DRAWS = 4  # without which nothing can be said of chains
 
 
 def drive(run: Run, file: RunFile | None, *, progress: bool | None = None) -> float:

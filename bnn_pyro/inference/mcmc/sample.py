@@ -17,7 +17,7 @@ from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.checks import Data, as_pair, check_against
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.mcmc.checkpoint import RunFile
-from bnn_pyro.inference.mcmc.loop import LEAST_DRAWS, drive, drive_until
+from bnn_pyro.inference.mcmc.loop import drive, drive_until
 from bnn_pyro.inference.mcmc.plan import Kernel, SamplingPlan
 from bnn_pyro.inference.mcmc.potential.exact_gate_potential import SpikePotential
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
@@ -26,7 +26,7 @@ from bnn_pyro.inference.mcmc.runs import BatchRun, Run, begin
 from bnn_pyro.inference.mcmc.starts import starting_points
 from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.diagnostics import r_hat, r_hat_summary
+from bnn_pyro.posterior.diagnostics import LEAST_DRAWS, r_hat, r_hat_summary
 from bnn_pyro.posterior.draws import Draws
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
