@@ -17,6 +17,7 @@ from bnn_pyro.posterior.draws import Draws, current_names
 from bnn_pyro.posterior.ensemble import Ensemble, Snapshot
 from bnn_pyro.posterior.guide import GuidePosterior, copies
 from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.posterior.stacking import Stacking
 from bnn_pyro.pruning.cutting import kept_positions
 from bnn_pyro.pruning.shrink import smaller_model
 from bnn_pyro.storage import load_into, read_file, write_whole
@@ -181,14 +182,22 @@ def _read_draws(content: Content, source: Source) -> Draws:
 
 
 def _sampled_content(posterior: SampledPosterior) -> dict[str, object]:
-    return {**_draws_content(posterior.draws), "model": posterior.model.state_dict()}
+    stacking = posterior.stacking
+    return {
+        **_draws_content(posterior.draws),
+        "model": posterior.model.state_dict(),
+        "chain_weights": posterior.chain_weights,
+        "stacking": None if stacking is None else {"elpd": stacking.elpd, "pareto_k": stacking.pareto_k},
+    }
 
 
 def _read_sampled(content: Content, source: Source) -> SampledPosterior:
     model = source.network()
     device = next(model.parameters()).device
     draws = _read_draws(tree_map_only(Tensor, lambda tensor: tensor.to(device), content), source)
-    sampled = SampledPosterior(model, draws)
+    weights, found = content.get("chain_weights"), content.get("stacking")  # older files have neither
+    stacking = None if weights is None or found is None else Stacking(weights, **found)
+    sampled = SampledPosterior(model, draws, chain_weights=stacking or weights)
     load_into("model", sampled.model, content["model"], source.path)
     return sampled
 

@@ -12,6 +12,11 @@ from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.base import NetworkDraws, Posterior
 from bnn_pyro.posterior.diagnostics import r_hat
 from bnn_pyro.posterior.draws import Draws
+from bnn_pyro.posterior.stacking import Stacking, shares, stack
+
+_QUANTITIES = 1024  # predicted at a time for R-hat, so that memory does not grow with rows and classes
+_MIXING_ROWS = 256
+_WEIGHT_TOLERANCE = 1e-6
 
 
 class SampledPosterior(Posterior):
@@ -19,6 +24,13 @@ class SampledPosterior(Posterior):
 
     Predictions are averaged over the draws, and `evaluate` scores that mean. A node is open in a draw if its gate is
     above 1/2, and its inclusion probability is the share of the draws in which it is.
+
+    Chains that have found different modes may have weights (`weighted`, `weighted_by_stacking`). Whatever is averaged
+    over draws is then averaged over draws that the chains give in proportion to their weights, evenly spaced within
+    each chain: of n draws each chain's share is less than 1/n away from its weight, and a chain of less weight than
+    that may give none. Where all draws are asked for, n is the largest number for which no draw counts twice, so about
+    the draws per chain divided by the largest weight. `prediction_r_hat`, `log_likelihood`, `best_draw`, `chain` and
+    ``draws`` itself, which tell of the chains as they were sampled, have all draws and no weights.
 
     In the median-probability model of one chain a gate is open at a share above 1/2, scales are at their medians, and a
     slab is the mean of :math:`z w` over the draws in which all gates at its two ends are open, so that relaxed gates z
@@ -34,18 +46,26 @@ class SampledPosterior(Posterior):
         model: The network; it is copied to the draws' device and dtype. Its points (parameters without a slab) are
             those that the draws were taken with.
         draws: The draws of its latents.
+        chain_weights: Weights of the chains, which add up to 1, shape ``(chains,)``, or the stacking that they are of;
+            None for equal ones.
 
     Attributes:
         draws: The draws.
+        chain_weights: The weights, in double precision on the CPU; None where all chains weigh the same.
+        stacking: What they were found from; None where they are not of a stacking.
 
     Raises:
-        ValueError: If the draws lack one of the network's sites, or have it in another shape.
+        ValueError: If the draws lack one of the network's sites, or have it in another shape, or the weights are no
+            such weights.
     """
 
-    def __init__(self, model: SparseNetwork, draws: Draws) -> None:
+    def __init__(self, model: SparseNetwork, draws: Draws, *, chain_weights: Tensor | Stacking | None = None) -> None:
         super().__init__(copy.deepcopy(model).to(draws.vectors))
         self.model.net.eval()
         self.draws = draws
+        self.stacking = chain_weights if isinstance(chain_weights, Stacking) else None
+        given = chain_weights.weights if isinstance(chain_weights, Stacking) else chain_weights
+        self.chain_weights = None if given is None else _checked(given, len(draws.energy))
         shapes = {p.name: p.shape for p in model.bayesian}
         shapes |= {gate_site(name): (group.size,) for name, group in model.groups.items()}
         for name, shape in shapes.items():
@@ -55,7 +75,7 @@ class SampledPosterior(Posterior):
 
     @property
     def num_draws(self) -> int:
-        """How many draws there are, of all chains."""
+        """How many draws there are, of all chains, whatever their weights."""
         return self.draws.energy.numel()
 
     @property
@@ -73,6 +93,44 @@ class SampledPosterior(Posterior):
             ValueError: If there is no such chain.
         """
         return SampledPosterior(self.model, self.draws.chain(number))
+
+    def weighted(self, weights: Tensor | None) -> "SampledPosterior":
+        """Return the posterior of the same draws with weights of its chains.
+
+        Args:
+            weights: They add up to 1, shape ``(chains,)``; None for equal ones.
+
+        Raises:
+            ValueError: If the weights have another shape, are negative or not finite, or do not add up to 1.
+        """
+        return SampledPosterior(self.model, self.draws, chain_weights=weights)
+
+    def weighted_by_stacking(
+        self, x: Tensor, y: Tensor, *, equal_share: float = 0.0, batch_size: int = 1024
+    ) -> "SampledPosterior":
+        """Return the posterior of the same draws with the weights that stacking of PSIS-LOO gives to its chains.
+
+        They maximise the leave-one-out log score of the chains' mixture
+        (:func:`~bnn_pyro.posterior.stacking.stacking_weights`), and leave most chains without any; with an equal share
+        every chain keeps some (:func:`~bnn_pyro.posterior.stacking.stack`).
+
+        Args:
+            x: Inputs, those that the chains have learned from, shape ``(rows, *input_shape)``.
+            y: Observations, shape ``(rows,)``.
+            equal_share: What part of the weight all chains share equally, from 0 to 1.
+            batch_size: Rows at a time.
+
+        Returns:
+            The posterior, with its ``chain_weights`` and ``stacking``.
+
+        Raises:
+            ValueError: If x or y has the wrong shape, is not finite or out of range, or so is a number.
+
+        Source: Yao, Vehtari, Gelman (2022), *Stacking for non-mixing Bayesian computations: The curse and blessing of
+        multimodal posteriors*.
+        """
+        found = stack(self.log_likelihood(x, y, batch_size=batch_size), equal_share=equal_share)
+        return SampledPosterior(self.model, self.draws, chain_weights=found)
 
     def best_draw(self) -> tuple[int, int]:
         """Return which draw is the median model of several chains; no data are needed for it.
@@ -108,12 +166,16 @@ class SampledPosterior(Posterior):
             ValueError: If x or y has the wrong shape, is not finite or out of range, or ``batch_size`` is below 1.
         """
         self._check(x, batch_size=batch_size)
-        output, latent = self._outputs(x, self.num_draws, batch_size)
-        y = y.to(output if y.is_floating_point() else output.device)
-        self.model.likelihood.check(output[0], y)
-        latent = None if latent is None else latent.unsqueeze(-1)
-        found: Tensor = self.model.likelihood.distribution(output, latent).log_prob(y)
-        return found.reshape(*self.draws.energy.shape, len(y))
+        drawn = self._drawn_networks(self._all)
+        latent = None if drawn.latent is None else drawn.latent.unsqueeze(-1)
+        y = y.to(self._like if y.is_floating_point() else self._like.device)
+        first = {name: tensor[:1] for name, tensor in drawn.tensors.items()}
+        self.model.likelihood.check(self._called(first, x, batch_size)[0], y)
+        found = []
+        for rows, targets in zip(x.split(batch_size), y.split(batch_size), strict=True):
+            output = self._called(drawn.tensors, rows, batch_size)
+            found.append(self.model.likelihood.distribution(output, latent).log_prob(targets))
+        return torch.cat(found, 1).reshape(*self.draws.energy.shape, len(y))
 
     @torch.no_grad()
     def prediction_r_hat(self, x: Tensor, *, batch_size: int = 1024) -> Tensor:
@@ -133,16 +195,30 @@ class SampledPosterior(Posterior):
             ValueError: If x has the wrong shape or is not finite, or there are fewer than 4 draws per chain.
         """
         self._check(x, batch_size=batch_size)
-        predicted = self.model.likelihood.predict(*self._outputs(x, self.num_draws, batch_size))
-        if isinstance(predicted, Classes):
-            found = predicted.draws.flatten(1)
-        else:
-            is_same = bool((predicted.sd == predicted.sd[:, :1]).all())
-            found = torch.cat([predicted.mean, predicted.sd[:, :1] if is_same else predicted.sd], 1)
-        return r_hat(found.reshape(*self.draws.energy.shape, -1))
+        drawn = self._drawn_networks(self._all)
+        outputs = self._called(drawn.tensors, x[:1], batch_size).shape[-1]
+        found, sds = [], []
+        for rows in x.split(max(1, min(batch_size, _QUANTITIES // outputs))):
+            predicted = self.model.likelihood.predict(self._called(drawn.tensors, rows, batch_size), drawn.latent)
+            if isinstance(predicted, Classes):
+                found.append(self._r_hat(predicted.draws.flatten(1)))
+            else:
+                found.append(self._r_hat(predicted.mean))
+                sds.append(predicted.sd)
+        if sds:
+            sd = torch.cat(sds, 1)
+            is_same = bool((sd == sd[:, :1]).all())
+            found += [self._r_hat(part) for part in (sd[:, :1] if is_same else sd).split(_QUANTITIES, 1)]
+        return torch.cat(found)
+
+    def _r_hat(self, predicted: Tensor) -> Tensor:
+        """Return R-hat of quantities in all draws, of shape ``(chains * draws, quantities)``."""
+        return r_hat(predicted.reshape(*self.draws.energy.shape, -1))
 
     def inclusion(self, *, num_samples: int | None = None) -> dict[str, Tensor]:
         """Return the share of the draws in which each node is open: group -> shape ``(size,)``.
+
+        Chains with weights count by their weights.
 
         Args:
             num_samples: How many of the draws, the last ones of all chains together; None for all.
@@ -152,7 +228,11 @@ class SampledPosterior(Posterior):
         """
         each = None if num_samples is None else -(-num_samples // self.chains)
         gates = {name: self.draws.values[gate_site(name)] for name in self.model.groups}
-        return {name: _open(gate[:, -(each or 0) :]).mean((0, 1)) for name, gate in gates.items()}
+        is_open = {name: _open(gate[:, -(each or 0) :]) for name, gate in gates.items()}
+        if self.chain_weights is None:
+            return {name: gate.mean((0, 1)) for name, gate in is_open.items()}
+        weights = self.chain_weights.to(self.draws.energy)
+        return {name: weights @ gate.mean(1) for name, gate in is_open.items()}
 
     def keep(self) -> dict[str, Tensor]:
         r"""Return which nodes the median-probability model keeps, :math:`\gamma > 1/2`.
@@ -172,7 +252,7 @@ class SampledPosterior(Posterior):
             num_samples: How many of the draws, evenly spaced over all chains; None, or more than there are, for all.
 
         Returns:
-            Group -> bool, shape ``(draws, size)``, chain after chain.
+            Group -> bool, shape ``(draws, size)``, chain after chain; of chains with weights fewer draws.
         """
         chosen = self._chosen(self.num_draws if num_samples is None else num_samples)
         gates = {name: self.draws.values[gate_site(name)].flatten(0, 1) for name in self.model.groups}
@@ -203,13 +283,25 @@ class SampledPosterior(Posterior):
         gates = {name: self.draws.values[gate_site(name)][chain] for name in self.model.groups}
         return {name: _open(gate).mean(0) > 0.5 for name, gate in gates.items()}
 
-    def _chosen(self, num_samples: int) -> Tensor:
-        """Return the numbers of so many draws, or of all if there are fewer, evenly spaced over all chains."""
-        total = self.num_draws
-        spaced = torch.linspace(0, total - 1, min(num_samples, total)).round().long()
-        return spaced.to(self.draws.vectors.device)
+    @property
+    def _all(self) -> Tensor:
+        """The numbers of all draws, whatever the weights of their chains."""
+        return torch.arange(self.num_draws, device=self.draws.vectors.device)
 
-    @torch.no_grad()
+    def _chosen(self, num_samples: int) -> Tensor:
+        """Return the numbers of so many draws, or of all if there are fewer, evenly spaced over all chains.
+
+        Chains with weights give their shares of them, and of so few that no draw counts twice.
+        """
+        total, device = self.num_draws, self.draws.vectors.device
+        if self.chain_weights is None:
+            return torch.linspace(0, total - 1, min(num_samples, total)).round().long().to(device)
+        size = self.draws.energy.shape[1]
+        most = int(size / float(self.chain_weights.max()) + 1e-6)
+        counts = shares(self.chain_weights, min(num_samples, most))
+        spaced = [number * size + _spaced(size, count) for number, count in enumerate(counts)]
+        return torch.cat(spaced).to(device)
+
     def network_draws(self, *, num_samples: int | None = None) -> list[NetworkDraws]:
         """Return the draws that `predict` averages over, as tensors to call the network with.
 
@@ -219,10 +311,14 @@ class SampledPosterior(Posterior):
         Returns:
             The draws, chain after chain, in one part.
         """
-        chosen = self._chosen(self._wanted(num_samples))
+        return [self._drawn_networks(self._chosen(self._wanted(num_samples)))]
+
+    @torch.no_grad()
+    def _drawn_networks(self, chosen: Tensor) -> NetworkDraws:
+        """Return the draws of these numbers."""
         values = {name: value[chosen] for name, value in self.draws.stacked().items()}
         parameters = torch.vmap(self.model.assemble)(*self._split(values))
-        return [NetworkDraws(self.model, parameters, values.get(NOISE_SITE))]
+        return NetworkDraws(self.model, parameters, values.get(NOISE_SITE))
 
     def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
         (drawn,) = self.network_draws(num_samples=num_samples)
@@ -252,8 +348,33 @@ class SampledPosterior(Posterior):
         return {name: _mean(used[name], counts[name], weights[name]) for name in weights}
 
 
+def some_rows(x: Tensor) -> Tensor:
+    """Return rows whose predictions tell whether chains have mixed: 256 at most, evenly spaced.
+
+    Args:
+        x: Inputs, shape ``(rows, *input_shape)``.
+    """
+    rows = torch.linspace(0, len(x) - 1, min(_MIXING_ROWS, len(x))).round().long().unique()
+    return x[rows.to(x.device)]
+
+
 def _open(gate: Tensor) -> Tensor:
     return (gate > 0.5).to(gate)
+
+
+def _spaced(size: int, count: int) -> Tensor:
+    """Return so many numbers below a size, evenly spaced."""
+    return ((torch.arange(count, dtype=torch.float64) + 0.5) * size / max(count, 1)).long()
+
+
+def _checked(weights: Tensor, chains: int) -> Tensor:
+    """Return weights of chains in double precision; refuse what are none."""
+    if tuple(weights.shape) != (chains,):
+        raise ValueError(f"weights must have shape ({chains},), one for each chain, got {tuple(weights.shape)}")
+    weights = weights.detach().cpu().double()
+    if not bool((weights >= 0).all()) or not abs(float(weights.sum()) - 1) < _WEIGHT_TOLERANCE:
+        raise ValueError(f"weights must be at least 0 and add up to 1, got {weights.tolist()}")
+    return weights / weights.sum()
 
 
 def _mean(used: Tensor, is_open: Tensor, weight: Tensor) -> Tensor:

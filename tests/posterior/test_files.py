@@ -20,6 +20,7 @@ from bnn_pyro.posterior.ensemble import Ensemble
 from bnn_pyro.posterior.files import KINDS, load_posterior, save_posterior
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.posterior.stacking import Stacking
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, SpikeSlab
 from guides import AutoCentered
 from tests.inference.mcmc.test_checkpoint import assert_same
@@ -160,6 +161,26 @@ def test_sampled_round_trip(tmp_path: Path) -> None:
     assert torch.equal(again.predict(x), first.predict(x))
     assert torch.equal(again.median_model()(x), first.median_model()(x))
     assert_same(first.draws, again.draws)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_weights_of_chains_are_kept(stacked: bool, tmp_path: Path) -> None:
+    weights = torch.tensor([0.25, 0.75], dtype=torch.float64)
+    posterior, x = sampled(), rows()
+    shapes = {"elpd": torch.randn(CHAINS, 6), "pareto_k": torch.rand(CHAINS, 6)}
+    given = Stacking(weights, **shapes) if stacked else weights
+    weighted = SampledPosterior(posterior.model, posterior.draws, chain_weights=given)
+    save_posterior(weighted, tmp_path / "sampled.pt")
+    loaded = load_posterior(tmp_path / "sampled.pt", sampled_network())
+    assert isinstance(loaded, SampledPosterior) and loaded.chain_weights is not None
+    assert torch.equal(loaded.chain_weights, weights)
+    assert torch.equal(loaded.predict(x), weighted.predict(x)) and not torch.equal(
+        loaded.predict(x), posterior.predict(x)
+    )
+    if stacked:
+        assert loaded.stacking is not None and torch.equal(loaded.stacking.pareto_k, shapes["pareto_k"])
+    else:
+        assert loaded.stacking is None
 
 
 def test_sampled_of_another_network_is_refused(tmp_path: Path) -> None:

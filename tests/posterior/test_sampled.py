@@ -9,10 +9,13 @@ from torch import Tensor
 
 from bnn_pyro import prune
 from bnn_pyro.evaluation.metrics import classification_metrics, regression_metrics
-from bnn_pyro.likelihoods import Categorical, Classes, GaussianNoise, Normals
+from bnn_pyro.likelihoods import Categorical, Classes, GaussianNoise, HeteroscedasticNoise, Likelihood, Normals
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
+from bnn_pyro.posterior import sampled as sampled_module
+from bnn_pyro.posterior.diagnostics import r_hat
 from bnn_pyro.posterior.draws import Draws
+from bnn_pyro.posterior.predictive_net import predictive_net
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.priors import Gaussian, SpikeSlab
 from bnn_pyro.reports.plots.variables import reading_strength
@@ -229,6 +232,114 @@ def test_a_node_that_never_was_open_can_be_kept() -> None:
     whole = posterior.median_model(keep=keep)
     assert torch.isfinite(whole(x)).all()
     torch.testing.assert_close(prune(posterior, keep=keep)(x), whole(x))
+
+
+# ---- chains with weights ---------------------------------------------------------------------------------------------
+WEIGHTS = torch.tensor([0.2, 0.8], dtype=DOUBLE)
+
+
+def test_weighted_chains_predict_by_their_shares() -> None:
+    """As many draws as there are without one counting twice: all five of the second chain, and one of the first."""
+    posterior, x = sampled(), rows()
+    weighted = posterior.weighted(WEIGHTS)
+    each = by_hand(posterior, x).softmax(-1)
+    found = weighted.predict(x, return_draws=True)
+    assert isinstance(found, Classes)
+    torch.testing.assert_close(found.draws, each[[2, 5, 6, 7, 8, 9]])
+    torch.testing.assert_close(weighted.predict(x, num_samples=2), each[[6, 8]].mean(0))  # 0.4 of a draw is none
+    assert weighted.predict(x, num_samples=99, batch_size=3).shape == (8, 3)
+    assert weighted.num_draws == posterior.num_draws and weighted.chains == CHAINS
+    y = torch.randint(3, (8,))
+    assert weighted.evaluate(x, y) == pytest.approx(classification_metrics(each[[2, 5, 6, 7, 8, 9]].mean(0), y))
+    assert posterior.chain_weights is None and weighted.weighted(None).chain_weights is None
+
+
+def test_what_is_made_of_draws_is_made_of_the_same_ones() -> None:
+    posterior, x = sampled().weighted(WEIGHTS), rows()
+    (drawn,) = posterior.network_draws(num_samples=5)
+    values, gates = posterior.draw_values(5), posterior.gate_draws(num_samples=5)
+    chosen = [2, 5, 6, 8, 9]  # of the second chain 0, 1, 3 and 4
+    for name, value in posterior.draws.stacked().items():
+        assert torch.equal(values[name], value[chosen])
+    assert torch.equal(gates["hidden1"], values["hidden1.gate"] > 0.5)
+    assert {len(tensor) for tensor in drawn.tensors.values()} == {5}
+    net = predictive_net(posterior, draws=5)
+    torch.testing.assert_close(net(x), posterior.predict(x, num_samples=5))
+
+
+def test_inclusion_counts_chains_by_their_weights() -> None:
+    posterior = sampled()
+    whole, last = (posterior.weighted(WEIGHTS).inclusion(num_samples=n) for n in (None, CHAINS * 2))
+    for name in posterior.model.groups:
+        is_open = (posterior.draws.values[f"{name}.gate"] > 0.5).double()
+        torch.testing.assert_close(whole[name], 0.2 * is_open[0].mean(0) + 0.8 * is_open[1].mean(0))
+        torch.testing.assert_close(last[name], 0.2 * is_open[0, -2:].mean(0) + 0.8 * is_open[1, -2:].mean(0))
+
+
+def test_equal_weights_are_all_draws() -> None:
+    posterior, x = sampled(), rows()
+    equal = posterior.weighted(torch.full((CHAINS,), 1 / CHAINS))
+    torch.testing.assert_close(equal.predict(x), posterior.predict(x))
+    assert len(equal.draw_values(99)["hidden1.gate"]) == posterior.num_draws
+
+
+def test_what_tells_of_the_chains_knows_no_weights() -> None:
+    posterior, x, y = sampled(1, likelihood=GaussianNoise()), rows(), torch.randn(8, dtype=DOUBLE)
+    weighted = posterior.weighted(torch.tensor([1.0, 0.0]))
+    assert torch.equal(weighted.prediction_r_hat(x), posterior.prediction_r_hat(x))
+    expected = posterior.log_likelihood(x, y)
+    assert torch.equal(weighted.log_likelihood(x, y), expected)
+    torch.testing.assert_close(posterior.log_likelihood(x, y, batch_size=3), expected)
+    assert weighted.best_draw() == posterior.best_draw() and weighted.chain(1).chain_weights is None
+
+
+def test_stacking_prefers_the_chain_that_predicts() -> None:
+    """Of two chains one has the weights of the data's network, and the other ones of no use."""
+    model, data = regression(Gaussian())
+    good = chains(model, data)
+    for name in ("output.weight", "output.bias"):
+        good.draws.values[name][1:].mul_(0.5)
+    found = good.weighted_by_stacking(*data)
+    assert found.stacking is not None and found.chain_weights is not None
+    assert found.chain_weights[0] > 0.99 and found.stacking.pareto_k.shape == (good.chains, 200)
+    assert found.evaluate(*data)["rmse"] < 0.5 * good.evaluate(*data)["rmse"]
+    half = good.weighted_by_stacking(*data, equal_share=0.5).chain_weights
+    assert half is not None
+    torch.testing.assert_close(half, 0.5 * found.chain_weights + 0.5 / good.chains)
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ([1.0], r"weights must have shape \(2,\), one for each chain, got \(1,\)"),
+        ([0.5, 0.6], "weights must be at least 0 and add up to 1, got"),
+        ([1.5, -0.5], "weights must be at least 0 and add up to 1, got"),
+        ([math.nan, 1.0], "weights must be at least 0 and add up to 1, got"),
+    ],
+)
+def test_what_are_no_weights_is_refused(weights: list[float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        sampled().weighted(torch.tensor(weights))
+
+
+# ---- R-hat -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("likelihood", [Categorical(), GaussianNoise(), HeteroscedasticNoise()], ids=str)
+def test_r_hat_of_predictions_is_that_of_each_quantity(likelihood: Likelihood, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they are made in blocks, of a row at least."""
+    outputs = {Categorical: 3, GaussianNoise: 1, HeteroscedasticNoise: 2}[type(likelihood)]
+    posterior, x = sampled(outputs, likelihood=likelihood), rows()
+    found = posterior.predict(x, return_draws=True)
+    if isinstance(found, Classes):
+        expected = found.draws.flatten(1)
+    else:
+        sd = found.sd[:, :1] if isinstance(likelihood, GaussianNoise) else found.sd
+        expected = torch.cat([found.mean, sd], 1)
+    by_all = r_hat(expected.reshape(CHAINS, DRAWS, -1))
+    torch.testing.assert_close(posterior.prediction_r_hat(x), by_all)
+    for quantities in (1, 5):
+        monkeypatch.setattr(sampled_module, "_QUANTITIES", quantities)
+        torch.testing.assert_close(posterior.prediction_r_hat(x), by_all)
+    torch.testing.assert_close(posterior.prediction_r_hat(x, batch_size=3), by_all)
 
 
 # ---- the rest --------------------------------------------------------------------------------------------------------
