@@ -158,21 +158,13 @@ class GuidePosterior(Posterior):
         Returns:
             The draws in one part.
         """
-        draws = [self._draw() for _ in range(self._wanted(num_samples))]
-        parameters = {name: torch.stack([values[name] for values, _ in draws]) for name in draws[0][0]}
-        latents = [latent for _, latent in draws if latent is not None]
-        return [NetworkDraws(self.model, parameters, torch.stack(latents) if latents else None)]
+        values = self.draw_values(self._wanted(num_samples))
+        parameters = torch.vmap(self.model.assemble)(*self._split(values))
+        return [NetworkDraws(self.model, parameters, values.get(NOISE_SITE))]
 
     def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
         (drawn,) = self.network_draws(num_samples=num_samples)
         return self._called(drawn.tensors, x, batch_size), drawn.latent
-
-    def _draw(self) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Return a draw of what the net is called with, and of the likelihood's latent."""
-        with pyro.get_param_store().scope():
-            values = self.guide()
-        weights, gates = self._split(values)
-        return self.model.assemble(weights, gates), values.get(NOISE_SITE)
 
     @torch.no_grad()
     def _medians(self) -> dict[str, Tensor]:
