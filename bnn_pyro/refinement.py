@@ -1,6 +1,7 @@
 """refine: the posterior of the pruned network, sampled."""
 
 import copy
+import logging
 import os
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -18,14 +19,18 @@ from bnn_pyro.network import SparseNetwork
 from bnn_pyro.nodes import Nodes, find_nodes
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.guide import GuidePosterior
-from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.posterior.sampled import SampledPosterior, some_rows
 from bnn_pyro.priors import Gaussian, Slab
 from bnn_pyro.pruning.cutting import cut_net, kept_positions
 from bnn_pyro.pruning.shrink import smaller_model
 from bnn_pyro.tracing.engine import EngineName
 
 Start = Literal["ensemble", "draws"]
+Weights = Literal["equal", "stacking"]
 
+logger = logging.getLogger(__name__)
+
+_EQUAL_SHARE = 0.5  # of the weight of chains that are stacked
 _LEAST_SHARE = 0.1  # parameters per row, below which sampling gains little
 _MOST_WORK = 1_000_000  # parameters times rows, above which the usual plan takes several minutes on a core
 
@@ -43,8 +48,17 @@ class Refinement:
             with learned scales has done its work when the nodes are chosen: of networks that the group horseshoe had
             selected it predicted held-out rows better, or as well (``benchmarks/select_then_sample.py --choose``).
 
+        weights: How chains weigh that have not mixed, by R-hat of their predictions on training rows against the limits
+            of ``until``: ``"equal"``, or by ``"stacking"`` of PSIS-LOO on the training rows, half of the weight shared
+            equally (:meth:`~bnn_pyro.posterior.sampled.SampledPosterior.weighted_by_stacking`). Chains that have mixed
+            weigh the same. Without the half that is shared, held-out rows of energy gained by stacking of 16 chains
+            (NLL per row -.07, standard error .04), those of concrete did not (.00, .02), and those of yacht could lose
+            much (+5, 4.5: one of 55 rows had next to no density left); with it the differences were -.05 (.02), -.01
+            (.01) and .00 (.07).
+
     Raises:
-        ValueError: If the kernel moves one chain after another, or there is no such start.
+        ValueError: If the kernel moves one chain after another, there is no such start or weighting, or there are fewer
+            than 4 draws per chain to tell by whether they have mixed.
     """
 
     plan: SamplingPlan = SamplingPlan(  # noqa: RUF009  (frozen)
@@ -52,6 +66,7 @@ class Refinement:
     )
     until: StoppingRule | None = StoppingRule(seconds=120.0)  # noqa: RUF009  (frozen)
     start: Start = "ensemble"
+    weights: Weights = "equal"
     slab: Slab | None = Gaussian()  # noqa: RUF009  (frozen)
 
     def __post_init__(self) -> None:
@@ -59,10 +74,11 @@ class Refinement:
             raise ValueError(f"plan must have a kernel that moves all chains as one batch, got {self.plan.kernel!r}")
         if self.plan.gates != "relaxed":
             raise ValueError(f"plan must leave gates as they are, as none are left, got gates={self.plan.gates!r}")
-        if self.until is not None:
+        if self.until is not None or self.weights == "stacking":
             check_draws(self.plan)
-        if self.start not in get_args(Start):
-            raise ValueError(f"start must be one of {', '.join(get_args(Start))}, got {self.start!r}")
+        for name, kind in {"start": Start, "weights": Weights}.items():
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
 
 
 def refine(
@@ -166,6 +182,21 @@ def _sampled(
     **options: Any,
 ) -> SampledPosterior:
     found: SampledPosterior = sample(model, rows, settings.plan, start=start, until=settings.until, **options)
+    return _stacked(found, rows, settings.until or StoppingRule()) if settings.weights == "stacking" else found
+
+
+def _stacked(sampled: SampledPosterior, rows: tuple[Tensor, Tensor], rule: StoppingRule) -> SampledPosterior:
+    """Return the posterior of chains that have not mixed with weights by stacking; of those that have as it is."""
+    if sampled.chains == 1 or rule.is_met(sampled.prediction_r_hat(some_rows(rows[0]))):
+        return sampled
+    found = sampled.weighted_by_stacking(*rows, equal_share=_EQUAL_SHARE)
+    if found.chain_weights is not None and found.stacking is not None:
+        logger.info(
+            "the chains are weighted by stacking: the largest weight is %.3f, Pareto k is above 0.7 in %d of %d rows",
+            float(found.chain_weights.max()),
+            found.stacking.unreliable,
+            len(rows[1]),
+        )
     return found
 
 

@@ -27,7 +27,14 @@ from bnn_pyro.posterior.files import load_posterior, save_posterior
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, Slab, SpikeSlab
-from bnn_pyro.refinement import Refinement, is_worth_refining, refine, selected_network, uncertainty_share
+from bnn_pyro.refinement import (
+    Refinement,
+    is_worth_refining,
+    refine,
+    sample_whole,
+    selected_network,
+    uncertainty_share,
+)
 from guides import AutoSpikeSlab
 from tests.models import DOUBLE
 from tests.pruning.masks import set_gates
@@ -39,6 +46,7 @@ KEEP = {
     "hidden2": torch.tensor([True, False, True, False]),
 }
 PLAN = SamplingPlan(kernel="mclmc", chains=3, warmup=40, draws=6, thinning=2)
+SHORT_STACKED = Refinement(plan=PLAN, until=None, weights="stacking")
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +194,31 @@ def test_seconds_that_are_too_few_shorten_it(caplog: pytest.LogCaptureFixture) -
     assert found.draws.seconds < 10 and found.draws.thinning < 5_000 and found.num_draws >= 4 * 3
 
 
+# ---- weights of chains -----------------------------------------------------------------------------------------------
+def test_chains_that_have_not_mixed_are_stacked_when_asked_to(caplog: pytest.LogCaptureFixture) -> None:
+    posterior, rows = selecting()
+    equal = refined(posterior, rows)
+    assert equal.chain_weights is None
+    with caplog.at_level(logging.INFO):
+        stacked = refined(posterior, rows, weights="stacking")
+    assert "the chains are weighted by stacking: the largest weight is" in caplog.text
+    assert torch.equal(stacked.draws.vectors, equal.draws.vectors)
+    expected = equal.weighted_by_stacking(*rows, equal_share=0.5)
+    assert stacked.chain_weights is not None and stacked.stacking is not None and expected.chain_weights is not None
+    torch.testing.assert_close(stacked.chain_weights, expected.chain_weights)
+    assert float(stacked.chain_weights.min()) >= 0.5 / 3 - 1e-9
+    whole = sample_whole(posterior.model, rows, SHORT_STACKED, seed=2, progress=False)
+    assert whole.chain_weights is not None
+
+
+def test_chains_that_have_mixed_weigh_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    posterior, rows = selecting()
+    monkeypatch.setattr(SampledPosterior, "prediction_r_hat", lambda *args, **options: torch.ones(5))
+    found = refined(posterior, rows, weights="stacking")
+    assert found.chain_weights is None and found.stacking is None
+    assert refined(posterior, rows, plan=replace(PLAN, chains=1), weights="stacking").chain_weights is None
+
+
 # ---- what is refused -------------------------------------------------------------------------------------------------
 def test_refuses() -> None:
     posterior, (x, y) = selecting()
@@ -195,6 +228,10 @@ def test_refuses() -> None:
         Refinement(plan=SamplingPlan())
     with pytest.raises(ValueError, match="start must be one of ensemble, draws, got 'prior'"):
         refined(posterior, (x, y), start="prior")
+    with pytest.raises(ValueError, match="weights must be one of equal, stacking, got 'none'"):
+        refined(posterior, (x, y), weights="none")
+    with pytest.raises(ValueError, match="plan.draws must be at least 4"):
+        refined(posterior, (x, y), plan=replace(PLAN, draws=3), weights="stacking")
     with pytest.raises(ValueError, match="num_data must be the number of rows of data"):
         refined(posterior, (x[:9], y[:9]), start="draws")
     set_gates(posterior, {"hidden1": torch.zeros(5, dtype=torch.bool)})

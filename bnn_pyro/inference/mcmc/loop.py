@@ -47,28 +47,28 @@ def drive_until(
     file: RunFile | None = None,
     *,
     progress: bool | None = None,
-) -> float:
+) -> tuple[float, Tensor]:
     """Take a run to where its chains have mixed, or its rounds or seconds are over, from where its file has it.
 
     Args:
         run: The run; its generators are seeded.
         rule: When it ends.
-        r_hat: Gives R-hat of what is asked of the chains, by the draws of the run so far.
+        r_hat: Gives R-hat of what is asked of the chains, by the draws of the run so far; called once per round.
         file: What keeps its state; None keeps it nowhere.
         progress: Whether to show a progress bar; None shows it on a terminal.
 
     Returns:
-        The seconds that it took in all.
+        The seconds that it took in all, and R-hat by all of its draws.
 
     Raises:
         ValueError: If the file is damaged or of another run.
     """
     drive = _Drive(run, file, rule.seconds)
-    seconds = drive.go(progress)
-    while not drive.is_late and run.rounds < rule.rounds and not rule.is_met(r_hat()):
+    seconds, found = drive.go(progress), r_hat()
+    while not drive.is_late and run.rounds < rule.rounds and not rule.is_met(found):
         run.extend()
-        seconds = drive.go(progress)
-    return seconds
+        seconds, found = drive.go(progress), r_hat()
+    return seconds, found
 
 
 class _Drive:

@@ -29,13 +29,12 @@ from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.diagnostics import LEAST_DRAWS, r_hat, r_hat_summary
 from bnn_pyro.posterior.draws import Draws
 from bnn_pyro.posterior.guide import GuidePosterior
-from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.posterior.sampled import SampledPosterior, some_rows
 from bnn_pyro.tracing.engine import ENGINES, EngineName
 
 logger = logging.getLogger(__name__)
 
 COMPILE_CALLS = 50_000  # gradients after which the seconds of compiling have come back
-_PREDICTED = 256  # training rows whose predictions tell whether a network's chains have mixed
 _LEAPFROGS = 16  # a guess at a transition's; one of mclmc has 2
 
 
@@ -159,8 +158,9 @@ def sample(
             if until is None or not isinstance(run, BatchRun):
                 found = answer(drive(run, file, progress=progress))
             else:
-                found = answer(drive_until(run, until, lambda: _r_hat(answer(), args), file, progress=progress))
-                _report(until, run, _r_hat(found, args))
+                seconds, ratio = drive_until(run, until, lambda: _r_hat(answer(), args), file, progress=progress)
+                found = answer(seconds)
+                _report(until, run, ratio)
     draws = found.draws if isinstance(found, SampledPosterior) else found
     for problem in draws.problems(by_energy=until is None):
         logger.warning(problem)
@@ -184,8 +184,7 @@ def _r_hat(found: SampledPosterior | Draws, args: tuple[Any, ...]) -> Tensor:
     """Return R-hat of the predictions on some training rows, and of the entries of all sites where there are none."""
     if isinstance(found, Draws):
         return torch.cat([r_hat(value).reshape(-1) for value in found.values.values()])
-    rows = torch.linspace(0, len(args[0]) - 1, min(_PREDICTED, len(args[0]))).round().long().unique()
-    return found.prediction_r_hat(args[0][rows.to(args[0].device)])
+    return found.prediction_r_hat(some_rows(args[0]))
 
 
 def _report(rule: StoppingRule, run: BatchRun, r_hat: Tensor) -> None:

@@ -78,7 +78,8 @@ def test_a_run_that_would_take_too_long_is_shortened(
         assert isinstance(run, chains.BatchRun)
         monkeypatch.setattr(loop, "time", Slow(run))
         rule = StoppingRule(median=100.0, tail=100.0, seconds=seconds)
-        loop.drive_until(run, rule, lambda: torch.ones(1), progress=False)
+        _, found = loop.drive_until(run, rule, lambda: torch.ones(1), progress=False)
+        assert found.tolist() == [1.0]
     assert (run.warmup_transitions, run.total) == (warmup, total)
     assert run.result()["vectors"].shape[:2] == (3, 4)
     assert (run.kernel.scale != 1).all()
