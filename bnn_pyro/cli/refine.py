@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnn_pyro.cli.choices import StartName
+from bnn_pyro.cli.choices import StartName, WeightsName
 from bnn_pyro.cli.options import DataDir, Target, Threads, announce_data, conclude, set_up_torch, shown, user_errors
 
 if TYPE_CHECKING:
@@ -34,6 +34,12 @@ EPILOG = """\
   ensemble        [dim]at dense networks of the chosen widths, one per chain, which[/dim]
                   [dim]are trained first (default)[/dim]
   draws           [dim]at draws of the run's posterior; of method svi only[/dim]
+
+\b
+[bold]How chains weigh that have not mixed[/bold]
+  equal           [dim]all the same (default)[/dim]
+  stacking        [dim]half of the weight by how well they predict training rows[/dim]
+                  [dim]that are left out (stacking of PSIS-LOO), half equally[/dim]
 """
 
 
@@ -49,6 +55,9 @@ def refine(
     start: Annotated[
         StartName, typer.Option(help="Where chains start; see below.", rich_help_panel="Run")
     ] = "ensemble",
+    weights: Annotated[
+        WeightsName, typer.Option(help="How chains weigh that have not mixed; see below.", rich_help_panel="Run")
+    ] = "equal",
     seed: Annotated[
         int | None, typer.Option(help="Seed of all that is random; the run's.", rich_help_panel="Run")
     ] = None,
@@ -67,7 +76,7 @@ def refine(
 
         began = time.perf_counter()
         config, recipe = read_config(run)
-        settings = _settings(seconds, chains, start)
+        settings = _settings(seconds, chains, start, weights)
         set_up_torch(threads, recipe.hidden)
         name = _data_of(config, data)
         own_target = config.get("target") if target is None and name.endswith(".csv") else target
@@ -77,7 +86,7 @@ def refine(
     conclude(metrics, run.resolve(), time.perf_counter() - began)
 
 
-def _settings(seconds: float | None, chains: int | None, start: StartName) -> "Refinement":
+def _settings(seconds: float | None, chains: int | None, start: StartName, weights: WeightsName) -> "Refinement":
     """Return the usual settings with what was given in its place."""
     from dataclasses import replace
 
@@ -86,7 +95,7 @@ def _settings(seconds: float | None, chains: int | None, start: StartName) -> "R
     usual = Refinement()
     plan = usual.plan if chains is None else replace(usual.plan, chains=chains)
     until = usual.until if seconds is None else replace(usual.until or StoppingRule(), seconds=seconds)
-    return Refinement(plan=plan, until=until, start=start)
+    return Refinement(plan=plan, until=until, start=start, weights=weights)
 
 
 def _data_of(config: "Config", data: str | None) -> str:

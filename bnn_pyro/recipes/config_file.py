@@ -128,6 +128,7 @@ def _refinement_of(values: Config) -> Refinement:
         plan=SamplingPlan(**values["plan"]),
         until=None if until is None else StoppingRule(**until),
         start=values["start"],
+        weights=values.get("weights", "equal"),
         slab=None if slab is None else SLABS[slab["name"]](**{n: v for n, v in slab.items() if n != "name"}),
     )
 

@@ -196,7 +196,8 @@ def _score_rows(metrics: Mapping[str, object], scores: Sequence[str], num_sample
 
 def _draws(metrics: Mapping[str, object], prefix: str) -> str:
     draws = cast(int, metrics[f"{prefix}_draws"])
-    return f"{draws:,} draws" if draws <= SCORED_DRAWS else f"{SCORED_DRAWS:,} of {draws:,} draws"
+    scored = cast(int, metrics.get(f"{prefix}_scored_draws", min(draws, SCORED_DRAWS)))
+    return f"{draws:,} draws" if draws == scored else f"{scored:,} of {draws:,} draws"
 
 
 def _untempered(metrics: Mapping[str, object]) -> str:

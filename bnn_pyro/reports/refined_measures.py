@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from bnn_pyro.evaluation.metrics import paired_difference
+from bnn_pyro.likelihoods import Classes
 from bnn_pyro.posterior.base import log_scores, scores
 from bnn_pyro.posterior.diagnostics import LEAST_DRAWS, r_hat_summary
 from bnn_pyro.posterior.predictive_net import PredictiveNet, predictive_net
-from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.posterior.sampled import SampledPosterior, some_rows
 from bnn_pyro.reports.predictions import Prediction
 from bnn_pyro.reports.program_costs import program_costs
 
@@ -22,8 +22,6 @@ logger = logging.getLogger(__name__)
 ENSEMBLE_DRAWS = 100
 IMAGE_DRAWS = 20  # of networks that read images, whose programs are as long as their draws are many
 SCORED_DRAWS = 400  # at most, so that memory does not grow with the chains
-
-_R_HAT_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +49,15 @@ def measure_refined(
     """Measure a refined network beside what it came from.
 
     `refined_test_*` and `reference_test_*` are the scores of the mean over draws, 400 at most, evenly spaced over all
-    chains. `refined_minus_NAME_nll` is the mean difference of the rows' negative log scores between the refined network
-    and the prediction of that name, and its standard error: below 0 the refined network is better. `refined_r_hat` has
-    the median and the 95 % quantile of R-hat of its predictions on 256 test rows at most, over all draws, None where
-    there is none. `refined_seconds` are those of sampling. `ensemble_draws` is how many draws the program has, 0 where
-    there is none; `program_bytes` and `program_latency_ms` set it beside the programs of the other networks.
+    chains; `refined_scored_draws` is how many they were. `refined_minus_NAME_nll` is the mean difference of the rows'
+    negative log scores between the refined network and the prediction of that name, and its standard error: below 0 the
+    refined network is better. `refined_r_hat` has the median and the 95 % quantile of R-hat of its predictions on 256
+    test rows at most, over all draws, None where there is none. `refined_weights` says how the chains are weighted,
+    `"equal"`, `"stacking"`, or `"given"` where the weights are the caller's own, and `refined_largest_weight` is the
+    largest weight; of stacking `refined_unreliable_rows` has the number of training rows whose Pareto k is above 0.7
+    for most of the weight, and of all of them. `refined_seconds` are those of sampling. `ensemble_draws` is how many
+    draws the program has, 0 where there is none; `program_bytes` and `program_latency_ms` set it beside the programs of
+    the other networks.
 
     Args:
         refined: The posterior of the pruned network.
@@ -73,6 +75,10 @@ def measure_refined(
         scored = scores(prediction, y, y_std=y_std)
         metrics |= {f"{prefix}_test_{name}": value for name, value in scored.items()}
         metrics[f"{prefix}_draws"] = drawn[prefix].num_draws
+        metrics[f"{prefix}_scored_draws"] = len(
+            prediction.draws if isinstance(prediction, Classes) else prediction.mean
+        )
+        metrics |= _weights(prefix, drawn[prefix])
     metrics |= {"refined_chains": refined.chains, "refined_seconds": refined.draws.seconds}
     metrics["refined_r_hat"] = _r_hat(refined, x)
     own = log_scores(found.pop("refined"), y, y_std=y_std)
@@ -87,9 +93,19 @@ def _r_hat(refined: SampledPosterior, x: Tensor) -> list[float | None]:
     """Return the median and the 95 % quantile of R-hat of the predictions on some rows."""
     if refined.draws.energy.shape[1] < LEAST_DRAWS:
         return [None, None]
-    rows = torch.linspace(0, len(x) - 1, min(_R_HAT_ROWS, len(x))).round().long().unique()
-    summary = r_hat_summary(refined.prediction_r_hat(x[rows.to(x.device)]))
+    summary = r_hat_summary(refined.prediction_r_hat(some_rows(x)))
     return [value if math.isfinite(value) else None for value in summary]
+
+
+def _weights(prefix: str, sampled: SampledPosterior) -> dict[str, Any]:
+    """Return how the chains are weighted."""
+    weights, stacking = sampled.chain_weights, sampled.stacking
+    kind = "equal" if weights is None else "given" if stacking is None else "stacking"
+    largest = 1 / sampled.chains if weights is None else float(weights.max())
+    found: dict[str, Any] = {f"{prefix}_weights": kind, f"{prefix}_largest_weight": largest}
+    if stacking is not None:
+        found[f"{prefix}_unreliable_rows"] = [stacking.unreliable, stacking.pareto_k.shape[1]]
+    return found
 
 
 def _ensemble(

@@ -20,6 +20,9 @@ class _Metrics(TypedDict, total=False):
     refined_r_hat: Sequence[float | None]
     refined_seconds: float
     refined_chains: int
+    refined_weights: str
+    refined_largest_weight: float
+    refined_unreliable_rows: Sequence[int]
     refined_draws: int
     ensemble_draws: int
     program_bytes: Mapping[str, int]
@@ -49,6 +52,7 @@ def refined_values(metrics: Mapping[str, object]) -> dict[str, object]:
         "ensemble_draws": known["ensemble_draws"],
         "mixing": _mixing(known["refined_r_hat"]),
         "warning": mixing_warning(metrics),
+        "weights": _weights(known),
         "differences": _differences(metrics),
         "programs": program_rows(metrics),
     }
@@ -82,6 +86,18 @@ def mixing_warning(metrics: Mapping[str, object]) -> str:
         f"the chains of the refined network have not mixed: {_mixing(r_hat)}; "
         f"it should be at most {MIXED_MEDIAN:g} and {MIXED_TAIL:g}"
     )
+
+
+def _weights(known: _Metrics) -> str:
+    """Return how the chains are weighted, as a sentence; older runs do not say it, and weigh them equally."""
+    if (kind := known.get("refined_weights", "equal")) == "equal":
+        return "Its chains weigh the same."
+    how = "by stacking of PSIS-LOO" if kind == "stacking" else "as given"
+    sentence = f"Its chains are weighted {how}: the largest weight is {known['refined_largest_weight']:.3f}"
+    if "refined_unreliable_rows" not in known:
+        return f"{sentence}."
+    above, rows = known["refined_unreliable_rows"]
+    return f"{sentence}, and Pareto k is above 0.7 in {above:,} of {rows:,} training rows."
 
 
 def _has_mixed(r_hat: Sequence[float | None]) -> bool:

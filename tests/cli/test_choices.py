@@ -11,7 +11,7 @@ from bnn_pyro.comparison import METHODS as COMPARED
 from bnn_pyro.export import FORMS
 from bnn_pyro.networks.named import NETS
 from bnn_pyro.recipes import METHODS, PRIORS
-from bnn_pyro.refinement import Start
+from bnn_pyro.refinement import Start, Weights
 from tests.cli.calls import call
 
 
@@ -23,6 +23,7 @@ from tests.cli.calls import call
         (choices.MethodName, METHODS),
         (choices.FormName, tuple(FORMS)),
         (choices.StartName, get_args(Start)),
+        (choices.WeightsName, get_args(Weights)),
         (choices.ComparedName, tuple(COMPARED)),
     ],
 )
@@ -38,6 +39,7 @@ def test_the_names_are_those_of_the_packages(choice: Any, names: tuple[str, ...]
         ("fit", "--method", choices.MethodName),
         ("fit", "--refine", choices.RefineName),
         ("refine", "--start", choices.StartName),
+        ("refine", "--weights", choices.WeightsName),
         ("export", "--format", choices.FormName),
         ("compare", "--net", choices.NetName),
         ("compare", "--prior", choices.PriorName),

@@ -45,6 +45,7 @@ FLAT: dict[str, Any] = {  # as runs were written at first
             refinement=Refinement(
                 plan=SamplingPlan(kernel="mams", chains=5),
                 until=StoppingRule(rounds=2),
+                weights="stacking",
                 slab=GroupHorseshoe(sigma=0.3, slab_width=None),
             )
         ),
@@ -57,6 +58,13 @@ def test_there_and_back(settings: Recipe, tmp_path: Path) -> None:
     assert again == settings
     assert config.items() >= {"data": "digits", "method": settings.method, "seed": 3, "outputs": 10}.items()
     assert config["target"] is None
+
+
+def test_chains_of_runs_from_before_they_had_weights_weigh_the_same() -> None:
+    settings = Recipe(refinement=Refinement(start="draws"))
+    config = json.loads(json.dumps(config_of(load("digits"), settings, seed=3, device=torch.device("cpu"))))
+    assert config["refinement"].pop("weights") == "equal"
+    assert settings_of(config) == settings
 
 
 def test_a_flat_config_is_read() -> None:

@@ -88,10 +88,11 @@ def test_it_is_refined_again_only_when_asked_to(folder: Path) -> None:
     first = refined(folder)
     with pytest.raises(ValueError, match="run must not be refined already, got .*--force, or replace=True"):
         refined(folder)
-    other = dataclasses.replace(SHORT, slab=Gaussian(0.1), start="draws")
+    other = dataclasses.replace(SHORT, slab=Gaussian(0.1), start="draws", weights="stacking")
     second = refined(folder, refinement=other, seed=9, replace=True)
     assert second["refined_test_nll"] != first["refined_test_nll"] and second["test_nll"] == first["test_nll"]
-    assert load_refined(folder).model.slab == Gaussian(0.1)
+    assert first["refined_weights"] == "equal" and second["refined_weights"] == "stacking"
+    assert load_refined(folder).model.slab == Gaussian(0.1) and load_refined(folder).chain_weights is not None
     assert isinstance(load_run(folder).model.slab, Gaussian) and load_run(folder).model.slab != Gaussian(0.1)
 
 

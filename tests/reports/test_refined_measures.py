@@ -1,6 +1,7 @@
 """What is measured of a refined network: numbers by hand."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from bnn_pyro.networks import lenet
 from bnn_pyro.posterior.base import log_scores
 from bnn_pyro.posterior.diagnostics import r_hat_summary
 from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.posterior.stacking import Stacking
 from bnn_pyro.priors import Gaussian
 from bnn_pyro.reports import refined_measures
 from bnn_pyro.reports.measures import Run
@@ -46,6 +48,26 @@ def test_scores_and_differences(make: Any) -> None:
     assert found["refined_minus_dense_nll"] == pytest.approx([float(difference.mean()), error], rel=1e-4)
     assert found["refined_chains"] == CHAINS and found["refined_draws"] == CHAINS * DRAWS
     assert found["refined_seconds"] == 12.0
+
+
+def test_weights_of_chains_are_reported() -> None:
+    run = refined(regression(), apart=3.0)
+    found = measured(run).metrics
+    assert found["refined_weights"] == "equal" and found["refined_largest_weight"] == 1 / CHAINS
+    assert found["refined_scored_draws"] == CHAINS * DRAWS and "refined_unreliable_rows" not in found
+    given = drawn(run).weighted(torch.tensor([0.25, 0.25, 0.5]))
+    found = measured(replace(run, refined=given), reference=drawn(run)).metrics
+    assert found["refined_weights"] == "given" and found["refined_largest_weight"] == 0.5
+    assert found["refined_scored_draws"] == 2 * DRAWS and found["refined_draws"] == CHAINS * DRAWS
+    assert found["reference_weights"] == "equal" and found["reference_scored_draws"] == CHAINS * DRAWS
+    x, y = run.test
+    scores = given.evaluate(x, y, y_std=run.y_std)
+    assert found["refined_test_nll"] == pytest.approx(scores["nll"], rel=1e-5)
+    shapes = torch.tensor([[0.8] * 5 + [0.1] * 3, [0.8] + [0.1] * 7, [0.8] * 2 + [0.1] * 6])
+    stacking = Stacking(torch.tensor([0.25, 0.25, 0.5]), torch.zeros(3, 8), shapes)
+    stacked = SampledPosterior(given.model, given.draws, chain_weights=stacking)
+    found = measured(replace(run, refined=stacked)).metrics
+    assert found["refined_weights"] == "stacking" and found["refined_unreliable_rows"] == [2, 8]
 
 
 def test_mixing_is_that_of_the_predictions_on_some_rows() -> None:

@@ -44,6 +44,17 @@ def test_differences_programs_and_mixing_are_reported() -> None:
     assert "All results except the dense network's and the refined network's are from a tempered" in shown
 
 
+def test_weights_of_chains_are_reported() -> None:
+    assert "Its chains weigh the same.\n" in text(REFINED)  # as those of older runs do
+    weighted = {"refined_weights": "stacking", "refined_largest_weight": 0.4281, "refined_unreliable_rows": [12, 1222]}
+    shown = text({**REFINED, **weighted, "refined_scored_draws": 233})
+    assert "Its chains are weighted by stacking of PSIS-LOO: the largest weight is 0.428, and Pareto k is" in shown
+    assert "Pareto k is above 0.7 in 12 of 1,222 training rows.\n" in shown
+    assert "| refined network, 233 of 1,600 draws |" in shown
+    given = {"refined_weights": "given", "refined_largest_weight": 0.5}
+    assert "Its chains are weighted as given: the largest weight is 0.500.\n" in text({**REFINED, **given})
+
+
 @pytest.mark.parametrize("r_hat", [[1.06, 1.1], [1.01, 1.3], [None, None]])
 def test_chains_that_have_not_mixed_are_warned_of(r_hat: list[float | None]) -> None:
     metrics = {**REFINED, "refined_r_hat": r_hat}
