@@ -7,10 +7,12 @@
 
 Contestants: `svi` (SS-GHS on 50-50 hidden nodes, 8,000 steps from a dense net, gates on hidden nodes; KL weight .3, so
 tempered), `refined` (`bnn_pyro.refine` of it with a Gaussian slab) and `refined, own slab` (with the group horseshoe's
-scales as latents), `whole` (the 50-50 net sampled by 8 chains with a Gaussian prior), `ensemble` (five dense 50-50
-nets), `trees` (scikit-learn's HistGradientBoosting) and `bde` (sklearn-contrib-bde: 8 members, 16-16-16-16, its own
-heteroscedastic likelihood, 20,000 steps of warm-up; it has to be installed). As a refined net starts from dense nets of
-the chosen widths it is also the answer of a dense net of these widths that is sampled.
+scales as latents), `refined, stacked` (the chains of `refined`, weighted by stacking of PSIS-LOO on the training rows)
+and `refined, half stacked` (by the mean of these weights and equal ones), `whole` (the 50-50 net sampled by 8 chains
+with a Gaussian prior), `ensemble` (five dense 50-50 nets), `trees` (scikit-learn's HistGradientBoosting) and `bde`
+(sklearn-contrib-bde: 8 members, 16-16-16-16, its own heteroscedastic likelihood, 20,000 steps of warm-up; it has to be
+installed). As a refined net starts from dense nets of the chosen widths it is also the answer of a dense net of these
+widths that is sampled.
 
 Settings were fixed on split 0 of yacht and energy and by `--choose`, which scores a fifth of the training rows of split
 0 and keeps all it has tried in `results/select_then_sample-choice.json`; report other splits. Rows that are there
@@ -55,9 +57,10 @@ from bnn_pyro import (
 )
 from bnn_pyro.data import Dataset, Split, load
 from bnn_pyro.evaluation.agreement import mixture_points
+from bnn_pyro.evaluation.metrics import paired_difference
 from bnn_pyro.likelihoods import NOISE_SITE, Classes, Likelihood, Normals
 from bnn_pyro.networks import mlp
-from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.base import Posterior, log_scores
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.priors import Slab
@@ -99,6 +102,7 @@ class Job:
     kl_weight: float
     rule: StoppingRule
     selected: GuidePosterior | None = None
+    chains: SampledPosterior | None = None
 
     @property
     def train(self) -> tuple[Tensor, Tensor]:
@@ -132,6 +136,13 @@ class Job:
             )
         return self.selected
 
+    def refined(self) -> SampledPosterior:
+        """Return the chains of `refined`, sampled once for all ways to weight them."""
+        if self.chains is None:
+            settings = replace(REFINED, slab=Gaussian(), until=self.rule)
+            self.chains = refine(self.selection(), self.train, settings, seed=0, progress=False)
+        return self.chains
+
 
 # ---- contestants -----------------------------------------------------------------------------------------------------
 Answer = tuple[Classes | Normals | None, Row]
@@ -144,9 +155,27 @@ def _svi(job: Job, x: Tensor) -> Answer:
     return _predicted(posterior, x), {"nodes": kept, "weights": _weights(posterior.shrink().model)}
 
 
-def _refined(slab: Slab | None, job: Job, x: Tensor) -> Answer:
-    settings = replace(REFINED, slab=slab, until=job.rule)
+def _refined(job: Job, x: Tensor) -> Answer:
+    return _of_chains(job.refined(), x)
+
+
+def _own_slab(job: Job, x: Tensor) -> Answer:
+    settings = replace(REFINED, slab=None, until=job.rule)
     return _of_chains(refine(job.selection(), job.train, settings, seed=0, progress=False), x)
+
+
+def _stacked(equal_share: float, job: Job, x: Tensor) -> Answer:
+    chains = job.refined()
+    posterior = chains.weighted_by_stacking(*job.train, equal_share=equal_share)
+    assert posterior.stacking is not None
+    found, more = _of_chains(posterior, x)
+    weights, shapes = posterior.stacking.weights, posterior.stacking.pareto_k
+    return found, {
+        **more,
+        "against": _predicted(chains, x),
+        "weights_of_chains": [round(float(weight), 4) for weight in weights],
+        "unreliable_rows": [posterior.stacking.unreliable, shapes.shape[1]],
+    }
 
 
 def _whole(job: Job, x: Tensor) -> Answer:
@@ -201,14 +230,16 @@ def _bde(job: Job, x: Tensor) -> Answer:
 
 CONTESTANTS: dict[str, Callable[[Job, Tensor], Answer]] = {
     "svi": _svi,
-    "refined": partial(_refined, Gaussian()),
-    "refined, own slab": partial(_refined, None),
+    "refined": _refined,
+    "refined, own slab": _own_slab,
+    "refined, stacked": partial(_stacked, 0.0),
+    "refined, half stacked": partial(_stacked, 0.5),
     "whole": _whole,
     "ensemble": _ensemble,
     "trees": _trees,
     "bde": _bde,
 }
-OURS = tuple(name for name in CONTESTANTS if name != "bde")
+OURS = tuple(name for name in CONTESTANTS if name != "bde" and "stacked" not in name)
 
 
 def _predicted(posterior: Posterior, x: Tensor) -> Classes | Normals:
@@ -303,9 +334,14 @@ def _add_rows(table: str, split: int, path: Path, options: argparse.Namespace) -
             continue
         if contestant.startswith("refined"):
             job.selection()  # whose seconds are SVI's
+        if "stacked" in contestant:
+            job.refined()
         started = time.perf_counter()
         found, more = CONTESTANTS[contestant](job, test.x.flatten(1))
         seconds = time.perf_counter() - started
+        if (against := more.pop("against", None)) is not None and found is not None:
+            difference = paired_difference(log_scores(against, test.y), log_scores(found, test.y))
+            more["minus_refined_nll"] = list(difference)
         row = {**key, **scores(found, test, data.y_std, more.pop("mean", None)), **more, "seconds": seconds}
         row |= {"dense_weights": _weights(job.network(Gaussian())), **_origin(options)}
         with locked(path):
