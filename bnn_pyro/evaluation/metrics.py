@@ -8,6 +8,9 @@ from torch import Tensor
 from torch.distributions import Normal
 from torch.nn.functional import one_hot
 
+from bnn_pyro.evaluation.intervals import interval_metrics
+from bnn_pyro.evaluation.normal_mixture import NormalMixture
+
 ECE_BINS = 15
 QUANTILE_LEVELS = 19
 SUM_TOLERANCE = 1e-3
@@ -103,14 +106,15 @@ def reliability_curve(probabilities: Tensor, labels: Tensor, bins: int = ECE_BIN
 
 
 def regression_metrics(mean: Tensor, sd: Tensor, y: Tensor, *, y_std: float = 1.0) -> dict[str, float]:
-    """Score a predictive mixture of normals, one a posterior draw, by RMSE, NLL and calibration.
+    """Score a predictive mixture of normals, one a posterior draw, by RMSE, NLL, CRPS, calibration and intervals.
 
-    The predictive density of row n is `p_n(y) = (1/S) sum_s N(y; mean_sn, sd_sn²)`. Targets may be standardised; RMSE
-    and NLL are on the original scale, on which all of it is `y_std` times as large.
+    The predictive density of row n is `p_n(y) = (1/S) sum_s N(y; mean_sn, sd_sn²)`. Targets may be standardised; RMSE,
+    NLL, CRPS and widths are on the original scale, on which all of it is `y_std` times as large.
 
     - `rmse`: `y_std · sqrt(mean_n (y_n - mean_s mean_sn)²)`;
     - `nll`: `mean_n -log p_n(y_n) + log y_std`;
-    - `coverage95`: share of targets in the central 95 % of the normal with the mixture's mean and variance;
+    - `crps`, `coverage50, coverage80, coverage90, coverage95`, `width50, width80, width90, width95`: those of
+      `bnn_pyro.evaluation.intervals.interval_metrics`, of central intervals of the mixture itself;
     - `ece`: mean of `|q - observed_q|` over the quantile levels q = .05, .10, ..., .95, where observed_q is the share
       of targets at or below the mixture's q-quantile. It is the calibration error of Kuleshov, Fenner, Ermon (2018),
       Accurate uncertainties for deep learning using calibrated regression, with absolute instead of squared
@@ -123,20 +127,19 @@ def regression_metrics(mean: Tensor, sd: Tensor, y: Tensor, *, y_std: float = 1.
         y_std: Standard deviation by which the targets were divided; 1 if they are on their original scale.
 
     Returns:
-        The four scores under the names above.
+        The scores under the names above.
 
     Raises:
         ValueError: If a shape or value is another, or there are no draws or rows.
     """
     _check_factor(y_std)
     mean, sd, y = _checked_normals(mean, sd, y)
-    center, curve = mean.mean(0), coverage_curve(mean, sd, y)
-    spread = (sd.square().mean(0) + mean.var(0, correction=0)).sqrt()
+    curve = coverage_curve(mean, sd, y)
     return {
-        "rmse": y_std * _root_mean_squared_error(center, y),
+        "rmse": y_std * _root_mean_squared_error(mean.mean(0), y),
         "nll": math.log(y_std) - float(_log_density(mean, sd, y).mean()),
-        "coverage95": _share((y - center).abs() <= Z95 * spread),
         "ece": float((curve.nominal - curve.observed).abs().mean()),
+        **interval_metrics(NormalMixture(mean, sd).scaled(std=y_std), y_std * y.double()),
     }
 
 
