@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from bnn_pyro.evaluation.cost import Latency, compare_cost, measure_latency, nodes_kept, one_sided_parameters
 from bnn_pyro.evaluation.metrics import coverage_curve, reliability_curve
 from bnn_pyro.likelihoods import NOISE_SITE, Classes
-from bnn_pyro.posterior.base import Posterior, scores
+from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.predictive_net import PredictiveNet
 from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.posterior.scores import scores
 from bnn_pyro.reports.page import worse_than_draws
 from bnn_pyro.reports.plots import Curve
 from bnn_pyro.reports.predictions import Prediction, output_of, predict_net

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from bnn_pyro.evaluation.metrics import paired_difference
-from bnn_pyro.posterior.base import log_scores, scores
 from bnn_pyro.posterior.diagnostics import LEAST_DRAWS, r_hat_summary
 from bnn_pyro.posterior.predictive_net import PredictiveNet, predictive_net
 from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.posterior.scores import log_scores, scores
 from bnn_pyro.reports.predictions import Prediction
 from bnn_pyro.reports.program_costs import program_costs
 

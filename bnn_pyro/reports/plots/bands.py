@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from torch import Tensor
-from torch.distributions import Normal
 
+from bnn_pyro.evaluation import NormalMixture
 from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.reports.figures import COLORS, MUTED, new_panels, numpy_values, set_title, style_axes
@@ -20,7 +20,6 @@ _POINTS = 101  # along the input
 _LEVELS = 19  # quantiles at which an input's influence is looked at
 _MOST_CLASSES = 3
 _MOST_TICKS = 300
-_BISECTIONS = 60
 _OUTER, _INNER = 0.22, 0.4  # opacity
 
 
@@ -178,7 +177,7 @@ def _bands(
 def _regression_band(found: Normals, level: float, y_mean: float, y_std: float) -> _Band:
     mean, sd = y_mean + y_std * found.mean.cpu().double(), y_std * found.sd.cpu().double()
     low, high = (1 - level) / 2, (1 + level) / 2
-    outer = _mixture_quantile(mean, sd, low), _mixture_quantile(mean, sd, high)
+    outer = NormalMixture(mean, sd).interval(level)
     return _Band("", mean.mean(0), (mean.quantile(low, 0), mean.quantile(high, 0)), outer)
 
 
@@ -186,17 +185,6 @@ def _class_band(found: Classes, level: float, number: int) -> _Band:
     draws = found.draws[:, :, number].cpu().double()
     inner = draws.quantile((1 - level) / 2, 0), draws.quantile((1 + level) / 2, 0)
     return _Band(f"class {number}", draws.mean(0), inner)
-
-
-def _mixture_quantile(mean: Tensor, sd: Tensor, q: float) -> Tensor:
-    """Return the quantile of a mixture of normals, by bisection: `(draws, points)` to `(points,)`."""
-    of_draws: Tensor = Normal(mean, sd).icdf(torch.tensor(q, dtype=mean.dtype))
-    low, high = of_draws.amin(0), of_draws.amax(0)  # the mixture's is between those of its parts
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        below = Normal(mean, sd).cdf(middle).mean(0) < q
-        low, high = middle.where(below, low), high.where(below, middle)
-    return (low + high) / 2
 
 
 def _draw_panel(axes: Axes, name: str, points: Tensor, bands: list[_Band], *, dashed: Sequence[Tensor]) -> None:
