@@ -34,15 +34,27 @@ class ReliabilityCurve:
 
 @dataclass(frozen=True, eq=False)
 class CoverageCurve:
-    """Calibration of a regression at its predicted quantiles, each field `(levels,)`.
+    """Calibration of a regression at its predicted quantiles.
 
     Attributes:
-        nominal: Levels of the quantiles, increasing, in (0, 1).
-        observed: Share of the targets at or below their predicted quantile of that level.
+        nominal: Levels of the quantiles, increasing and symmetric in (0, 1), `(levels,)`.
+        observed: Share of the targets at or below their predicted quantile of that level, `(levels,)`.
+        rows: How many targets; None if that is not known.
     """
 
     nominal: Tensor
     observed: Tensor
+    rows: int | None = None
+
+    def intervals(self) -> tuple[Tensor, Tensor]:
+        """Return the probabilities of the central intervals between the quantiles, falling, and what these cover.
+
+        Returns:
+            Probabilities of the intervals, and shares of the targets in them, `(levels // 2,)` each.
+        """
+        count = len(self.nominal) // 2
+        nominal, observed = (values.flip(0)[:count] - values[:count] for values in (self.nominal, self.observed))
+        return nominal, observed
 
 
 def classification_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
@@ -238,7 +250,7 @@ def coverage_curve(mean: Tensor, sd: Tensor, y: Tensor, levels: int = QUANTILE_L
     mean, sd, y = _checked_normals(mean, sd, y)
     below = Normal(mean, sd, validate_args=False).cdf(y).mean(0)
     nominal = torch.arange(1, levels + 1, dtype=y.dtype, device=y.device) / (levels + 1)
-    return CoverageCurve(nominal, (below.unsqueeze(1) <= nominal).to(y.dtype).mean(0))
+    return CoverageCurve(nominal, (below.unsqueeze(1) <= nominal).to(y.dtype).mean(0), len(y))
 
 
 def _root_mean_squared_error(center: Tensor, y: Tensor) -> float:

@@ -43,8 +43,8 @@ def kept_inputs(posterior: Posterior) -> Tensor:
     return read[posterior.keep()[gated[0]].cpu()] if gated else read
 
 
-def most_influential_input(posterior: Posterior, x: Tensor, *, num_samples: int | None = 100) -> int:
-    """Return the kept input along whose own quantiles the prediction varies most, all others at their medians.
+def input_influence(posterior: Posterior, x: Tensor, *, num_samples: int | None = 100) -> Tensor:
+    """Return how much the prediction varies along each kept input's own quantiles, all others at their medians.
 
     Predictions are taken at the quantiles 0.05, 0.1, ..., 0.95 of the input; they vary by the standard deviation of the
     predictive means, or by the largest one of a class's probability.
@@ -55,7 +55,7 @@ def most_influential_input(posterior: Posterior, x: Tensor, *, num_samples: int 
         num_samples: How many draws, as in ``posterior.predict``.
 
     Returns:
-        The input's number, from 0.
+        Shape ``(kept,)``, in the order of `kept_inputs`, on the CPU.
 
     Raises:
         ValueError: If the inputs are no vectors, x is not of their shape, or no input is kept.
@@ -63,14 +63,27 @@ def most_influential_input(posterior: Posterior, x: Tensor, *, num_samples: int 
     kept = kept_inputs(posterior)
     if not len(kept):
         raise ValueError("posterior must keep an input, got one that keeps none")
-    values = _rows_of(posterior, x)
+    values = rows_of(posterior, x)
     levels = torch.arange(1, _LEVELS + 1, dtype=values.dtype) / (_LEVELS + 1)
     swept = values.median(0).values.repeat(len(kept), _LEVELS, 1)
     for place, number in enumerate(kept.tolist()):
         swept[place, :, number] = values[:, number].quantile(levels)
     predicted = posterior.predict(swept.flatten(0, 1), num_samples=num_samples, batch_size=len(kept) * _LEVELS)
-    variation = predicted.reshape(len(kept), _LEVELS, -1).std(1).amax(1)
-    return int(kept[int(variation.argmax())])
+    return predicted.reshape(len(kept), _LEVELS, -1).std(1).amax(1).cpu()
+
+
+def most_influential_input(posterior: Posterior, x: Tensor, *, num_samples: int | None = 100) -> int:
+    """Return the number, from 0, of the kept input whose `input_influence` is the largest.
+
+    Args:
+        posterior: As for `input_influence`.
+        x: Likewise.
+        num_samples: Likewise.
+
+    Raises:
+        ValueError: As for `input_influence`.
+    """
+    return int(kept_inputs(posterior)[int(input_influence(posterior, x, num_samples=num_samples).argmax())])
 
 
 # ---- the picture -----------------------------------------------------------------------------------------------------
@@ -131,7 +144,7 @@ def plot_bands(
         raise ValueError(f"level must be between 0 and 1, got {level}")
     if not posteriors:
         raise ValueError("posteriors must hold at least one, got none")
-    values = [_rows_of(posterior, x) for posterior in posteriors.values()][0]
+    values = [rows_of(posterior, x) for posterior in posteriors.values()][0]
     if not 0 <= number < values.shape[1]:
         raise ValueError(f"number must be that of one of {values.shape[1]} inputs, from 0, got {number}")
     points = torch.linspace(float(values[:, number].min()), float(values[:, number].max()), _POINTS, dtype=values.dtype)
@@ -146,7 +159,7 @@ def plot_bands(
     first_name, first = next(iter(bands.items()))
     for axes, (name, own) in zip(panels, bands.items(), strict=True):
         _draw_panel(axes, name, points, own, dashed=() if name == first_name else first[0].outer or ())
-        _draw_ticks(axes, values[:, number])
+        draw_rows(axes, values[:, number])
         axes.set_xlabel(f"input {number + 1}, others at their medians" if input_name is None else input_name)
         axes.set_ylabel(target_name if first[0].outer else "probability")
     _share_axes(panels, bounded=first[0].outer is None)
@@ -202,8 +215,13 @@ def _draw_panel(axes: Axes, name: str, points: Tensor, bands: list[_Band], *, da
     style_axes(axes)
 
 
-def _draw_ticks(axes: Axes, values: Tensor) -> None:
-    """Draw a tick at the bottom for each row, or for so many of them, evenly spaced in their order."""
+def draw_rows(axes: Axes, values: Tensor) -> None:
+    """Draw a tick at the bottom for each row, or for so many of them, evenly spaced in their order.
+
+    Args:
+        axes: The panel.
+        values: Where the rows are on the horizontal axis, shape ``(rows,)``.
+    """
     places = torch.linspace(0, len(values) - 1, min(len(values), _MOST_TICKS)).round().long()
     at = numpy_values(values.sort().values[places])
     axes.vlines(at, 0, 0.03, transform=axes.get_xaxis_transform(), color=MUTED, linewidth=0.6, alpha=0.6)
@@ -247,8 +265,16 @@ def _check_vectors(posterior: Posterior) -> None:
         raise ValueError(f"posterior must be of a network whose inputs are vectors, got inputs of shape {shape}")
 
 
-def _rows_of(posterior: Posterior, x: Tensor) -> Tensor:
-    """Return rows on the CPU in double precision, or raise if the posterior's network does not take them."""
+def rows_of(posterior: Posterior, x: Tensor) -> Tensor:
+    """Return rows on the CPU in double precision.
+
+    Args:
+        posterior: A posterior of a network whose inputs are vectors.
+        x: The rows, shape ``(rows, inputs)``.
+
+    Raises:
+        ValueError: If the posterior's network does not take them.
+    """
     _check_vectors(posterior)
     wanted = posterior.model.input_shape[0]
     if x.dim() != 2 or x.shape[1] != wanted or not len(x):
