@@ -151,7 +151,7 @@ def regression_metrics(mean: Tensor, sd: Tensor, y: Tensor, *, y_std: float = 1.
         "rmse": y_std * _root_mean_squared_error(mean.mean(0), y),
         "nll": math.log(y_std) - float(_log_density(mean, sd, y).mean()),
         "ece": float((curve.nominal - curve.observed).abs().mean()),
-        **interval_metrics(NormalMixture(mean, sd).scaled(std=y_std), y_std * y.double()),
+        **interval_metrics(NormalMixture(y_std * mean.double(), y_std * sd.double()), y_std * y.double()),
     }
 
 

@@ -254,6 +254,8 @@ def _log_density(means: Tensor, stds: Tensor, y: Tensor) -> Tensor:
 
 
 def _crps(means: Tensor, stds: Tensor, y: Tensor) -> Tensor:
+    if len(means) == 1:
+        return _mean_distance(y.unsqueeze(-2) - means, stds).squeeze(-2) - stds[0] / math.sqrt(math.pi)
     width = means.amax(0) - means.amin(0) + 2 * _TAIL * stds.amax(0)
     steps = math.ceil(float((width / (_STEP * stds.amin(0))).max()))
     spread = _half_distance_by_steps(means, stds, steps) if steps < _PAIR * len(means) else _half_distance(means, stds)
@@ -289,9 +291,12 @@ def _mean_distance(mean: Tensor, std: Tensor) -> Tensor:
 
 
 def _quantile(means: Tensor, stds: Tensor, q: Tensor) -> Tensor:
-    """Return the quantiles of levels ``(*batch, rows)``."""
-    z = torch.special.ndtri(q)
+    """Return the quantiles of levels ``(*batch, rows)``, which are the same for all rows."""
+    z = torch.special.ndtri(q[..., :1])
     of_draws = means + stds * z.unsqueeze(-2)
+    if len(means) == 1:
+        only: Tensor = of_draws.squeeze(-2)
+        return only
     low, high = of_draws.amin(-2), of_draws.amax(-2)  # the mixture's quantile is between those of its parts
     spread = (stds.square().mean(0) + means.var(0, correction=0)).sqrt()
     x: Tensor = (means.mean(0) + z * spread).clamp(low, high)
