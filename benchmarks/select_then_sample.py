@@ -56,13 +56,14 @@ from bnn_pyro import (
     train_ensemble,
 )
 from bnn_pyro.data import Dataset, Split, load
-from bnn_pyro.evaluation.agreement import mixture_points
+from bnn_pyro.evaluation import NormalMixture
 from bnn_pyro.evaluation.metrics import paired_difference
 from bnn_pyro.likelihoods import NOISE_SITE, Classes, Likelihood, Normals
 from bnn_pyro.networks import mlp
-from bnn_pyro.posterior.base import Posterior, log_scores
+from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.posterior.scores import log_scores
 from bnn_pyro.priors import Slab
 from bnn_pyro.reports.figures import COLORS, MARKERS, new_panels, set_title, style_axes
 from bnn_pyro.reports.markdown import markdown_table
@@ -273,25 +274,15 @@ def scores(found: Classes | Normals | None, test: Split, y_std: float, center: T
     if found is None:
         assert center is not None
         return {"rmse": y_std * float((center - y).square().mean().sqrt())}
-    mixture = torch.distributions.Normal(found.mean, found.sd)
-    density = mixture.log_prob(y).logsumexp(0) - math.log(len(found.mean))
-    below = mixture.cdf(y).mean(0)
+    mixture, original = NormalMixture(found.mean, found.sd.expand_as(found.mean)).scaled(std=y_std), y_std * y.double()
+    density, (low, high) = mixture.log_prob(original), mixture.interval(0.9)
     return {
-        "rmse": y_std * float((found.mean.mean(0) - y).square().mean().sqrt()),
-        "nll": math.log(y_std) - float(density.mean()),
+        "rmse": float((mixture.mean - original).square().mean().sqrt()),
+        "nll": -float(density.mean()),
         "nll_se": float(density.std() / math.sqrt(len(y))),
-        "crps": y_std * float(crps(found, y).mean()),
-        "coverage90": float(((below > 0.05) & (below < 0.95)).float().mean()),
+        "crps": float(mixture.crps(original).mean()),
+        "coverage90": float(((original > low) & (original < high)).double().mean()),
     }
-
-
-def crps(found: Normals, y: Tensor) -> Tensor:
-    r"""Return the continuous ranked probability score of each row, :math:`E|X - y| - \frac12 E|X - X'|`, by points."""
-    thin = torch.linspace(0, len(found.mean) - 1, min(200, len(found.mean))).long()
-    points = mixture_points(found.mean[thin], found.sd[thin].expand_as(found.mean[thin])).sort(0).values
-    count = len(points)
-    order = (2 * torch.arange(1, count + 1) - count - 1).to(points).unsqueeze(1)
-    return (points - y).abs().mean(0) - (order * points).sum(0) / count**2
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from torch import Tensor
 from bnn_pyro.evaluation.metrics import paired_difference, standard_error
 from bnn_pyro.inference.checks import Data, as_pair
 from bnn_pyro.inference.generators import seeded
-from bnn_pyro.posterior.base import Posterior, log_scores
+from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.posterior.scores import log_scores
 from bnn_pyro.refinement import Refinement, refine
 
 logger = logging.getLogger(__name__)

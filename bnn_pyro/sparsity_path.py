@@ -11,10 +11,11 @@ from bnn_pyro.evaluation.metrics import paired_difference, standard_error
 from bnn_pyro.inference.checks import Data, as_pair, hold_out
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.base import Posterior, log_scores
+from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.posterior.scores import log_scores
 from bnn_pyro.refinement import Refinement, refine, sample_whole
 
 logger = logging.getLogger(__name__)

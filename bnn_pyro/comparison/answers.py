@@ -15,8 +15,9 @@ from bnn_pyro.evaluation.agreement import (
     wasserstein,
 )
 from bnn_pyro.likelihoods import Classes, Normals
-from bnn_pyro.posterior.base import Posterior, scores
+from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.diagnostics import ess_bulk, r_hat
+from bnn_pyro.posterior.scores import scores
 
 Gates = Literal["exact", "relaxed", "none"]
 """Whether gates are exactly 0 or 1, or relaxed to numbers in between, which is another model; none without a spike."""

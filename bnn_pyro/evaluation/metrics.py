@@ -8,6 +8,9 @@ from torch import Tensor
 from torch.distributions import Normal
 from torch.nn.functional import one_hot
 
+from bnn_pyro.evaluation.intervals import interval_metrics
+from bnn_pyro.evaluation.normal_mixture import NormalMixture
+
 ECE_BINS = 15
 QUANTILE_LEVELS = 19
 SUM_TOLERANCE = 1e-3
@@ -31,15 +34,27 @@ class ReliabilityCurve:
 
 @dataclass(frozen=True, eq=False)
 class CoverageCurve:
-    """Calibration of a regression at its predicted quantiles, each field `(levels,)`.
+    """Calibration of a regression at its predicted quantiles.
 
     Attributes:
-        nominal: Levels of the quantiles, increasing, in (0, 1).
-        observed: Share of the targets at or below their predicted quantile of that level.
+        nominal: Levels of the quantiles, increasing and symmetric in (0, 1), `(levels,)`.
+        observed: Share of the targets at or below their predicted quantile of that level, `(levels,)`.
+        rows: How many targets; None if that is not known.
     """
 
     nominal: Tensor
     observed: Tensor
+    rows: int | None = None
+
+    def intervals(self) -> tuple[Tensor, Tensor]:
+        """Return the probabilities of the central intervals between the quantiles, falling, and what these cover.
+
+        Returns:
+            Probabilities of the intervals, and shares of the targets in them, `(levels // 2,)` each.
+        """
+        count = len(self.nominal) // 2
+        nominal, observed = (values.flip(0)[:count] - values[:count] for values in (self.nominal, self.observed))
+        return nominal, observed
 
 
 def classification_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
@@ -103,14 +118,15 @@ def reliability_curve(probabilities: Tensor, labels: Tensor, bins: int = ECE_BIN
 
 
 def regression_metrics(mean: Tensor, sd: Tensor, y: Tensor, *, y_std: float = 1.0) -> dict[str, float]:
-    """Score a predictive mixture of normals, one a posterior draw, by RMSE, NLL and calibration.
+    """Score a predictive mixture of normals, one a posterior draw, by RMSE, NLL, CRPS, calibration and intervals.
 
-    The predictive density of row n is `p_n(y) = (1/S) sum_s N(y; mean_sn, sd_sn²)`. Targets may be standardised; RMSE
-    and NLL are on the original scale, on which all of it is `y_std` times as large.
+    The predictive density of row n is `p_n(y) = (1/S) sum_s N(y; mean_sn, sd_sn²)`. Targets may be standardised; RMSE,
+    NLL, CRPS and widths are on the original scale, on which all of it is `y_std` times as large.
 
     - `rmse`: `y_std · sqrt(mean_n (y_n - mean_s mean_sn)²)`;
     - `nll`: `mean_n -log p_n(y_n) + log y_std`;
-    - `coverage95`: share of targets in the central 95 % of the normal with the mixture's mean and variance;
+    - `crps`, `coverage50, coverage80, coverage90, coverage95`, `width50, width80, width90, width95`: those of
+      `bnn_pyro.evaluation.intervals.interval_metrics`, of central intervals of the mixture itself;
     - `ece`: mean of `|q - observed_q|` over the quantile levels q = .05, .10, ..., .95, where observed_q is the share
       of targets at or below the mixture's q-quantile. It is the calibration error of Kuleshov, Fenner, Ermon (2018),
       Accurate uncertainties for deep learning using calibrated regression, with absolute instead of squared
@@ -123,20 +139,19 @@ def regression_metrics(mean: Tensor, sd: Tensor, y: Tensor, *, y_std: float = 1.
         y_std: Standard deviation by which the targets were divided; 1 if they are on their original scale.
 
     Returns:
-        The four scores under the names above.
+        The scores under the names above.
 
     Raises:
         ValueError: If a shape or value is another, or there are no draws or rows.
     """
     _check_factor(y_std)
     mean, sd, y = _checked_normals(mean, sd, y)
-    center, curve = mean.mean(0), coverage_curve(mean, sd, y)
-    spread = (sd.square().mean(0) + mean.var(0, correction=0)).sqrt()
+    curve = coverage_curve(mean, sd, y)
     return {
-        "rmse": y_std * _root_mean_squared_error(center, y),
+        "rmse": y_std * _root_mean_squared_error(mean.mean(0), y),
         "nll": math.log(y_std) - float(_log_density(mean, sd, y).mean()),
-        "coverage95": _share((y - center).abs() <= Z95 * spread),
         "ece": float((curve.nominal - curve.observed).abs().mean()),
+        **interval_metrics(NormalMixture(y_std * mean.double(), y_std * sd.double()), y_std * y.double()),
     }
 
 
@@ -235,7 +250,7 @@ def coverage_curve(mean: Tensor, sd: Tensor, y: Tensor, levels: int = QUANTILE_L
     mean, sd, y = _checked_normals(mean, sd, y)
     below = Normal(mean, sd, validate_args=False).cdf(y).mean(0)
     nominal = torch.arange(1, levels + 1, dtype=y.dtype, device=y.device) / (levels + 1)
-    return CoverageCurve(nominal, (below.unsqueeze(1) <= nominal).to(y.dtype).mean(0))
+    return CoverageCurve(nominal, (below.unsqueeze(1) <= nominal).to(y.dtype).mean(0), len(y))
 
 
 def _root_mean_squared_error(center: Tensor, y: Tensor) -> float:

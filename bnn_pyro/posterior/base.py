@@ -9,14 +9,10 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from bnn_pyro.evaluation.metrics import (
-    class_log_scores,
-    classification_metrics,
-    normal_log_scores,
-    regression_metrics,
-)
+from bnn_pyro.evaluation import ClassProbabilities, NormalMixture
 from bnn_pyro.likelihoods import NOISE_SITE, Categorical, Classes, Normals
 from bnn_pyro.network import SparseNetwork, gate_site
+from bnn_pyro.posterior.scores import predictive_distribution, scores
 from bnn_pyro.posterior.tempering import Temperature, tempering
 from bnn_pyro.pruning.cutting import check_masks, with_selection
 
@@ -136,6 +132,34 @@ class Posterior(ABC):
             return predicted
         return predicted.probabilities if isinstance(predicted, Classes) else predicted.mean.mean(0)
 
+    def predictive(
+        self,
+        x: Tensor,
+        *,
+        num_samples: int | None = None,
+        batch_size: int = 1024,
+        y_mean: float = 0.0,
+        y_std: float = 1.0,
+    ) -> NormalMixture | ClassProbabilities:
+        """Return the predictive distribution of what `predict` predicts the mean of, as an object to ask.
+
+        Args:
+            x: Inputs, shape ``(rows, *input_shape)``.
+            num_samples: How many draws, as in `predict`.
+            batch_size: Rows at a time.
+            y_mean: What was taken away from the targets before they were divided; not used for classes.
+            y_std: What they were divided by, so that the distribution is in original units; not used for classes.
+
+        Returns:
+            A :class:`~bnn_pyro.evaluation.NormalMixture`, with mean, std, quantiles, intervals, samples, log
+            probabilities and CRPS; a :class:`~bnn_pyro.evaluation.ClassProbabilities` for classes.
+
+        Raises:
+            ValueError: If x has the wrong shape or is not finite, or a number is out of range.
+        """
+        drawn = self.predict(x, num_samples=num_samples, batch_size=batch_size, return_draws=True)
+        return predictive_distribution(drawn, y_mean=y_mean, y_std=y_std)
+
     def evaluate(
         self, x: Tensor, y: Tensor, *, num_samples: int | None = None, batch_size: int = 1024, y_std: float = 1.0
     ) -> dict[str, float]:
@@ -149,7 +173,8 @@ class Posterior(ABC):
             y_std: Standard deviation by which y was divided, so that errors are reported on its original scale.
 
         Returns:
-            ``accuracy, nll, ece, brier`` for classes; ``rmse, nll, ece, coverage95`` for regression.
+            ``accuracy, nll, ece, brier`` for classes; for regression ``rmse, nll, ece, crps`` with coverage and width
+            of central intervals, such as ``coverage90`` and ``width90``.
 
         Raises:
             ValueError: If x or y has the wrong shape, is not finite or out of range, or so is a number.
@@ -351,35 +376,3 @@ class Posterior(ABC):
             raise ValueError(f"x must have shape (rows, {wanted}) and a row, got {tuple(x.shape)}")
         if not torch.isfinite(x).all():
             raise ValueError("x must be finite, got NaN or infinite values")
-
-
-def scores(predicted: Classes | Normals, y: Tensor, *, y_std: float = 1.0) -> dict[str, float]:
-    """Return the scores of a prediction.
-
-    Args:
-        predicted: The predictive distribution, averaged over its draws.
-        y: Observations, shape ``(rows,)``.
-        y_std: Standard deviation by which y was divided, so that errors are reported on its original scale.
-
-    Returns:
-        ``accuracy, nll, ece, brier`` for classes; ``rmse, nll, ece, coverage95`` for regression.
-    """
-    if isinstance(predicted, Classes):
-        return classification_metrics(predicted.probabilities, y)
-    return regression_metrics(predicted.mean, predicted.sd, y, y_std=y_std)
-
-
-def log_scores(predicted: Classes | Normals, y: Tensor, *, y_std: float = 1.0) -> Tensor:
-    """Return the log score of each row of a prediction, whose mean is minus the ``nll`` of `scores`.
-
-    Args:
-        predicted: The predictive distribution, averaged over its draws.
-        y: Observations, shape ``(rows,)``.
-        y_std: Standard deviation by which y was divided, so that scores are on its original scale.
-
-    Returns:
-        Shape ``(rows,)``; higher is better.
-    """
-    if isinstance(predicted, Classes):
-        return class_log_scores(predicted.probabilities, y)
-    return normal_log_scores(predicted.mean, predicted.sd, y, y_std=y_std)

@@ -19,9 +19,12 @@ from bnn_pyro.recipes.definition import Recipe
 from bnn_pyro.recipes.dense_training import training_noise
 from bnn_pyro.recipes.runs import DENSE, load_dense, load_pruned, load_run, shown_rows
 from bnn_pyro.refinement import Refinement, refine, selected_network
+from bnn_pyro.reports.dependence_file import DEPENDENCE_FILE, draw_dependence
+from bnn_pyro.reports.figures import write_figure
 from bnn_pyro.reports.folder import write_json, write_page
 from bnn_pyro.reports.measures import Metrics
-from bnn_pyro.reports.predictions import Prediction, predict_net
+from bnn_pyro.reports.plots import plot_calibration
+from bnn_pyro.reports.predictions import Prediction, calibration_curves, predict_net
 from bnn_pyro.reports.refined_files import REFINED_FILES, draw_bands, save_refined, write_bands, write_ensemble
 from bnn_pyro.reports.refined_measures import RefinedMeasures, measure_refined
 from bnn_pyro.reports.refined_page import is_refined
@@ -83,8 +86,13 @@ def refine_run(
     metrics = {**kept, **measured.metrics}
     x = train[0]
     write_ensemble(measured.ensemble, x, path)
-    bands = draw_bands(posterior, sampled, shown_rows(x), y_mean=dataset.y_mean, y_std=dataset.y_std)
-    write_bands(bands, path)
+    rows, y_mean, y_std = shown_rows(x), dataset.y_mean, dataset.y_std
+    write_bands(draw_bands(posterior, sampled, rows, y_mean=y_mean, y_std=y_std), path)
+    dependence = draw_dependence(
+        posterior, rows, input_shape=dataset.input_shape, refined=sampled, y_mean=y_mean, y_std=y_std
+    )
+    write_figure(dependence, path / DEPENDENCE_FILE)
+    write_figure(plot_calibration(measured.curves), path / "calibration.png")
     write_page(path, metrics, config, input_shape=x.shape[1:], num_samples=_NUM_SAMPLES)
     write_json(metrics, path / "metrics.json")  # last, as it tells that the run is refined
     partial.unlink(missing_ok=True)
@@ -107,7 +115,9 @@ def _measured(
         train = settings.tensors(dataset.train)
         own = training_noise(nets["dense"], train) if dataset.task == "regression" else None
         predictions["dense"] = predict_net(nets["dense"], likelihood, x, own)
-    return measure_refined(sampled, predictions, nets, (x, y), y_std=dataset.y_std)
+    measured = measure_refined(sampled, predictions, nets, (x, y), y_std=dataset.y_std)
+    curves = calibration_curves(predictions, y, num_samples=_NUM_SAMPLES)
+    return dataclasses.replace(measured, curves=curves | measured.curves)
 
 
 def _metrics(folder: Path) -> Metrics:

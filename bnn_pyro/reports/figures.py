@@ -4,6 +4,7 @@ The colours are those of Okabe and Ito (2008), *Color universal design*, which c
 """
 
 import math
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
+
+from bnn_pyro.storage import whole_file
 
 Values = NDArray[np.float64]
 
@@ -91,3 +94,17 @@ def numpy_values(tensor: Tensor) -> Values:
     """
     values: Values = tensor.detach().double().cpu().numpy()
     return values
+
+
+def write_figure(figure: Figure | None, path: str | Path) -> None:
+    """Write a picture; one that is there and is no more is removed.
+
+    Args:
+        figure: The picture; None if there is none.
+        path: The file.
+    """
+    if figure is None:
+        Path(path).unlink(missing_ok=True)
+        return
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=150)

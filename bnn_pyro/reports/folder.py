@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from bnn_pyro.export import export_net, save_net
+from bnn_pyro.reports.dependence_file import DEPENDENCE_FILE, draw_dependence
+from bnn_pyro.reports.figures import write_figure
 from bnn_pyro.reports.measures import Evaluation, Run, kept_on_cpu
 from bnn_pyro.reports.page import page
 from bnn_pyro.reports.plots import plot_calibration, plot_first_layer, plot_inclusion, plot_training
@@ -32,10 +34,12 @@ RUN_FILES = (
     "inclusion.png",
     "calibration.png",
     "first_layer.png",
+    DEPENDENCE_FILE,
 )
 """The names of a run's files; a folder that has one of them, or of `REFINED_FILES`, holds a run."""
 
-_PICTURES = ("training", "inclusion", "calibration", "first_layer", "bands")  # in the order of the page
+# in the order of the page
+_PICTURES = ("training", "inclusion", "calibration", "first_layer", "partial_dependence", "bands")
 
 
 # ---- the folder ------------------------------------------------------------------------------------------------------
@@ -134,12 +138,15 @@ def write_report(
     export_net(run.pruned, run.test[0], folder / "pruned.pt2")
     for name, figure in _figures(run, evaluation).items():
         figure.savefig(folder / f"{name}.png", dpi=150)
+    rows = run.test[0] if run.train_x is None else run.train_x
+    scale = {"y_mean": run.y_mean, "y_std": run.y_std}
+    dependence = draw_dependence(
+        run.posterior, rows, input_shape=run.input_shape, refined=run.refined, input_names=run.input_names, **scale
+    )
+    write_figure(dependence, folder / DEPENDENCE_FILE)
     if run.refined is not None:
-        rows = run.test[0] if run.train_x is None else run.train_x
         write_ensemble(evaluation.ensemble, run.test[0], folder)
-        bands = draw_bands(
-            run.posterior, run.refined, rows, reference=run.reference, y_mean=run.y_mean, y_std=run.y_std
-        )
+        bands = draw_bands(run.posterior, run.refined, rows, reference=run.reference, **scale)
         write_bands(bands, folder)
     write_page(
         folder,
@@ -147,6 +154,7 @@ def write_report(
         config,
         input_shape=run.test[0].shape[1:],
         num_samples=run.num_samples,
+        input_names=run.input_names,
     )
     return folder
 
@@ -158,6 +166,7 @@ def write_page(
     *,
     input_shape: Sequence[int],
     num_samples: int = 32,
+    input_names: Sequence[str] = (),
 ) -> None:
     """Write a run's page, with the pictures that its folder has; a page that is there is replaced.
 
@@ -167,6 +176,7 @@ def write_page(
         config: The settings of the run.
         input_shape: Shape of one input of the networks.
         num_samples: Draws that the posterior's predictions were averaged over.
+        input_names: Name of each input; empty for their numbers.
     """
     text = page(
         metrics,
@@ -175,6 +185,7 @@ def write_page(
         input_shape=input_shape,
         num_samples=num_samples,
         has_checkpoint=(Path(folder) / "checkpoint.pt").exists(),
+        input_names=input_names,
     )
     with whole_file(Path(folder) / "report.md") as partial:
         partial.write_text(text, encoding="utf-8")

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from bnn_pyro.evaluation.cost import Latency, compare_cost, measure_latency, nodes_kept, one_sided_parameters
-from bnn_pyro.evaluation.metrics import coverage_curve, reliability_curve
-from bnn_pyro.likelihoods import NOISE_SITE, Classes
-from bnn_pyro.posterior.base import Posterior, scores
+from bnn_pyro.likelihoods import NOISE_SITE
+from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.predictive_net import PredictiveNet
 from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.posterior.scores import scores
 from bnn_pyro.reports.page import worse_than_draws
 from bnn_pyro.reports.plots import Curve
-from bnn_pyro.reports.predictions import Prediction, output_of, predict_net
+from bnn_pyro.reports.predictions import Prediction, calibration_curves, output_of, predict_net
 from bnn_pyro.reports.refined_measures import measure_refined
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class Run:
         train_x: Inputs of training rows, or of some of them, for the same picture; None for those of test.
         refined: The posterior of the pruned network, sampled; None if it was not.
         reference: The posterior of the whole network, sampled, to compare with; None if it was not.
+        input_names: Name of each input of a table; empty for their numbers.
         not_refined: Why it was not refined though asked for, in words; empty otherwise.
     """
 
@@ -64,6 +65,7 @@ class Run:
     refined: SampledPosterior | None = None
     reference: SampledPosterior | None = None
     not_refined: str = ""
+    input_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,8 @@ class Evaluation:
 
     Args:
         metrics: The numbers of `metrics.json`.
-        curves: Calibration of the dense network, the median model and the posterior's draws, by name.
+        curves: Calibration of the dense network, the median model and the posterior's draws, by name; of a refined run
+            also of the refined network, and of the whole network where that was sampled.
         ensemble: The program of the refined network's draws; None if there is none.
     """
 
@@ -115,15 +118,14 @@ def evaluate_run(run: Run) -> Evaluation:
         logger.warning(worse)
     difference = output_of(run.pruned, x) - output_of(run.posterior.median_model(), x)
     metrics["pruned_max_abs_diff"] = float(difference.abs().max())
-    ensemble = None
+    ensemble, curves = None, calibration_curves(predictions, y, num_samples=run.num_samples)
     if run.refined is not None:
         nets = {"pruned": run.pruned, "dense": run.dense}
         measured = measure_refined(run.refined, predictions, nets, run.test, y_std=run.y_std, reference=run.reference)
-        metrics, ensemble = metrics | measured.metrics, measured.ensemble
+        metrics, ensemble, curves = metrics | measured.metrics, measured.ensemble, curves | measured.curves
     elif run.not_refined:
         metrics["not_refined"] = run.not_refined
-    shown = {"dense": "dense net", "pruned": "median model", "posterior": f"{run.num_samples} draws"}
-    return Evaluation(metrics, {name: _curve(predictions[key], y) for key, name in shown.items()}, ensemble)
+    return Evaluation(metrics, curves, ensemble)
 
 
 def _predictions(run: Run) -> dict[str, Prediction]:
@@ -136,12 +138,6 @@ def _predictions(run: Run) -> dict[str, Prediction]:
         "pruned": predict_net(run.pruned, likelihood, x, noise),
         "dense": predict_net(run.dense, likelihood, x, run.dense_noise),
     }
-
-
-def _curve(prediction: Prediction, y: Tensor) -> Curve:
-    if isinstance(prediction, Classes):
-        return reliability_curve(prediction.probabilities, y)
-    return coverage_curve(prediction.mean, prediction.sd, y)
 
 
 def _prefixed(prefix: str, scored: Mapping[str, float]) -> dict[str, float]:

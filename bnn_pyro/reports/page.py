@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypedDict, cast
 
 from bnn_pyro.posterior.tempering import Temperature, tempering
+from bnn_pyro.reports.input_tables import input_values
+from bnn_pyro.reports.interval_tables import interval_header, interval_rows
 from bnn_pyro.reports.markdown import render
 from bnn_pyro.reports.refined_measures import SCORED_DRAWS
 from bnn_pyro.reports.refined_page import is_refined, program_rows, refined_values
@@ -13,11 +15,14 @@ _SCORES = {
     "accuracy": "accuracy",
     "rmse": "RMSE",
     "nll": "NLL",
+    "crps": "CRPS",
     "ece": "ECE",
     "brier": "Brier",
     "coverage95": "95 % interval covers",
 }
-_IN_PERCENT = ("accuracy", "coverage95")
+_INTERVAL = {"coverage90": "90 % interval covers", "width90": "its mean width"}
+_IN_PERCENT = ("accuracy", "coverage95", "coverage90")
+_IN_UNITS = ("rmse", "crps", "width90")  # of the target
 _TITLE = ("data", "net", "prior")
 
 
@@ -60,15 +65,23 @@ def summary_rows(metrics: Mapping[str, object]) -> list[tuple[str, ...]]:
     score = _main_score(metrics)
     costs = _cost_rows(cast(_Metrics, metrics))
     if not is_refined(metrics):
-        dense, pruned = (_score(metrics, prefix, score) for prefix in ("dense_test_", "pruned_test_"))
-        return [(f"test {_SCORES[score]}", dense, pruned, ""), *costs]
+        return [*_summary_scores(metrics, ("dense_test_", "pruned_test_"), (score,)), *costs]
     prefixes = ("dense_test_", "pruned_test_", "refined_test_")
-    rows = [(f"test {_SCORES[name]}", *(_score(metrics, p, name) for p in prefixes), "") for name in (score, "nll")]
+    rows = _summary_scores(metrics, prefixes, (score, "nll"))
     programs = {name: cells for name, *cells in program_rows(metrics)}
     if len(programs) == len(prefixes):
         for number, name in ((0, "bytes of the program"), (2, "its latency, batch 256")):
             rows.append((name, *(cells[number] for cells in programs.values()), ""))
     return [*rows, *((name, dense, pruned, "", kept) for name, dense, pruned, kept in costs)]
+
+
+def _summary_scores(
+    metrics: Mapping[str, object], prefixes: Sequence[str], names: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """Return rows of scores, and of a regression those of its distribution that all have, as older runs may not."""
+    titles = {name: f"test {_SCORES[name]}" for name in (*names, "crps")} | _INTERVAL
+    shown = [name for name in titles if name in names or all(f"{prefix}{name}" in metrics for prefix in prefixes)]
+    return [(titles[name], *(_score(metrics, prefix, name) for prefix in prefixes), "") for name in shown]
 
 
 def _cost_rows(metrics: _Metrics) -> list[tuple[str, str, str, str]]:
@@ -122,6 +135,7 @@ def page(
     input_shape: Sequence[int] = (),
     num_samples: int = 32,
     has_checkpoint: bool = False,
+    input_names: Sequence[str] = (),
 ) -> str:
     """Return the report of a run as Markdown.
 
@@ -132,6 +146,7 @@ def page(
         input_shape: Shape of one input of the networks.
         num_samples: Draws that the posterior's predictions were averaged over.
         has_checkpoint: Whether the posterior is beside the page, to be loaded by `bnn_pyro.recipes.load_run`.
+        input_names: Name of each input, for the table of those that have gates; empty for their numbers.
     """
     scores = [name for name in _SCORES if f"test_{name}" in metrics]
     known = cast(_Metrics, metrics)
@@ -150,6 +165,9 @@ def page(
         is_classification=_is_classification(metrics),
         score_header=["", *(_SCORES[name] for name in scores)],
         score_rows=_score_rows(metrics, scores, num_samples),
+        interval_header=interval_header(metrics),
+        interval_rows=interval_rows(metrics),
+        inputs=input_values(metrics, input_names),
         cost_rows=_cost_rows(known),
         params_kept_one_sided=_percent(known["params_kept_one_sided"]),
         difference=f"{known['pruned_max_abs_diff']:.1e}",
@@ -231,7 +249,7 @@ def _score(metrics: Mapping[str, object], prefix: str, name: str) -> str:
     value = cast(float, metrics[f"{prefix}{name}"])
     if name in _IN_PERCENT:
         return _percent(value, 2)
-    return f"{value:.4g}" if name == "rmse" else f"{value:.4f}"
+    return f"{value:.4g}" if name in _IN_UNITS else f"{value:.4f}"
 
 
 def _percent(fraction: float, digits: int = 1) -> str:

@@ -1,12 +1,46 @@
 """What networks and posteriors predict on the rows that they are measured on."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
+from bnn_pyro.evaluation.metrics import coverage_curve, reliability_curve
 from bnn_pyro.likelihoods import Classes, Likelihood, Normals
+from bnn_pyro.reports.plots import Curve
 
 Prediction = Classes | Normals
 """A predictive distribution, with what each draw predicts."""
+
+
+_SHOWN = {  # in the order of the picture
+    "dense": "dense net",
+    "pruned": "median model",
+    "posterior": "{draws} draws",
+    "refined": "refined net",
+    "reference": "whole net, sampled",
+}
+
+
+def calibration_curves(predictions: Mapping[str, Prediction], y: Tensor, *, num_samples: int = 32) -> dict[str, Curve]:
+    """Return how well predictions are calibrated, by the names that a picture shows.
+
+    Args:
+        predictions: Predictions by their names in ``metrics.json``.
+        y: Observations, shape ``(rows,)``.
+        num_samples: Draws that the posterior's predictions were averaged over.
+    """
+    return {
+        name.format(draws=num_samples): _calibration_curve(predictions[key], y)
+        for key, name in _SHOWN.items()
+        if key in predictions
+    }
+
+
+def _calibration_curve(prediction: Prediction, y: Tensor) -> Curve:
+    if isinstance(prediction, Classes):
+        return reliability_curve(prediction.probabilities, y)
+    return coverage_curve(prediction.mean, prediction.sd, y)
 
 
 def predict_net(net: nn.Module, likelihood: Likelihood, x: Tensor, noise: Tensor | None) -> Prediction:

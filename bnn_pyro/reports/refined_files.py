@@ -13,8 +13,8 @@ from bnn_pyro.posterior.files import save_posterior
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.predictive_net import PredictiveNet
 from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.reports.figures import write_figure
 from bnn_pyro.reports.plots import kept_inputs, most_influential_input, plot_bands
-from bnn_pyro.storage import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +56,7 @@ def write_bands(figure: Figure | None, folder: str | Path) -> None:
         figure: The picture; None if there is none.
         folder: The folder.
     """
-    path = Path(folder) / _BANDS
-    if figure is None:
-        path.unlink(missing_ok=True)
-        return
-    with whole_file(path) as partial:
-        figure.savefig(partial, dpi=150)
+    write_figure(figure, Path(folder) / _BANDS)
 
 
 def draw_bands(

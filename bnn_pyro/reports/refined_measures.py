@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from bnn_pyro.evaluation.metrics import paired_difference
 from bnn_pyro.likelihoods import Classes
-from bnn_pyro.posterior.base import log_scores, scores
 from bnn_pyro.posterior.diagnostics import LEAST_DRAWS, r_hat_summary
 from bnn_pyro.posterior.predictive_net import PredictiveNet, predictive_net
 from bnn_pyro.posterior.sampled import SampledPosterior, some_rows
-from bnn_pyro.reports.predictions import Prediction
+from bnn_pyro.posterior.scores import log_scores, scores
+from bnn_pyro.reports.plots import Curve
+from bnn_pyro.reports.predictions import Prediction, calibration_curves
 from bnn_pyro.reports.program_costs import program_costs
 
 logger = logging.getLogger(__name__)
@@ -31,10 +32,12 @@ class RefinedMeasures:
     Args:
         metrics: The numbers for `metrics.json`.
         ensemble: Its program, of thinned draws; None where it cannot be exported.
+        curves: Its calibration, and that of the whole network where that was sampled, by name.
     """
 
     metrics: dict[str, Any]
     ensemble: PredictiveNet | None
+    curves: dict[str, Curve]
 
 
 def measure_refined(
@@ -81,12 +84,13 @@ def measure_refined(
         metrics |= _weights(prefix, drawn[prefix])
     metrics |= {"refined_chains": refined.chains, "refined_seconds": refined.draws.seconds}
     metrics["refined_r_hat"] = _r_hat(refined, x)
+    curves = calibration_curves(found, y)
     own = log_scores(found.pop("refined"), y, y_std=y_std)
     for name, prediction in {**predictions, **found}.items():
         difference = paired_difference(log_scores(prediction, y, y_std=y_std), own)
         metrics[f"refined_minus_{name}_nll"] = list(difference)
     ensemble, costs = _ensemble(refined, nets, x)
-    return RefinedMeasures({**metrics, **costs}, ensemble)
+    return RefinedMeasures({**metrics, **costs}, ensemble, curves)
 
 
 def _r_hat(refined: SampledPosterior, x: Tensor) -> list[float | None]:

@@ -12,9 +12,10 @@ from torch import Tensor
 
 import bnn_pyro.posterior
 from bnn_pyro import prune
-from bnn_pyro.evaluation.metrics import classification_metrics, regression_metrics
+from bnn_pyro.evaluation import ClassProbabilities, NormalMixture
+from bnn_pyro.evaluation.metrics import classification_metrics
 from bnn_pyro.likelihoods import Classes, Normals
-from bnn_pyro.posterior.base import Posterior, scores
+from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.ensemble import Ensemble
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
@@ -121,6 +122,41 @@ def test_scores_do_not_depend_on_the_numbers_of_nodes(kind: type[Posterior]) -> 
 
 
 @every_kind
+def test_predictive_distributions_agree_with_predictions(kind: type[Posterior]) -> None:
+    posterior = KINDS[kind]()
+    x, y = rows(posterior), torch.randint(3, (9,))
+    torch.manual_seed(3)
+    of = posterior.predictive(x, num_samples=3, batch_size=4)
+    torch.manual_seed(3)
+    mean = posterior.predict(x, num_samples=3)
+    assert isinstance(of, ClassProbabilities) and of.draws == 3
+    torch.testing.assert_close(of.mean, mean)
+    torch.manual_seed(3)
+    assert -float(of.log_prob(y).mean()) == pytest.approx(posterior.evaluate(x, y, num_samples=3)["nll"], rel=1e-9)
+
+
+@every_kind
+def test_predictive_distributions_are_in_original_units(kind: type[Posterior]) -> None:
+    posterior, (x, y) = permuted(kind)
+    torch.manual_seed(3)
+    of = posterior.predictive(x, num_samples=4, y_mean=50.0, y_std=7.0)
+    torch.manual_seed(3)
+    drawn = posterior.predict(x, num_samples=4, return_draws=True)
+    assert isinstance(of, NormalMixture) and isinstance(drawn, Normals)
+    mean, std = drawn.moments()
+    torch.testing.assert_close(of.mean, 50 + 7 * mean)
+    torch.testing.assert_close(of.std, 7 * std)
+    torch.manual_seed(3)
+    scored = posterior.evaluate(x, y, num_samples=4, y_std=7.0)
+    original = 50 + 7 * y
+    assert -float(of.log_prob(original).mean()) == pytest.approx(scored["nll"], rel=1e-6)
+    assert float(of.crps(original).mean()) == pytest.approx(scored["crps"], rel=1e-6)
+    low, high = of.interval(0.9)
+    assert float(((original >= low) & (original <= high)).double().mean()) == scored["coverage90"]
+    assert float((high - low).mean()) == pytest.approx(scored["width90"], rel=1e-6)
+
+
+@every_kind
 def test_inclusion_is_how_often_gates_are_open(kind: type[Posterior]) -> None:
     posterior = KINDS[kind]()
     drawn, gammas = posterior.gate_draws(), posterior.inclusion()
@@ -174,11 +210,3 @@ def test_the_median_net_of_a_shrunk_posterior_takes_the_inputs_that_are_left() -
     torch.testing.assert_close(inner, small.median_model()(x))
     pruned: Any = prune(small)
     assert torch.equal(pruned.select.index, small.model.selection[small.keep()["inputs"]])
-
-
-def test_scores() -> None:
-    draws, y = torch.rand(2, 5, 3).softmax(-1), torch.randint(3, (5,))
-    classes = Classes(draws.mean(0), draws)
-    assert scores(classes, y) == classification_metrics(classes.probabilities, y)
-    normals, target = Normals(torch.randn(2, 5), torch.rand(2, 5) + 0.1), torch.randn(5)
-    assert scores(normals, target, y_std=2.0) == regression_metrics(*normals, target, y_std=2.0)

@@ -122,7 +122,7 @@ def test_evaluate_a_regression(likelihood: Likelihood, outputs: int) -> None:
     posterior = regression(likelihood, outputs)
     y = inputs()[:, 0]
     found = posterior.evaluate_median(inputs(), y, y_std=2.0)
-    assert set(found) == {"rmse", "nll", "ece", "coverage95"}
+    assert set(found) >= {"rmse", "nll", "ece", "crps", "coverage50", "coverage95", "width50", "width95"}
     latent = posterior.median_values().get("noise_scale")
     normals = likelihood.predict(posterior.median_model()(inputs()).unsqueeze(0), latent)
     assert isinstance(normals, Normals)

@@ -54,7 +54,9 @@ def numbers(folder: Path) -> dict[str, Any]:
 
 def test_results_are_added_to_those_that_are_there(folder: Path) -> None:
     before, state = numbers(folder), torch.get_rng_state()
+    pictures = {name: (folder / name).read_bytes() for name in ("calibration.png", "partial_dependence.png")}
     metrics = refined(folder)
+    assert all((folder / name).read_bytes() != old for name, old in pictures.items())  # the refined network is in them
     assert torch.equal(torch.get_rng_state(), state)
     assert numbers(folder) == metrics and before.items() < metrics.items()
     assert {"refined_test_rmse", "refined_minus_dense_nll", "refined_minus_pruned_nll"} < metrics.keys()
@@ -62,6 +64,7 @@ def test_results_are_added_to_those_that_are_there(folder: Path) -> None:
     assert metrics["program_bytes"].keys() == {"ensemble", "pruned", "dense"}
     assert {path.name for path in folder.iterdir()} == {*RUN_FILES, *REFINED_FILES}
     page = (folder / "report.md").read_text()
+    assert "refined network: covers" in page and "(partial_dependence.png)" in page
     assert "## Refined network" in page and "(bands.png)" in page and "(training.png)" in page
     config = json.loads((folder / "config.json").read_text())
     assert config["refinement"]["plan"]["chains"] == 3 and config["refinement_seed"] == 4

@@ -46,7 +46,7 @@ def test_a_run_has_all_its_files(written: tuple[Run, dict[str, Any], Path]) -> N
     assert json.loads((folder / "config.json").read_text()) == CONFIG
     assert [path.name for path in folder.parent.iterdir()] == ["run"]
     page = (folder / "report.md").read_text()
-    for name in ("training", "inclusion", "calibration", "first_layer"):
+    for name in ("training", "inclusion", "calibration", "first_layer", "partial_dependence"):
         assert f"({name}.png)" in page
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 

@@ -2,9 +2,10 @@
 
 import torch
 
+from bnn_pyro.evaluation.metrics import coverage_curve
 from bnn_pyro.likelihoods import Categorical, Classes, GaussianNoise, Normals
 from bnn_pyro.networks import mlp
-from bnn_pyro.reports.predictions import output_of, predict_net
+from bnn_pyro.reports.predictions import calibration_curves, output_of, predict_net
 
 
 def test_batches_are_put_together() -> None:
@@ -20,3 +21,15 @@ def test_a_net_is_a_prediction_of_one_draw() -> None:
     torch.testing.assert_close(classes.probabilities, net(x).detach().softmax(1))
     normals = predict_net(mlp(3, (4,), 1), GaussianNoise(), x, torch.tensor(0.5))
     assert isinstance(normals, Normals) and normals.mean.shape == (1, 7) and bool((normals.sd == 0.5).all())
+
+
+def test_curves_of_calibration_have_the_names_of_the_picture() -> None:
+    y = torch.randn(7)
+    found = {
+        name: predict_net(mlp(3, (4,), 1), GaussianNoise(), torch.randn(7, 3), torch.tensor(0.5))
+        for name in ("posterior", "refined", "dense", "reference", "pruned")
+    }
+    curves = calibration_curves(found, y, num_samples=8)
+    assert list(curves) == ["dense net", "median model", "8 draws", "refined net", "whole net, sampled"]
+    wanted = coverage_curve(found["refined"].mean, found["refined"].sd, y)  # type: ignore[union-attr]
+    assert torch.equal(curves["refined net"].observed, wanted.observed)  # type: ignore[union-attr]

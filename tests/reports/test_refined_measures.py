@@ -10,9 +10,9 @@ import torch
 from bnn_pyro.likelihoods import Categorical
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import lenet
-from bnn_pyro.posterior.base import log_scores
 from bnn_pyro.posterior.diagnostics import r_hat_summary
 from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.posterior.scores import log_scores
 from bnn_pyro.posterior.stacking import Stacking
 from bnn_pyro.priors import Gaussian
 from bnn_pyro.reports import refined_measures

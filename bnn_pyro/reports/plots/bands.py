@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from torch import Tensor
-from torch.distributions import Normal
 
+from bnn_pyro.evaluation import NormalMixture
 from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.reports.figures import COLORS, MUTED, new_panels, numpy_values, set_title, style_axes
@@ -20,7 +20,6 @@ _POINTS = 101  # along the input
 _LEVELS = 19  # quantiles at which an input's influence is looked at
 _MOST_CLASSES = 3
 _MOST_TICKS = 300
-_BISECTIONS = 60
 _OUTER, _INNER = 0.22, 0.4  # opacity
 
 
@@ -44,8 +43,8 @@ def kept_inputs(posterior: Posterior) -> Tensor:
     return read[posterior.keep()[gated[0]].cpu()] if gated else read
 
 
-def most_influential_input(posterior: Posterior, x: Tensor, *, num_samples: int | None = 100) -> int:
-    """Return the kept input along whose own quantiles the prediction varies most, all others at their medians.
+def input_influence(posterior: Posterior, x: Tensor, *, num_samples: int | None = 100) -> Tensor:
+    """Return how much the prediction varies along each kept input's own quantiles, all others at their medians.
 
     Predictions are taken at the quantiles 0.05, 0.1, ..., 0.95 of the input; they vary by the standard deviation of the
     predictive means, or by the largest one of a class's probability.
@@ -56,7 +55,7 @@ def most_influential_input(posterior: Posterior, x: Tensor, *, num_samples: int 
         num_samples: How many draws, as in ``posterior.predict``.
 
     Returns:
-        The input's number, from 0.
+        Shape ``(kept,)``, in the order of `kept_inputs`, on the CPU.
 
     Raises:
         ValueError: If the inputs are no vectors, x is not of their shape, or no input is kept.
@@ -64,14 +63,27 @@ def most_influential_input(posterior: Posterior, x: Tensor, *, num_samples: int 
     kept = kept_inputs(posterior)
     if not len(kept):
         raise ValueError("posterior must keep an input, got one that keeps none")
-    values = _rows_of(posterior, x)
+    values = rows_of(posterior, x)
     levels = torch.arange(1, _LEVELS + 1, dtype=values.dtype) / (_LEVELS + 1)
     swept = values.median(0).values.repeat(len(kept), _LEVELS, 1)
     for place, number in enumerate(kept.tolist()):
         swept[place, :, number] = values[:, number].quantile(levels)
     predicted = posterior.predict(swept.flatten(0, 1), num_samples=num_samples, batch_size=len(kept) * _LEVELS)
-    variation = predicted.reshape(len(kept), _LEVELS, -1).std(1).amax(1)
-    return int(kept[int(variation.argmax())])
+    return predicted.reshape(len(kept), _LEVELS, -1).std(1).amax(1).cpu()
+
+
+def most_influential_input(posterior: Posterior, x: Tensor, *, num_samples: int | None = 100) -> int:
+    """Return the number, from 0, of the kept input whose `input_influence` is the largest.
+
+    Args:
+        posterior: As for `input_influence`.
+        x: Likewise.
+        num_samples: Likewise.
+
+    Raises:
+        ValueError: As for `input_influence`.
+    """
+    return int(kept_inputs(posterior)[int(input_influence(posterior, x, num_samples=num_samples).argmax())])
 
 
 # ---- the picture -----------------------------------------------------------------------------------------------------
@@ -132,7 +144,7 @@ def plot_bands(
         raise ValueError(f"level must be between 0 and 1, got {level}")
     if not posteriors:
         raise ValueError("posteriors must hold at least one, got none")
-    values = [_rows_of(posterior, x) for posterior in posteriors.values()][0]
+    values = [rows_of(posterior, x) for posterior in posteriors.values()][0]
     if not 0 <= number < values.shape[1]:
         raise ValueError(f"number must be that of one of {values.shape[1]} inputs, from 0, got {number}")
     points = torch.linspace(float(values[:, number].min()), float(values[:, number].max()), _POINTS, dtype=values.dtype)
@@ -147,7 +159,7 @@ def plot_bands(
     first_name, first = next(iter(bands.items()))
     for axes, (name, own) in zip(panels, bands.items(), strict=True):
         _draw_panel(axes, name, points, own, dashed=() if name == first_name else first[0].outer or ())
-        _draw_ticks(axes, values[:, number])
+        draw_rows(axes, values[:, number])
         axes.set_xlabel(f"input {number + 1}, others at their medians" if input_name is None else input_name)
         axes.set_ylabel(target_name if first[0].outer else "probability")
     _share_axes(panels, bounded=first[0].outer is None)
@@ -178,7 +190,7 @@ def _bands(
 def _regression_band(found: Normals, level: float, y_mean: float, y_std: float) -> _Band:
     mean, sd = y_mean + y_std * found.mean.cpu().double(), y_std * found.sd.cpu().double()
     low, high = (1 - level) / 2, (1 + level) / 2
-    outer = _mixture_quantile(mean, sd, low), _mixture_quantile(mean, sd, high)
+    outer = NormalMixture(mean, sd).interval(level)
     return _Band("", mean.mean(0), (mean.quantile(low, 0), mean.quantile(high, 0)), outer)
 
 
@@ -186,17 +198,6 @@ def _class_band(found: Classes, level: float, number: int) -> _Band:
     draws = found.draws[:, :, number].cpu().double()
     inner = draws.quantile((1 - level) / 2, 0), draws.quantile((1 + level) / 2, 0)
     return _Band(f"class {number}", draws.mean(0), inner)
-
-
-def _mixture_quantile(mean: Tensor, sd: Tensor, q: float) -> Tensor:
-    """Return the quantile of a mixture of normals, by bisection: `(draws, points)` to `(points,)`."""
-    of_draws: Tensor = Normal(mean, sd).icdf(torch.tensor(q, dtype=mean.dtype))
-    low, high = of_draws.amin(0), of_draws.amax(0)  # the mixture's is between those of its parts
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        below = Normal(mean, sd).cdf(middle).mean(0) < q
-        low, high = middle.where(below, low), high.where(below, middle)
-    return (low + high) / 2
 
 
 def _draw_panel(axes: Axes, name: str, points: Tensor, bands: list[_Band], *, dashed: Sequence[Tensor]) -> None:
@@ -214,8 +215,13 @@ def _draw_panel(axes: Axes, name: str, points: Tensor, bands: list[_Band], *, da
     style_axes(axes)
 
 
-def _draw_ticks(axes: Axes, values: Tensor) -> None:
-    """Draw a tick at the bottom for each row, or for so many of them, evenly spaced in their order."""
+def draw_rows(axes: Axes, values: Tensor) -> None:
+    """Draw a tick at the bottom for each row, or for so many of them, evenly spaced in their order.
+
+    Args:
+        axes: The panel.
+        values: Where the rows are on the horizontal axis, shape ``(rows,)``.
+    """
     places = torch.linspace(0, len(values) - 1, min(len(values), _MOST_TICKS)).round().long()
     at = numpy_values(values.sort().values[places])
     axes.vlines(at, 0, 0.03, transform=axes.get_xaxis_transform(), color=MUTED, linewidth=0.6, alpha=0.6)
@@ -259,8 +265,16 @@ def _check_vectors(posterior: Posterior) -> None:
         raise ValueError(f"posterior must be of a network whose inputs are vectors, got inputs of shape {shape}")
 
 
-def _rows_of(posterior: Posterior, x: Tensor) -> Tensor:
-    """Return rows on the CPU in double precision, or raise if the posterior's network does not take them."""
+def rows_of(posterior: Posterior, x: Tensor) -> Tensor:
+    """Return rows on the CPU in double precision.
+
+    Args:
+        posterior: A posterior of a network whose inputs are vectors.
+        x: The rows, shape ``(rows, inputs)``.
+
+    Raises:
+        ValueError: If the posterior's network does not take them.
+    """
     _check_vectors(posterior)
     wanted = posterior.model.input_shape[0]
     if x.dim() != 2 or x.shape[1] != wanted or not len(x):

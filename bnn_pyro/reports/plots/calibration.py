@@ -8,7 +8,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from bnn_pyro.evaluation.metrics import Z95, CoverageCurve, ReliabilityCurve
-from bnn_pyro.reports.figures import COLORS, MARKERS, MUTED, Values, new_figure, numpy_values, style_axes
+from bnn_pyro.reports.figures import (
+    COLORS,
+    GRID,
+    MARKERS,
+    MUTED,
+    Values,
+    new_figure,
+    new_panels,
+    numpy_values,
+    set_title,
+    style_axes,
+)
 
 Curve = ReliabilityCurve | CoverageCurve
 
@@ -18,8 +29,10 @@ _MIN_ROWS = 5  # the accuracy of fewer rows says nothing
 def plot_calibration(curves: Curve | Mapping[str, Curve]) -> Figure:
     """Draw how far predicted probabilities can be trusted: a reliability diagram, or the coverage of quantiles.
 
-    A classifier's accuracy stands against its confidence, with the share of the rows in each bin below. A regression's
-    observed share of targets below each predicted quantile stands against the quantile's level.
+    A classifier's accuracy stands against its confidence, with the share of the rows in each bin below. Of a regression
+    the share of targets below each predicted quantile stands against the quantile's level, and beside it the share in
+    each central interval, its coverage, against the interval's probability. At each level the share of calibrated
+    predictions is in the grey band with a probability of 95 %, for the number of rows.
 
     Args:
         curves: A curve of `reliability_curve` or `coverage_curve`, or several of one kind by the name to show.
@@ -89,19 +102,38 @@ def _draw_histogram(axes: Axes, number: int, curve: ReliabilityCurve) -> None:
 
 
 def _plot_coverage(curves: Mapping[str, CoverageCurve]) -> Figure:
-    figure = new_figure(5.6, 5.4)
-    axes = figure.add_subplot()
-    _draw_diagonal(axes)
+    figure, (quantiles, intervals) = new_panels(2, 4.4, 4.2)
+    rows = min((curve.rows for curve in curves.values() if curve.rows is not None), default=None)
+    for axes in (quantiles, intervals):
+        _draw_diagonal(axes)
+        if rows is not None:
+            _draw_calibrated(axes, rows)
     for number, (name, curve) in enumerate(curves.items()):
         nominal, observed = numpy_values(curve.nominal), numpy_values(curve.observed)
         label = f"{name} (ECE {np.abs(nominal - observed).mean():.3f})"
         color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
-        axes.plot(nominal, observed, color=color, marker=marker, markersize=4.5, linewidth=1.5, label=label)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="level of the predicted quantile", ylabel="share of targets below it")
-    axes.set_title("Calibration on test rows", loc="left", fontweight="bold")
-    style_axes(axes)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+        for axes, points in ((quantiles, (nominal, observed)), (intervals, map(numpy_values, curve.intervals()))):
+            axes.plot(*points, color=color, marker=marker, markersize=4.5, linewidth=1.5, label=label)
+    quantiles.set(xlabel="level of the predicted quantile", ylabel="share of targets below it")
+    quantiles.set_title("Quantiles", loc="left", fontsize="medium")
+    intervals.set(xlabel="probability of the central interval", ylabel="share of targets in it")
+    intervals.set_title("Coverage of intervals", loc="left", fontsize="medium")
+    for axes in (quantiles, intervals):
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        style_axes(axes)
+    set_title(figure, "Calibration on test rows")
+    handles, labels = quantiles.get_legend_handles_labels()
+    columns = min(3, len(labels))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
     return figure
+
+
+def _draw_calibrated(axes: Axes, rows: int) -> None:
+    """Draw where the shares of calibrated predictions are, by the normal approximation of the binomial."""
+    level = np.linspace(0, 1, 101)
+    error = Z95 * np.sqrt(level * (1 - level) / rows)
+    label = f"95 % of shares of {rows:,} rows, if calibrated"
+    axes.fill_between(level, level - error, level + error, color=GRID, linewidth=0, zorder=0, label=label)
 
 
 def _draw_diagonal(axes: Axes) -> None:

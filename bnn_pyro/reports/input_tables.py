@@ -1,0 +1,41 @@
+"""What a run's page says of the inputs that have gates: their inclusion probabilities."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+_GROUPS = ("network_inputs", "inputs")  # the latter is a layer where there is the former
+_MOST_ROWS = 20
+
+
+def input_values(metrics: Mapping[str, object], names: Sequence[str] = ()) -> dict[str, object] | None:
+    """Return what the template of a run's page refers to as ``inputs``.
+
+    Args:
+        metrics: The numbers of ``metrics.json``.
+        names: Name of each input; empty for their numbers, from 1.
+
+    Returns:
+        ``rows``, name and inclusion probability of at most 20 inputs, the most certain first; how many of ``total`` are
+        ``kept``; ``rest``, how many are not shown, and ``largest_rest``, the largest probability among them. None
+        where inputs have no gates.
+
+    Raises:
+        ValueError: If there are names, and not one per input.
+    """
+    inclusion = cast(Mapping[str, Sequence[float]], metrics.get("inclusion", {}))
+    group = next((group for group in _GROUPS if group in inclusion), None)
+    if group is None:
+        return None
+    found = inclusion[group]
+    if names and len(names) != len(found):
+        raise ValueError(f"names must hold one per input, {len(found)}, got {len(names)}")
+    order = sorted(range(len(found)), key=lambda number: -found[number])  # stable: equals by their numbers
+    rest = order[_MOST_ROWS:]
+    kept, total = cast(Mapping[str, Sequence[int]], metrics["nodes_kept"])[group]
+    return {
+        "rows": [(names[i] if names else f"input {i + 1}", f"{found[i]:.3f}") for i in order[:_MOST_ROWS]],
+        "kept": kept,
+        "total": total,
+        "rest": len(rest),
+        "largest_rest": f"{found[rest[0]]:.3f}" if rest else "",
+    }

@@ -1,0 +1,30 @@
+"""Predictions as distributions, and their scores."""
+
+import pytest
+import torch
+
+from bnn_pyro.evaluation import ClassProbabilities, NormalMixture
+from bnn_pyro.evaluation.metrics import classification_metrics, regression_metrics
+from bnn_pyro.likelihoods import Classes, Normals
+from bnn_pyro.posterior.scores import log_scores, predictive_distribution, scores
+
+DRAWS, LABELS = torch.rand(2, 5, 3).softmax(-1), torch.randint(3, (5,))
+CLASSES = Classes(DRAWS.mean(0), DRAWS)
+NORMALS, TARGETS = Normals(torch.randn(2, 5), torch.rand(2, 5) + 0.1), torch.randn(5)
+
+
+def test_scores_are_those_of_the_metrics() -> None:
+    assert scores(CLASSES, LABELS) == classification_metrics(CLASSES.probabilities, LABELS)
+    assert scores(NORMALS, TARGETS, y_std=2.0) == regression_metrics(*NORMALS, TARGETS, y_std=2.0)
+
+
+def test_distributions_have_the_log_scores() -> None:
+    classes = predictive_distribution(CLASSES, y_mean=3.0, y_std=2.0)
+    assert isinstance(classes, ClassProbabilities)
+    torch.testing.assert_close(classes.log_prob(LABELS), log_scores(CLASSES, LABELS))
+    normals = predictive_distribution(NORMALS, y_mean=3.0, y_std=2.0)
+    assert isinstance(normals, NormalMixture)
+    wanted = log_scores(NORMALS, TARGETS, y_std=2.0).double()
+    torch.testing.assert_close(normals.log_prob(3 + 2 * TARGETS), wanted, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="std must be positive and finite, got 0"):
+        predictive_distribution(NORMALS, y_std=0.0)
