@@ -94,8 +94,8 @@ class SparseBayesClassifier(ClassifierMixin, SparseBayesEstimator):  # type: ign
             NotFittedError: If the estimator is not fitted.
             ValueError: If X does not fit.
         """
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(1)]
+        found: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
+        return found
 
     def predict_proba(self, X: Table) -> Floats:
         """Predict the probability of each class, averaged over the posterior.

@@ -31,4 +31,5 @@ def mixture_quantiles(mean: Tensor, sd: Tensor, q: Tensor) -> Tensor:
         middle = (low + high) / 2
         is_below = each.cdf(middle).mean(0) < q.to(mean)
         low, high = torch.where(is_below, middle, low), torch.where(is_below, high, middle)
-    return (low + high) / 2
+    found: Tensor = (low + high) / 2
+    return found

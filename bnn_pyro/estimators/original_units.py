@@ -41,4 +41,4 @@ class OriginalUnits(nn.Module):
         """
         scaled = (x - self.x_mean) / self.x_std
         output: Tensor = self.network(scaled.to(next(self.network.parameters()).dtype))
-        return output[:, 0] * self.y_std + self.y_mean if self.is_regression else output
+        return output[:, 0].to(scaled.dtype) * self.y_std + self.y_mean if self.is_regression else output

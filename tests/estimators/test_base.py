@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,22 +14,24 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from bnn_pyro import Refinement, SamplingPlan
-from bnn_pyro.estimators import SparseBayesClassifier, SparseBayesRegressor
+from bnn_pyro import LearningRates, Refinement, SamplingPlan, Schedule
+from bnn_pyro.estimators import SparseBayesClassifier, SparseBayesRegressor, base
+from bnn_pyro.estimators.table_recipe import table_recipe
 from bnn_pyro.inference.mcmc import starts
 from bnn_pyro.inference.training.ensemble import train_ensemble
 from bnn_pyro.posterior.guide import GuidePosterior
+from bnn_pyro.recipes import Recipe
 from tests.estimators.tables import TINY, names, numbers, tiny, tiny_classifier
 
 X, Y = numbers()
 
 
 def test_the_same_seed_gives_the_same_result_and_the_world_is_left_alone() -> None:
-    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    states = torch.get_rng_state(), np.random.get_state(legacy=False)
     first, second, other = tiny(), tiny(), tiny(random_state=1)
     generator = tiny(random_state=np.random.RandomState(0))
     assert torch.equal(torch.get_rng_state(), states[0])
-    assert np.array_equal(np.random.get_state()[1], states[1])
+    np.testing.assert_equal(np.random.get_state(legacy=False), states[1])
     assert len(pyro.get_param_store()) == 0
     expected = first.predict(X)
     np.testing.assert_array_equal(second.predict(X), expected)
@@ -85,8 +88,15 @@ def test_text_is_refused_with_what_to_do() -> None:
         SparseBayesRegressor(**TINY).fit(table[["size", "age"]], Y)
 
 
-def test_a_layer_without_nodes_is_warned_of_and_predicts_a_constant() -> None:
-    model = SparseBayesRegressor(steps=300, hidden=4, kl_weight=1e6, refine="yes", random_state=0)
+def with_fast_gates(*arguments: Any, **parameters: Any) -> Recipe:
+    """The recipe of an estimator whose gates take a few steps to close."""
+    settings = table_recipe(*arguments, **parameters)
+    return replace(settings, rates=LearningRates(gates=1.0), schedule=Schedule())
+
+
+def test_a_layer_without_nodes_is_warned_of_and_predicts_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "table_recipe", with_fast_gates)
+    model = SparseBayesRegressor(steps=20, hidden=4, kl_weight=1e6, refine="yes", random_state=0)
     with pytest.warns(ConvergenceWarning) as warned:
         model.fit(X, Y)
     first, second = (str(each.message) for each in warned)

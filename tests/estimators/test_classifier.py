@@ -16,7 +16,7 @@ from bnn_pyro.estimators import SparseBayesClassifier
 from tests.estimators.tables import LEARNING, TINY, names
 
 
-@parametrize_with_checks([SparseBayesClassifier(**TINY)])
+@parametrize_with_checks([SparseBayesClassifier(**TINY)])  # type: ignore[untyped-decorator]
 def test_it_is_an_estimator_of_scikit_learn(estimator: SparseBayesClassifier, check: Callable[..., Any]) -> None:
     """No check is left out; that of what is learnt has the steps to learn it in."""
     if check.func.__name__ == "check_classifiers_train":  # type: ignore[attr-defined]

@@ -8,15 +8,22 @@ from sklearn.feature_selection import SelectFromModel
 
 from bnn_pyro.estimators import SparseBayesClassifier, SparseBayesRegressor
 from bnn_pyro.estimators.inputs import empty_groups
+from bnn_pyro.posterior.guide import GuidePosterior
 from tests.estimators.tables import LEARNING, names, numbers, tiny
-from tests.pruning.masks import set_gates
+from tests.pruning.masks import Masks, set_gates
+
+
+def close_gates(model: SparseBayesRegressor, masks: Masks) -> None:
+    """Settle the gates of a fitted estimator."""
+    assert isinstance(model.posterior_, GuidePosterior)
+    set_gates(model.posterior_, masks)
 
 
 @pytest.fixture(scope="module")
 def selecting() -> SparseBayesRegressor:
     """An estimator of three inputs, the second of which is closed."""
     model = tiny(select_inputs=True)
-    set_gates(model.posterior_, {"inputs": torch.tensor([True, False, True]), "hidden1": torch.ones(8).bool()})
+    close_gates(model, {"inputs": torch.tensor([True, False, True]), "hidden1": torch.ones(8).bool()})
     return model
 
 
@@ -38,7 +45,7 @@ def test_importance_is_inclusion_where_inputs_have_gates(selecting: SparseBayesR
 
 def test_a_constant_reads_no_input() -> None:
     model = tiny(select_inputs=True)
-    set_gates(model.posterior_, {"inputs": torch.ones(3).bool(), "hidden1": torch.zeros(8).bool()})
+    close_gates(model, {"inputs": torch.ones(3).bool(), "hidden1": torch.zeros(8).bool()})
     assert empty_groups(model.posterior_) == ["hidden1"]
     assert not model.get_support().any()
     assert model.get_feature_names_out().tolist() == []

@@ -17,8 +17,8 @@ def test_a_mean_is_in_the_units_of_the_target(outputs: int) -> None:
     """The second output of a network that predicts its noise is none of the mean."""
     net = mlp(2, (4,), outputs)
     found = OriginalUnits(net, SCALING, is_regression=True)(torch.from_numpy(X))
-    expected = net(SCALING.inputs(X).float())[:, 0] * SCALING.y_std + SCALING.y_mean
-    assert found.shape == (20,) and torch.allclose(found, expected.double(), rtol=1e-6)
+    expected = net(SCALING.inputs(X).float())[:, 0].double() * SCALING.y_std + SCALING.y_mean
+    assert found.shape == (20,) and torch.allclose(found, expected, rtol=1e-6)
 
 
 def test_logits_are_left_as_they_are() -> None:

@@ -18,7 +18,7 @@ from bnn_pyro.estimators import SparseBayesRegressor
 from tests.estimators.tables import LEARNING, TINY, numbers
 
 
-@parametrize_with_checks([SparseBayesRegressor(**TINY)])
+@parametrize_with_checks([SparseBayesRegressor(**TINY)])  # type: ignore[untyped-decorator]
 def test_it_is_an_estimator_of_scikit_learn(estimator: SparseBayesRegressor, check: Callable[..., Any]) -> None:
     """No check is left out; that of what is learnt has the steps to learn it in."""
     if check.func.__name__ == "check_regressors_train":  # type: ignore[attr-defined]
