@@ -64,6 +64,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "bnn_pyro.reports": ("bnn_pyro.posterior", "bnn_pyro.inference.generators"),
     "bnn_pyro.recipes": ("bnn_pyro.refinement", "bnn_pyro.reports", "bnn_pyro.networks", "bnn_pyro.data"),
     "bnn_pyro.comparison": ("bnn_pyro.recipes",),
+    "bnn_pyro.estimators": ("bnn_pyro.recipes",),
     # The roof, and the table of contents.
     "bnn_pyro.cli": ("bnn_pyro", "bnn_pyro.comparison"),
     "bnn_pyro.__main__": ("bnn_pyro.cli",),

@@ -4,7 +4,7 @@ from bnn_pyro.recipes.defaults import check_data, default_prior, recipe
 from bnn_pyro.recipes.definition import METHODS, PRIORS, Recipe, check_names
 from bnn_pyro.recipes.dense_training import DenseTraining
 from bnn_pyro.recipes.refined_runs import load_refined, refine_run
-from bnn_pyro.recipes.runs import load_dense, load_pruned, load_run, run
+from bnn_pyro.recipes.runs import load_dense, load_pruned, load_run, run, train_run
 
 __all__ = [
     "METHODS",
@@ -21,4 +21,5 @@ __all__ = [
     "recipe",
     "refine_run",
     "run",
+    "train_run",
 ]

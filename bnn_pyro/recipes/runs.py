@@ -72,15 +72,12 @@ def run(
     start = time.perf_counter()
     device = _checked_device(device)
     processes = Processes.found()
-    if settings.one_shot is not None and processes.count > 1:
-        raise ValueError(f"method must be svi, whose work processes can share, got sghmc in {processes.count} of them")
     if out is not None:
         check_run_folder(out)
     with seeded(seed, device):
-        finished = _fit_and_prune(dataset, settings, seed, device, progress)
+        finished = _trained(dataset, settings, seed, device, progress)
         if not processes.is_first:
             return processes.broadcast({})
-        finished = _refined(finished, dataset, settings, seed, progress)
         evaluation = evaluate_run(finished)
     evaluation.metrics["seconds"] = time.perf_counter() - start
     processes.broadcast(evaluation.metrics)
@@ -89,6 +86,45 @@ def run(
         save = partial(save_posterior, finished.posterior)
         write_report(out, finished, evaluation, config=config, save_checkpoint=save)
     return evaluation.metrics
+
+
+def train_run(
+    dataset: Dataset,
+    settings: Recipe,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    progress: bool | None = None,
+) -> Run:
+    """Do the main job as `run` does, but measure and write nothing; the data need no test rows then.
+
+    Where `torch.distributed` is initialised, its processes share the training; the first one alone refines.
+
+    Args:
+        dataset: The data, as for `run`.
+        settings: The settings.
+        seed: Seed of the whole run.
+        device: Where to train, `"cpu"` or `"cuda"`.
+        progress: Whether to show progress bars; None shows them on a terminal.
+
+    Returns:
+        The finished run: the posterior, the pruned and the dense network, and the refined posterior or the reason why
+        there is none.
+
+    Raises:
+        ValueError: If there is no such device, or data and settings do not fit each other.
+    """
+    device = _checked_device(device)
+    with seeded(seed, device):
+        return _trained(dataset, settings, seed, device, progress)
+
+
+def _trained(dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None) -> Run:
+    processes = Processes.found()
+    if settings.one_shot is not None and processes.count > 1:
+        raise ValueError(f"method must be svi, whose work processes can share, got sghmc in {processes.count} of them")
+    finished = _fit_and_prune(dataset, settings, seed, device, progress)
+    return _refined(finished, dataset, settings, seed, progress) if processes.is_first else finished
 
 
 def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None) -> Run:

@@ -19,7 +19,7 @@ from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.inference.training.ensemble import train_ensemble
 from bnn_pyro.posterior.ensemble import Ensemble
 from bnn_pyro.posterior.prune import prune
-from bnn_pyro.recipes import Recipe, load_dense, load_pruned, load_refined, load_run, recipe, run
+from bnn_pyro.recipes import Recipe, load_dense, load_pruned, load_refined, load_run, recipe, run, train_run
 from bnn_pyro.recipes.dense_training import DenseTraining
 from bnn_pyro.refinement import Refinement
 
@@ -150,6 +150,18 @@ def test_a_prior_without_gates_is_a_baseline() -> None:
     assert metrics["params_kept"] == 1
     assert metrics["nodes_kept"] == {}
     assert metrics["pruned_max_abs_diff"] == 0
+
+
+def test_a_run_is_trained_without_test_rows_and_is_that_which_is_measured() -> None:
+    dataset, state = table("regression"), torch.get_rng_state()
+    nothing = Split(dataset.test.x[:0], dataset.test.y[:0])
+    finished = train_run(dataclasses.replace(dataset, test=nothing), QUICK, seed=3, progress=False)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert finished.refined is None and finished.not_refined == ""
+    scores = finished.posterior.evaluate_median(dataset.test.x, dataset.test.y, y_std=dataset.y_std)
+    assert run(dataset, QUICK, seed=3, progress=False)["test_nll"] == scores["nll"]
+    with pytest.raises(ValueError, match="device must be cpu or cuda, got 'abacus'"):
+        train_run(dataset, QUICK, device="abacus")
 
 
 def test_validation_rows_are_watched() -> None:
