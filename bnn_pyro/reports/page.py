@@ -157,7 +157,8 @@ def page(
         input_columns=", ".join(map(str, input_shape)),
         num_samples=num_samples,
         has_checkpoint=has_checkpoint,
-        settings=list(_settings(config)),
+        settings=list(_settings({name: value for name, value in config.items() if name != "notes"})),
+        notes=config.get("notes", []),
     )
 
 

@@ -67,6 +67,8 @@ def test_data_that_have_moved_are_asked_for(workplace: Path) -> None:
     assert code == 2 and err == "error: data must be given where the run's are not found: there is no file 'my.csv'\n"
     code, _, err = call("refine", "run", "--data", "moved.csv", "--target", "left")
     assert code == 2 and "data must be those of the run, 'my.csv', got 'moved.csv' with" in err
+    code, _, err = call("refine", "run", "--data", "moved.csv", "--drop", "left")
+    assert code == 2 and "with input_shape [2], not [3]" in err
     code, out, _ = call("refine", "run", "--data", "moved.csv")  # the target is the run's
     assert code == 0 and "refined" in out
 
