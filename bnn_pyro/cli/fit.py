@@ -42,6 +42,7 @@ The defaults depend on the data set and are good ones.
 The folder gets report.md, metrics.json, config.json, plots, pruned.pt2 (the network, for torch.export.load), \
 its weights with a description of their sizes (for bnn_pyro.recipes.load_pruned) \
 and checkpoint.pt (the posterior, for bnn_pyro.recipes.load_run). \
+Of a table it also has table.json (what its columns are scaled by), and bnn-pyro predict uses it on new rows. \
 Once refined, it also has refined.pt (draws of the pruned network's posterior, for bnn_pyro.recipes.load_refined), \
 ensemble.pt2 (100 of them as one program) and bands.png.
 """

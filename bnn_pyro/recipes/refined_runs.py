@@ -21,10 +21,11 @@ from bnn_pyro.recipes.runs import DENSE, load_dense, load_pruned, load_run, show
 from bnn_pyro.refinement import Refinement, refine, selected_network
 from bnn_pyro.reports.folder import write_json, write_page
 from bnn_pyro.reports.measures import Metrics
-from bnn_pyro.reports.predictions import Prediction, predict_net
+from bnn_pyro.reports.predictions import Prediction, predict_draws, predict_net
 from bnn_pyro.reports.refined_files import REFINED_FILES, draw_bands, save_refined, write_bands, write_ensemble
 from bnn_pyro.reports.refined_measures import RefinedMeasures, measure_refined
 from bnn_pyro.reports.refined_page import is_refined
+from bnn_pyro.reports.tables import find_table
 
 _PARTIAL = "refine.partial"
 _NUM_SAMPLES = 32  # of the posterior, as in the run
@@ -68,6 +69,7 @@ def refine_run(
     if is_refined(metrics) and not replace:
         raise ValueError(f"run must not be refined already, got '{folder}': --force, or replace=True, refines it again")
     _check_data(dataset, config)
+    _check_columns(dataset, path)
     settings = dataclasses.replace(settings, refinement=refinement, refine_if_worth=False)
     seed = int(config["seed"]) if seed is None else seed
     posterior, train = load_run(path), settings.tensors(dataset.train)
@@ -82,7 +84,7 @@ def refine_run(
         measured = _measured(path, posterior, sampled, dataset, settings)
     metrics = {**kept, **measured.metrics}
     x = train[0]
-    write_ensemble(measured.ensemble, x, path)
+    write_ensemble(measured.ensemble, x, path, find_table(path))
     bands = draw_bands(posterior, sampled, shown_rows(x), y_mean=dataset.y_mean, y_std=dataset.y_std)
     write_bands(bands, path)
     write_page(path, metrics, config, input_shape=x.shape[1:], num_samples=_NUM_SAMPLES)
@@ -99,7 +101,7 @@ def _measured(
     likelihood, noise = posterior.model.likelihood, posterior.median_values().get(NOISE_SITE)
     nets: dict[str, nn.Module] = {"pruned": load_pruned(folder)}
     predictions: dict[str, Prediction] = {
-        "posterior": posterior.predict(x, num_samples=_NUM_SAMPLES, return_draws=True),
+        "posterior": predict_draws(posterior, x, _NUM_SAMPLES),
         "pruned": predict_net(nets["pruned"], likelihood, x, noise),
     }
     if (folder / DENSE).is_dir():
@@ -136,6 +138,17 @@ def _check_data(dataset: Dataset, config: Config) -> None:
             wrong.append(f"{name} {number:g}, not {config[name]:g}")
     if wrong:
         raise ValueError(f"data must be those of the run, {config['data']!r}, got {dataset.name!r} with {wrong[0]}")
+
+
+def _check_columns(dataset: Dataset, folder: Path) -> None:
+    """Raise unless the inputs of data are made of the columns that a run's were made of."""
+    table = find_table(folder)
+    if table is not None and dataset.encoding is not None and table.feature_names != dataset.encoding.feature_names:
+        pairs = zip(table.feature_names, dataset.encoding.feature_names, strict=True)
+        wanted, found = next(pair for pair in pairs if pair[0] != pair[1])
+        raise ValueError(
+            f"data must be those of the run, with the input {wanted!r}, got {dataset.name!r} with {found!r}"
+        )
 
 
 # ---- back from a run's folder ----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from bnn_pyro.reports.measures import Evaluation, Run, kept_on_cpu
 from bnn_pyro.reports.page import page
 from bnn_pyro.reports.plots import plot_calibration, plot_first_layer, plot_inclusion, plot_training
 from bnn_pyro.reports.refined_files import REFINED_FILES, draw_bands, save_refined, write_bands, write_ensemble
+from bnn_pyro.reports.tables import TABLE_FILES, example_rows, find_table, point_program, table_values, write_table
 from bnn_pyro.storage import whole_file
 
 RUN_FILES = (
@@ -33,7 +34,7 @@ RUN_FILES = (
     "calibration.png",
     "first_layer.png",
 )
-"""The names of a run's files; a folder that has one of them, or of `REFINED_FILES`, holds a run."""
+"""The names of a run's files; a folder that has one of them, of `REFINED_FILES` or `TABLE_FILES`, holds a run."""
 
 _PICTURES = ("training", "inclusion", "calibration", "first_layer", "bands")  # in the order of the page
 
@@ -53,7 +54,7 @@ def check_run_folder(out: str | Path) -> Path:
     """
     folder = Path(out).resolve()
     if folder.is_dir():
-        found = [name for name in (*RUN_FILES, *REFINED_FILES) if (folder / name).exists()]
+        found = [name for name in (*RUN_FILES, *REFINED_FILES, *TABLE_FILES) if (folder / name).exists()]
         if found:
             raise ValueError(
                 f"out must not hold a run already, got '{out}' with {found[0]}; name another folder or remove it"
@@ -103,7 +104,7 @@ def write_report(
     config: Mapping[str, object],
     save_checkpoint: Callable[[Path], object] | None = None,
 ) -> Path:
-    """Write a run's folder: `RUN_FILES` and, of a refined run, `REFINED_FILES`, or what of them applies.
+    """Write a run's folder: `RUN_FILES`, of a refined run `REFINED_FILES`, of a table `TABLE_FILES`, or what applies.
 
     Settings, numbers, posteriors and weights are written beside the folder first and then moved, so that a failure
     leaves nothing half done. Programs, pictures and the page come after them: if one of these fails, the run is there.
@@ -124,6 +125,8 @@ def write_report(
     with run_folder(out) as folder:
         write_json(config, folder / "config.json")
         write_json(evaluation.metrics, folder / "metrics.json")
+        if run.encoding is not None:
+            write_table(run.encoding, run.posterior, folder)
         if save_checkpoint is not None:
             save_checkpoint(folder / "checkpoint.pt")
         if run.refined is not None:
@@ -131,12 +134,16 @@ def write_report(
         save_net(run.pruned, folder)
         save_net(run.dense, folder / "dense")
     folder = Path(out)
-    export_net(run.pruned, run.test[0], folder / "pruned.pt2")
+    if run.encoding is None:
+        export_net(run.pruned, run.test[0], folder / "pruned.pt2")
+    else:
+        program = point_program(run.pruned, run.posterior, run.encoding)
+        export_net(program, example_rows(run.encoding), folder / "pruned.pt2")
     for name, figure in _figures(run, evaluation).items():
         figure.savefig(folder / f"{name}.png", dpi=150)
     if run.refined is not None:
         rows = run.test[0] if run.train_x is None else run.train_x
-        write_ensemble(evaluation.ensemble, run.test[0], folder)
+        write_ensemble(evaluation.ensemble, run.test[0], folder, run.encoding)
         bands = draw_bands(
             run.posterior, run.refined, rows, reference=run.reference, y_mean=run.y_mean, y_std=run.y_std
         )
@@ -175,6 +182,7 @@ def write_page(
         input_shape=input_shape,
         num_samples=num_samples,
         has_checkpoint=(Path(folder) / "checkpoint.pt").exists(),
+        table=table_values(find_table(folder)),
     )
     with whole_file(Path(folder) / "report.md") as partial:
         partial.write_text(text, encoding="utf-8")

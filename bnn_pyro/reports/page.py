@@ -122,6 +122,7 @@ def page(
     input_shape: Sequence[int] = (),
     num_samples: int = 32,
     has_checkpoint: bool = False,
+    table: Mapping[str, object] | None = None,
 ) -> str:
     """Return the report of a run as Markdown.
 
@@ -132,6 +133,7 @@ def page(
         input_shape: Shape of one input of the networks.
         num_samples: Draws that the posterior's predictions were averaged over.
         has_checkpoint: Whether the posterior is beside the page, to be loaded by `bnn_pyro.recipes.load_run`.
+        table: What `bnn_pyro.reports.tables.table_values` says of the table; None where the run was on none.
     """
     scores = [name for name in _SCORES if f"test_{name}" in metrics]
     known = cast(_Metrics, metrics)
@@ -159,6 +161,7 @@ def page(
         has_checkpoint=has_checkpoint,
         settings=list(_settings({name: value for name, value in config.items() if name != "notes"})),
         notes=config.get("notes", []),
+        columns=table,
     )
 
 

@@ -11,6 +11,7 @@ from bnn_pyro.data import DATASETS
 from bnn_pyro.networks.named import NETS
 from bnn_pyro.recipes import METHODS, PRIORS
 from bnn_pyro.reports.folder import RUN_FILES
+from bnn_pyro.reports.tables import TABLE_FILES
 from tests.cli.calls import call, made_table
 
 KEYS = {
@@ -119,7 +120,7 @@ def test_fit_by_sampling(workplace: Path) -> None:
     made_table(workplace / "my.csv")
     code, out, err = call("fit", "my.csv", "--target", "answer", "--method", "sghmc", "--epochs", "3", "--hidden", "5")
     assert (code, err) == (0, "")
-    assert {path.name for path in (workplace / "runs" / "my-sghmc-0").iterdir()} == set(RUN_FILES)
+    assert {path.name for path in (workplace / "runs" / "my-sghmc-0").iterdir()} == {*RUN_FILES, *TABLE_FILES}
     assert "to compare with, and 3 of sampling" in out and "Draws of a cooled sampler." in out
 
 

@@ -4,7 +4,8 @@ import torch
 
 from bnn_pyro.likelihoods import Categorical, Classes, GaussianNoise, Normals
 from bnn_pyro.networks import mlp
-from bnn_pyro.reports.predictions import output_of, predict_net
+from bnn_pyro.reports.predictions import output_of, predict_draws, predict_net
+from tests.reports.finished import classification
 
 
 def test_batches_are_put_together() -> None:
@@ -20,3 +21,12 @@ def test_a_net_is_a_prediction_of_one_draw() -> None:
     torch.testing.assert_close(classes.probabilities, net(x).detach().softmax(1))
     normals = predict_net(mlp(3, (4,), 1), GaussianNoise(), x, torch.tensor(0.5))
     assert isinstance(normals, Normals) and normals.mean.shape == (1, 7) and bool((normals.sd == 0.5).all())
+
+
+def test_draws_are_the_same_at_each_call_and_for_all_rows() -> None:
+    posterior, x, state = classification().posterior, torch.randn(7, 4), torch.get_rng_state()
+    first, second, some = (predict_draws(posterior, rows, 5) for rows in (x, x, x[2:4]))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert isinstance(first, Classes) and isinstance(second, Classes) and isinstance(some, Classes)
+    assert torch.equal(first.draws, second.draws) and first.draws.shape == (5, 7, 3)
+    torch.testing.assert_close(first.draws[:, 2:4], some.draws)
