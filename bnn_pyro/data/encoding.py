@@ -238,6 +238,22 @@ class TableEncoding:
             )
         return _stacked(self.columns, cells)
 
+    def unlearned(self, cells: Unread) -> tuple[str, ...]:
+        """Return in words which cells are as in no training row, so that a mean or median stands for them.
+
+        Args:
+            cells: Rows of a table.
+        """
+        raw, missing, texts = self.raw(cells), [], []
+        for column, values in zip(self.columns, raw.T, strict=True):
+            if not column.missing and np.isnan(values).any():
+                missing.append(f"{column.name} ({np.isnan(values).sum():,})")
+            if (values < 0).any() and isinstance(column, LevelColumn):
+                text = cells.texts(column.name)[int((values < 0).argmax())]
+                texts.append(f"{column.name} ({(values < 0).sum():,}, such as {text!r})")
+        found = {"missing as in no training row": missing, "text as in no training row": texts}
+        return tuple(f"{what}: {_listed(names)}" for what, names in found.items() if names)
+
     def raw_inputs(self) -> RawInputs:
         """Return the module that makes a network's inputs of raw numbers."""
         return _raw_inputs(self.columns, self.means, self.stds)

@@ -124,7 +124,7 @@ def read_cells(source: Path | pd.DataFrame) -> Unread:
 
 
 def _from_frame(column: "pd.Series[object]", name: str) -> "pd.Series[object]":
-    """Return a column of a user's frame as numbers, text or categories of text."""
+    """Return a column of a user's frame as numbers, text or categories of text; durations are in seconds."""
     kind = column.dtype
     if isinstance(kind, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(kind):
         return column.astype(object).map(str, na_action="ignore").astype("category")
@@ -136,7 +136,9 @@ def _from_frame(column: "pd.Series[object]", name: str) -> "pd.Series[object]":
         missing = column.isna().tolist()
         texts = [None if gone else str(value).strip() for gone, value in zip(missing, column, strict=True)]
         return pd.Series([None if text in MISSING else text for text in texts], column.index, dtype=object)
-    if kind.kind in "mM" or isinstance(kind, pd.PeriodDtype | pd.DatetimeTZDtype):
+    if kind.kind == "m":
+        return column.dt.total_seconds()
+    if kind.kind == "M" or isinstance(kind, pd.PeriodDtype | pd.DatetimeTZDtype):
         return column.astype(object).map(str, na_action="ignore").astype(object)
     raise ValueError(f"column {name!r} of the frame must hold real numbers or text, got {kind}")
 
@@ -264,7 +266,7 @@ def _decided(unread: Unread, name: str) -> Numbers | Cells:
     others, counts = np.unique(present[is_text].astype(str), return_counts=True)
     if np.mean([_DATE.fullmatch(text) is not None for text in others]) > 0.9:
         raise ValueError(
-            f"column {name!r} of {where} must hold numbers or text, got dates, such as {others[0]!r}: make numbers of "
+            f"column {name!r} of {where} must hold numbers or text, got dates, such as '{others[0]}': make numbers of "
             f"them, such as days since the first one, or leave the column out, with --drop {name}"
         )
     few_numbers = len(np.unique(values[~is_text])) <= _MOST_LEVELS and counts.max() >= RARE

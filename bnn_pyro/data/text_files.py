@@ -118,7 +118,10 @@ def _headed(lines: list[list[str]], path: Path) -> tuple[list[str], list[list[st
     header, rows = lines[0], lines[1:]
     notes: tuple[str, ...] = ()
     if all(len(row) == len(header) + 1 for row in rows):
-        header = ["", *header]
+        if any(row[-1] for row in rows):
+            header = ["", *header]
+        else:  # rows end with a separator
+            rows = [row[:-1] for row in rows]
     for number, row in enumerate(rows, start=1):
         if len(row) != len(header):
             raise ValueError(f"row {number} of '{path}' must have {len(header)} cells, as the header, got {len(row)}")

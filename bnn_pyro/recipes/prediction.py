@@ -91,7 +91,9 @@ def predict_rows(folder: str | Path, rows: pd.DataFrame | str | Path) -> TablePr
     parts = [predict_draws(posterior, part, num_samples) for part in x.split(_ROWS_AT_ONCE)]
     frame = pd.concat([pd.DataFrame(_columns(part, encoding)) for part in parts]).set_axis(cells.frame.index)
     scored, count = _scores(parts, cells, encoding)
-    return TablePredictions(frame, scored, count, draws, (*cells.notes, *_unread(cells, encoding)))
+    return TablePredictions(
+        frame, scored, count, draws, (*cells.notes, *_unread(cells, encoding), *encoding.unlearned(cells))
+    )
 
 
 def _source(rows: pd.DataFrame | str | Path) -> pd.DataFrame | Path:

@@ -86,6 +86,17 @@ def test_new_rows() -> None:
     assert torch.equal(encoding.raw_inputs()(torch.from_numpy(raw)), torch.from_numpy(x))
 
 
+def test_cells_as_in_no_training_row_are_told() -> None:
+    encoding, frame = learned(table()), table()
+    assert encoding.unlearned(read_cells(frame)) == ()
+    new = frame.astype({"flag": object}).assign(colour=None, gap=None, size=[None, *[1.0] * (ROWS - 1)])
+    new.loc[:2, "flag"] = "TRUE"
+    assert encoding.unlearned(read_cells(new)) == (
+        "missing as in no training row: size (1), colour (40)",
+        "text as in no training row: flag (3, such as 'TRUE')",
+    )
+
+
 def test_it_is_learned_from_training_rows_alone() -> None:
     frame = table()
     data = load(frame)

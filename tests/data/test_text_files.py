@@ -26,6 +26,7 @@ def read(folder: Path, text: str, encoding: str = "utf-8") -> tuple[dict[str, li
         ("a  b y\n 1   x 3\n 4   z 6 \n", "white space"),
         ("a, b, y\n1, x, 3\n4, z, 6", ""),
         ('a;b;y;\n1;"x";3;\n4;z;6;\n', "semicolons"),
+        ("a;b;y\n1;x;3;\n4;z;6;\n", "semicolons"),
     ],
 )
 def test_separators_are_found(tmp_path: Path, text: str, separator: str, encoding: str) -> None:
