@@ -61,7 +61,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "bnn_pyro.refinement": ("bnn_pyro.inference",),
     "bnn_pyro.sparsity_path": ("bnn_pyro.refinement",),
     "bnn_pyro.input_choice": ("bnn_pyro.refinement",),
-    "bnn_pyro.reports": ("bnn_pyro.posterior", "bnn_pyro.inference.generators"),
+    "bnn_pyro.reports": ("bnn_pyro.posterior", "bnn_pyro.inference.generators", "bnn_pyro.data"),
     "bnn_pyro.recipes": ("bnn_pyro.refinement", "bnn_pyro.reports", "bnn_pyro.networks", "bnn_pyro.data"),
     "bnn_pyro.comparison": ("bnn_pyro.recipes",),
     "bnn_pyro.estimators": ("bnn_pyro.recipes",),

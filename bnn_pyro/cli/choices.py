@@ -10,6 +10,7 @@ NetName = Literal[
 ]
 PriorName = Literal["ss-ig", "ss-gl", "ss-ghs", "ig", "gl", "ghs"]
 MethodName = Literal["svi", "sghmc"]
+TaskName = Literal["classification", "regression"]
 RefineName = Literal["no", "auto", "yes"]
 StartName = Literal["ensemble", "draws"]
 WeightsName = Literal["equal", "stacking"]

@@ -12,13 +12,16 @@ from bnn_pyro.cli.choices import ComparedName, PriorName
 from bnn_pyro.cli.options import (
     Data,
     DataDir,
+    Drop,
     Inclusion,
     Net,
     Seed,
     SelectInputs,
     Target,
+    Task,
     Threads,
     announce_data,
+    load_data,
     recipe_of,
     set_up_torch,
     shown,
@@ -73,6 +76,8 @@ def compare(
     data: Data,
     data_dir: DataDir = None,
     target: Target = None,
+    task: Task = None,
+    drop: Drop = None,
     net: Net = "mlp",
     hidden: Annotated[
         str, typer.Option(help="Widths of hidden layers, such as 10,10.", rich_help_panel="Model")
@@ -111,14 +116,13 @@ def compare(
         from bnn_pyro.comparison import Comparison, check_comparison_folder, write_comparison
         from bnn_pyro.comparison import compare as run_comparison
         from bnn_pyro.comparison.page import print_comparison
-        from bnn_pyro.data import load
         from bnn_pyro.networks.named import reads_images
         from bnn_pyro.recipes import check_data
 
         check_data(data)
         folder = check_comparison_folder(out or Path("runs", f"compare-{Path(data).stem}-{prior}-{seed}"))
         set_up_torch(threads)
-        dataset = load(data, data_dir=data_dir, target=target)
+        dataset = load_data(data, data_dir, target, task, drop)
         if select_inputs is None and prior.startswith("ss-") and not reads_images(net):
             select_inputs = len(dataset.input_shape) == 1
         changes = {"inclusion": inclusion, "select_inputs": select_inputs}

@@ -11,6 +11,8 @@ from bnn_pyro.cli.options import shown, user_errors
 HELP = """\
 Write the pruned network of a run in another form.
 
+Programs of a run on a table take raw rows and give predictions in the target's units, as its report.md says.
+
 The network is pruned again from the posterior of the run, and so can be given numbers of channels \
 that a device likes: --multiple 8 fills each layer up by channels that nobody reads.
 """
@@ -43,11 +45,16 @@ def export(
         from bnn_pyro import prune
         from bnn_pyro.export import check_target, export_net
         from bnn_pyro.recipes import load_run
+        from bnn_pyro.reports.tables import example_rows, find_table, point_program
 
         rounded = f"-x{multiple}" if multiple > 1 else ""
         target = out or run / f"pruned{rounded}{'' if form == 'weights' else f'.{form}'}"
         check_target(target)
         posterior = load_run(run)
         net = prune(posterior, multiple=multiple)
-        export_net(net, torch.zeros(1, *posterior.model.input_shape), target, form=form)
+        table = None if form == "weights" else find_table(run)
+        if table is None:
+            export_net(net, torch.zeros(1, *posterior.model.input_shape), target, form=form)
+        else:
+            export_net(point_program(net, posterior, table), example_rows(table), target, form=form)
     typer.echo(f"{sum(parameter.numel() for parameter in net.parameters()):,} parameters: {shown(target.resolve())}")

@@ -12,14 +12,17 @@ from bnn_pyro.cli.choices import MethodName, PriorName, RefineName
 from bnn_pyro.cli.options import (
     Data,
     DataDir,
+    Drop,
     Inclusion,
     Net,
     Seed,
     SelectInputs,
     Target,
+    Task,
     Threads,
     announce_data,
     conclude,
+    load_data,
     recipe_of,
     set_up_torch,
     user_errors,
@@ -39,6 +42,7 @@ The defaults depend on the data set and are good ones.
 The folder gets report.md, metrics.json, config.json, plots, pruned.pt2 (the network, for torch.export.load), \
 its weights with a description of their sizes (for bnn_pyro.recipes.load_pruned) \
 and checkpoint.pt (the posterior, for bnn_pyro.recipes.load_run). \
+Of a table it also has table.json (what its columns are scaled by), and bnn-pyro predict uses it on new rows. \
 Once refined, it also has refined.pt (draws of the pruned network's posterior, for bnn_pyro.recipes.load_refined), \
 ensemble.pt2 (100 of them as one program) and bands.png.
 """
@@ -66,8 +70,9 @@ EPILOG = """\
   boston-housing, concrete, energy, kin8nm, naval, power-plant, protein,
   wine-red, yacht
                   [dim]UCI regression; uci/NAME.npz or NAME.npz in --data-dir[/dim]
-  PATH.csv        [dim]a table with a header; its last column, or --target, is[/dim]
-                  [dim]what to predict[/dim]
+  PATH.csv        [dim]a table with a header, also .tsv and .txt; its last column,[/dim]
+                  [dim]or --target, is what to predict. Any separator, decimal[/dim]
+                  [dim]commas, missing cells and text are understood, dates not[/dim]
   PATH.npz        [dim]arrays X (rows, ...), y (rows,), perhaps test_index[/dim]
 
 \b
@@ -108,6 +113,8 @@ def fit(
     data: Data = "digits",
     data_dir: DataDir = None,
     target: Target = None,
+    task: Task = None,
+    drop: Drop = None,
     net: Net = "mlp",
     hidden: Annotated[
         str | None, typer.Option(help="Widths of hidden layers, such as 400,400.", rich_help_panel="Model")
@@ -143,7 +150,6 @@ def fit(
         from dataclasses import replace
 
         from bnn_pyro import Refinement
-        from bnn_pyro.data import load
         from bnn_pyro.recipes import check_data, default_prior, run
         from bnn_pyro.reports.folder import check_run_folder
 
@@ -152,7 +158,7 @@ def fit(
         label = chosen_prior if method == "svi" else method
         folder = check_run_folder(out or Path("runs", f"{Path(data).stem}-{label}-{seed}"))
         set_up_torch(threads)
-        dataset = load(data, data_dir=data_dir, target=target)
+        dataset = load_data(data, data_dir, target, task, drop)
         changes = {"kl_weight": kl_weight, "inclusion": inclusion, "select_inputs": select_inputs}
         settings = recipe_of(dataset, net, chosen_prior, method, epochs, hidden, changes)
         if refine != "no":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bnn_pyro.cli.choices import NetName
+from bnn_pyro.cli.choices import NetName, TaskName
 
 if TYPE_CHECKING:
     from bnn_pyro.data import Dataset
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SMALL = 100  # nodes a layer, up to which a second thread costs more time than it saves
 
-Data = Annotated[str, typer.Argument(help="Name of a data set, or path of a .csv or .npz file.")]
+Data = Annotated[str, typer.Argument(help="Name of a data set, or path of a .csv, .tsv, .txt or .npz file.")]
 DataDir = Annotated[
     Path | None,
     typer.Option(help="Folder of the data; digits needs none.", rich_help_panel="Data"),
@@ -26,6 +26,14 @@ DataDir = Annotated[
 Target = Annotated[
     str | None,
     typer.Option(help="Column of a .csv to predict; the last by default.", rich_help_panel="Data"),
+]
+Task = Annotated[
+    TaskName | None,
+    typer.Option(help="What the target of a table is; its type tells by default.", rich_help_panel="Data"),
+]
+Drop = Annotated[
+    str | None,
+    typer.Option(help="Columns of a .csv to leave out, with commas between.", rich_help_panel="Data"),
 ]
 Net = Annotated[
     NetName,
@@ -78,6 +86,31 @@ def set_up_torch(threads: int | None, widths: Sequence[int] = ()) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # the weights of dying nodes would pass through numbers that are slow on a CPU
+
+
+def load_data(
+    data: str,
+    data_dir: Path | None,
+    target: str | None = None,
+    task: TaskName | None = None,
+    drop: str | Sequence[str] | None = None,
+) -> "Dataset":
+    """Load the data that a command was given.
+
+    Args:
+        data: Name of a data set, or path of a file.
+        data_dir: Folder of the data.
+        target: Column to predict; None for the last one.
+        task: What the target of a table is; None tells it by its type.
+        drop: Columns to leave out, as a sequence or with commas between.
+
+    Raises:
+        ValueError: If they cannot be loaded so.
+    """
+    from bnn_pyro.data import load
+
+    columns = [name.strip() for name in drop.split(",")] if isinstance(drop, str) else drop
+    return load(data, data_dir=data_dir, target=target, task=task, drop=columns or [])
 
 
 def recipe_of(
@@ -135,7 +168,7 @@ def widths_of(text: str) -> tuple[int, ...]:
 
 
 def announce_data(dataset: "Dataset") -> None:
-    """Print what the data are.
+    """Print what the data are, and what was done to a table.
 
     Args:
         dataset: The data.
@@ -144,6 +177,8 @@ def announce_data(dataset: "Dataset") -> None:
     outputs = "regression" if dataset.num_classes is None else f"{dataset.num_classes} classes"
     rows = f"{len(dataset.train):,} training rows, {len(dataset.test):,} test rows"
     typer.echo(f"{dataset.name}: {rows}, {inputs} inputs, {outputs}")
+    for note in dataset.notes:
+        typer.echo(f"  {note}")
 
 
 def conclude(metrics: "Metrics", folder: Path, seconds: float | None = None) -> None:

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bnn_pyro.cli.choices import StartName, WeightsName
-from bnn_pyro.cli.options import DataDir, Target, Threads, announce_data, conclude, set_up_torch, shown, user_errors
+from bnn_pyro.cli.options import (
+    DataDir,
+    Drop,
+    Target,
+    Threads,
+    announce_data,
+    conclude,
+    load_data,
+    set_up_torch,
+    shown,
+    user_errors,
+)
 
 if TYPE_CHECKING:
     from bnn_pyro import Refinement
@@ -50,6 +61,7 @@ def refine(
     ] = None,
     data_dir: DataDir = None,
     target: Target = None,
+    drop: Drop = None,
     seconds: Annotated[float | None, typer.Option(help="Most seconds of sampling; 120.", rich_help_panel="Run")] = None,
     chains: Annotated[int | None, typer.Option(help="Number of chains; 16.", rich_help_panel="Run")] = None,
     start: Annotated[
@@ -70,7 +82,7 @@ def refine(
     with user_errors():
         import time
 
-        from bnn_pyro.data import load
+        from bnn_pyro.data import IMAGES, has_columns
         from bnn_pyro.recipes import refine_run
         from bnn_pyro.recipes.config_file import read_config
 
@@ -79,8 +91,10 @@ def refine(
         settings = _settings(seconds, chains, start, weights)
         set_up_torch(threads, recipe.hidden)
         name = _data_of(config, data)
-        own_target = config.get("target") if target is None and name.endswith(".csv") else target
-        dataset = load(name, data_dir=data_dir, target=own_target)
+        if has_columns(name):  # the run's, unless others are given
+            target = config.get("target") if target is None else target
+        left_out = config.get("drop") if drop is None and has_columns(name) else drop
+        dataset = load_data(name, data_dir, target, None if name in IMAGES else config["task"], left_out)
         announce_data(dataset)
         metrics = refine_run(run, dataset, settings, seed=seed, replace=force)
     conclude(metrics, run.resolve(), time.perf_counter() - began)

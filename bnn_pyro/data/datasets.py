@@ -1,20 +1,24 @@
 """Named data sets as tensors: images, regression benchmarks and a user's own tables, split and scaled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision.datasets import MNIST, FashionMNIST
 
+from bnn_pyro.data.encoding import TableEncoding, TargetEncoding, mean_and_std
+from bnn_pyro.data.frames import FRAME, Unread
 from bnn_pyro.data.images import Images, read_cifar10, read_cifar10_jpeg, read_mnist
-from bnn_pyro.data.tables import Numbers, Rows, Source, hold_out, read_csv, read_npz, read_uci
+from bnn_pyro.data.tables import Rows, Source, Task, hold_out, read_npz, read_rows, read_uci
+from bnn_pyro.data.text_files import SUFFIXES
 
 _IMAGES: dict[str, Callable[[Path], Images]] = {
     "mnist": partial(read_mnist, MNIST),
@@ -28,7 +32,10 @@ _UCI = ("boston-housing", "concrete", "energy", "kin8nm", "naval", "power-plant"
 
 
 DATASETS: tuple[str, ...] = ("digits", *_IMAGES, *_UCI)
-"""The names that `load` knows; a path to a ``.csv`` or ``.npz`` file is understood as well."""
+"""The names that `load` knows; a path to a ``.csv``, ``.tsv``, ``.txt`` or ``.npz`` file is understood as well."""
+
+IMAGES: tuple[str, ...] = ("digits", *_IMAGES)
+"""Those of them that are images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +72,10 @@ class Dataset:
         y_std: Standard deviation of the original training targets; 1 for classification.
         classes: What each label stands for; None for regression.
         target: The column of a table that was asked for as the target; None for the usual one.
+        drop: The columns of a table that were asked to be left out.
+        encoding: How the columns of a table became the inputs, and the target the targets; None for images and other
+            arrays.
+        notes: What was done to a table, in words.
     """
 
     name: str
@@ -77,6 +88,14 @@ class Dataset:
     y_std: float = 1.0
     classes: tuple[str, ...] | None = None
     target: str | None = None
+    drop: tuple[str, ...] = ()
+    encoding: TableEncoding | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """Names of the inputs; None for those of images and other arrays."""
+        return None if self.encoding is None else self.encoding.feature_names
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -89,8 +108,26 @@ class Dataset:
         return 1 if self.num_classes is None else self.num_classes
 
 
+def is_data(name: str) -> bool:
+    """Return whether a name can be that of a data set: one of `DATASETS`, the path of a table, or a frame's.
+
+    Args:
+        name: The name.
+    """
+    return name in DATASETS or has_columns(name) or Path(name).suffix.lower() == ".npz"
+
+
+def has_columns(name: str) -> bool:
+    """Return whether the columns of a data set have names, so that a target can be chosen among them.
+
+    Args:
+        name: The name, or path.
+    """
+    return name == FRAME or Path(name).suffix.lower() in SUFFIXES
+
+
 def load(
-    name: str,
+    name: str | pd.DataFrame,
     *,
     data_dir: str | Path | None = None,
     validation: float = 0.0,
@@ -98,114 +135,163 @@ def load(
     split: int = 0,
     flatten: bool = False,
     target: str | None = None,
+    task: Task | None = None,
+    drop: Sequence[str] = (),
 ) -> Dataset:
-    """Load a data set by its name, or from a ``.csv`` or ``.npz`` file.
+    """Load a data set by its name, from a ``.csv``, ``.tsv``, ``.txt`` or ``.npz`` file, or from a DataFrame.
 
     Images (``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``) have pixels in ``[0, 1]`` and shape ``(N, channels,
     height, width)``. ``cifar10-jpeg`` is a lossy copy of CIFAR-10, to be named as such beside any result. The inputs
     and targets of tables are standardised by the training rows, a standard deviation of 0 counting as 1.
 
-    A ``.csv`` has a header with the names of its columns and numbers below. Its target is classification when the
-    column holds text, or at most 20 distinct whole numbers written without a point (write ``5.0`` for ``5`` to have
-    regression); the classes are numbered in sorted order. Any other column of numbers is regression.
+    A text file has a header with the names of its columns. Columns are separated by commas, semicolons, tabs, bars or
+    white space, and a comma may mark decimals. Row names, and a column such as ``id`` with another value in each row,
+    are left out. Of the inputs
+
+    * numbers are standardised. Where cells are missing in training rows, the median of these stands for them, and
+      another input says where;
+    * text and categories become one input for each text that is in at least 5 training rows and 1 % of them, the others
+      together being one more; a single input where there are two in all; and one for missing cells. They are less their
+      means, divided by 0.5 [Gelman 2008];
+    * dates are refused.
+
+    `Dataset.encoding` has all that was learned of the training rows, `Dataset.notes` say what was done.
+
+    The target is classification when the column holds text, or at most 20 distinct whole numbers written without a
+    point (write ``5.0`` for ``5`` to have regression, or give the task); the classes are numbered in sorted order. Any
+    other column of numbers is regression. Rows without a target are left out.
 
     A ``.npz`` holds ``X`` of shape ``(n, ...)``, ``y`` of shape ``(n,)`` and, if the splits are fixed, ``test_index``
     of shape ``(splits, test rows)``. Its target is regression for floats, and classification for text or for integers,
-    which must be the labels ``0, ..., classes - 1`` themselves.
+    which must be the labels ``0, ..., classes - 1`` themselves, unless the task is given.
 
     Where no test rows are given, a fifth of the rows, of each class alike, is the test set, the same whatever the seed.
 
+    Sources: Gelman (2008), Scaling regression inputs by dividing by two standard deviations.
+
     Args:
-        name: One of `DATASETS`, or a path that ends in ``.csv`` or ``.npz``.
+        name: One of `DATASETS`, a path with one of the endings above, or a frame, which is left alone.
         data_dir: Folder of the data, which all names but ``digits`` need. Images are in torchvision's layout, and are
             downloaded into the folder where they are absent; a UCI set is ``uci/<name>.npz`` or ``<name>.npz`` in it.
         validation: Fraction of the training rows to hold out for validation, in ``[0, 1)``; of each class alike.
         seed: Seed of the choice of validation rows.
         split: Which of the data set's fixed train/test splits to take.
         flatten: Whether to give inputs of shape ``(N, inputs)``.
-        target: Name of the target column of a ``.csv``; the last column by default.
+        target: Name of the target column of a text file or a frame; the last column by default.
+        task: What the targets of a table are; None tells it by their type.
+        drop: Columns of a text file or a frame to leave out.
 
     Returns:
         The data set, on the CPU.
 
     Raises:
         ValueError: The name or the column is unknown; the file is absent, malformed or empty; values are not finite,
-            labels out of range, or inputs and targets of different lengths; an option is out of range.
+            labels out of range, or inputs and targets of different lengths; a column holds dates, or numbers beside
+            text; an option is out of range.
     """
     if not 0 <= validation < 1:
         raise ValueError(f"validation must be a fraction in [0, 1), got {validation}")
-    source = _read(name, data_dir, target)
+    if isinstance(drop, str):
+        raise TypeError(f"drop must be a sequence of names, got {drop!r}")
+    source = _read(name, data_dir, target, task, drop)
+    shown = name if isinstance(name, str) else FRAME
     train, test = source.train_and_test_rows(split)
     train, held_out = hold_out(source.y, train, validation, seed) if validation else (train, None)
     if len(train) == 0:
-        raise ValueError(f"the training set of {name!r} must not be empty; lower validation={validation} or add rows")
+        raise ValueError(f"the training set of {shown!r} must not be empty; lower validation={validation} or add rows")
     scaling = _Scaling.of(source, train)
     return Dataset(
-        name=name,
+        name=shown,
         task="regression" if source.classes is None else "classification",
         train=scaling.apply(source, train, flatten),
         validation=None if held_out is None else scaling.apply(source, held_out, flatten),
         test=scaling.apply(source, test, flatten),
         num_classes=None if source.classes is None else len(source.classes),
-        y_mean=scaling.y_mean,
-        y_std=scaling.y_std,
+        y_mean=scaling.target.mean,
+        y_std=scaling.target.std,
         classes=source.classes,
         target=target,
+        drop=tuple(drop),
+        encoding=scaling.encoding,
+        notes=(*source.notes, *scaling.notes),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Scaling:
-    """The affine maps to the scale of the network: of pixels to [0, 1], of tables by the training rows."""
+    """The maps to the scale of the network: of pixels to [0, 1], of tables by the training rows."""
 
-    x_mean: NDArray[np.float64] | float
-    x_std: NDArray[np.float64] | float
-    y_mean: float = 0.0
-    y_std: float = 1.0
+    target: TargetEncoding
+    encoding: TableEncoding | None = None
+    notes: tuple[str, ...] = ()
+    x_mean: NDArray[np.float64] | float = 0.0
+    x_std: NDArray[np.float64] | float = 1.0
 
     @staticmethod
     def of(source: Source, train: Rows) -> "_Scaling":
-        if source.pixel is not None:
-            return _Scaling(0.0, source.pixel)
-        if source.classes is not None:
-            return _Scaling(*_mean_and_std(source.x[train]))
-        y_mean, y_std = _mean_and_std(source.y[train])
-        return _Scaling(*_mean_and_std(source.x[train]), float(y_mean), float(y_std))
+        mean, std = (
+            (0.0, 1.0) if source.classes is not None else map(float, mean_and_std(source.y[train].astype(np.float64)))
+        )
+        target = TargetEncoding(source.target, mean, std, source.classes)
+        if source.inputs is not None:
+            rows = source.inputs.iloc[train]
+            encoding = TableEncoding.learn(rows, target, source.ignored)
+            return _Scaling(target, encoding, encoding.notes(rows))
+        x = np.asarray(source.x)
+        return _Scaling(target, None, (), *((0.0, source.pixel) if source.pixel else mean_and_std(x[train])))
 
     def apply(self, source: Source, rows: Rows, flatten: bool) -> Split:
-        x, y = source.x[rows], source.y[rows]
-        if source.pixel is not None:
-            scaled = x.astype(np.float32)  # Pixels are exact in float32; in float64 CIFAR-10 would take gigabytes.
-            scaled /= source.pixel
-        else:
-            scaled = ((x - self.x_mean) / self.x_std).astype(np.float32, copy=False)
-        inputs = torch.from_numpy(scaled)
+        inputs = torch.from_numpy(self._inputs(source, rows))
+        y = source.y[rows]
         if source.classes is None:
-            y = ((y - self.y_mean) / self.y_std).astype(np.float32)
+            y = ((y - self.target.mean) / self.target.std).astype(np.float32)
         return Split(inputs.flatten(1) if flatten else inputs, torch.from_numpy(y))
 
+    def _inputs(self, source: Source, rows: Rows) -> NDArray[np.float32]:
+        if self.encoding is not None and source.inputs is not None:
+            return self.encoding.encode_inputs(Unread(source.where, source.inputs.iloc[rows]))
+        x = np.asarray(source.x)[rows]
+        if source.pixel is None:
+            return ((x - self.x_mean) / self.x_std).astype(np.float32, copy=False)
+        scaled = x.astype(np.float32)  # Pixels are exact in float32; in float64 CIFAR-10 would take gigabytes.
+        scaled /= source.pixel
+        return scaled
 
-def _mean_and_std(rows: Numbers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    constant = rows.min(axis=0) == rows.max(axis=0)  # Its computed standard deviation need not be exactly 0.
-    return rows.mean(axis=0), np.where(constant, 1.0, rows.std(axis=0))
 
-
-def _read(name: str, data_dir: str | Path | None, target: str | None) -> Source:
+def _read(
+    name: str | pd.DataFrame,
+    data_dir: str | Path | None,
+    target: str | None,
+    task: Task | None,
+    drop: Sequence[str],
+) -> Source:
+    if task not in (None, "classification", "regression"):
+        raise ValueError(f"task must be classification or regression, got {task!r}")
+    if isinstance(name, pd.DataFrame):
+        return read_rows(name, target, task, drop)
     path = Path(name)
     suffix = path.suffix.lower()
-    if target is not None and suffix != ".csv":
-        raise ValueError(f"target must be left out where the data is not a .csv with named columns, got {target!r}")
+    for option, value in {"target": target, "drop": ", ".join(drop) or None}.items():
+        if value is not None and suffix not in SUFFIXES:
+            raise ValueError(
+                f"{option} must be left out where the data have no named columns, as a .csv, got {value!r}"
+            )
+    if task is not None and name in IMAGES:
+        raise ValueError(f"task must be left out for images, got {task!r}")
     if name == "digits":
         return _read_digits()
     if name in DATASETS:
         if data_dir is None:
             raise ValueError(f"data_dir must be given for {name!r}: the folder that holds the data")
-        return read_uci(name, Path(data_dir)) if name in _UCI else _source_of(_IMAGES[name](Path(data_dir)))
-    if suffix not in (".csv", ".npz"):
-        raise ValueError(f"name must be one of {', '.join(DATASETS)}, or a path to a .csv or .npz file, got {name!r}")
+        return read_uci(name, Path(data_dir), task) if name in _UCI else _source_of(_IMAGES[name](Path(data_dir)))
+    if suffix not in (*SUFFIXES, ".npz"):
+        endings = ", ".join(SUFFIXES)
+        raise ValueError(
+            f"name must be one of {', '.join(DATASETS)}, or a path to a {endings} or .npz file, got {name!r}"
+        )
     if not path.is_file():
         raise ValueError(f"name must be the path of a file that exists, got {name!r}")
-    return read_npz(path) if suffix == ".npz" else read_csv(path, target)
+    return read_npz(path, task) if suffix == ".npz" else read_rows(path, target, task, drop)
 
 
 def _read_digits() -> Source:

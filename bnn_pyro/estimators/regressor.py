@@ -9,8 +9,8 @@ from sklearn.base import RegressorMixin
 
 from bnn_pyro.data import Dataset
 from bnn_pyro.estimators.base import SparseBayesEstimator, Table, to_numpy
-from bnn_pyro.estimators.mixture_quantiles import mixture_quantiles
 from bnn_pyro.estimators.scaling import Floats, Scaling
+from bnn_pyro.evaluation import NormalMixture
 from bnn_pyro.likelihoods import Normals
 
 
@@ -129,7 +129,7 @@ class SparseBayesRegressor(RegressorMixin, SparseBayesEstimator):  # type: ignor
         if levels.ndim > 1 or levels.size == 0 or not ((levels > 0) & (levels < 1)).all():
             raise ValueError(f"q must be one or several levels in (0, 1), got {q!r}")
         wanted = torch.from_numpy(np.atleast_1d(levels))
-        found = to_numpy([mixture_quantiles(part.mean, part.sd, wanted) for part in self._normals(X)])
+        found = to_numpy([NormalMixture(part.mean, part.sd).quantile(wanted).T for part in self._normals(X)])
         values = found * self._scaling.y_std + self._scaling.y_mean
         return values if levels.ndim else values[:, 0]
 

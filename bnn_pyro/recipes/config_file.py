@@ -43,6 +43,8 @@ def config_of(dataset: Dataset, settings: Recipe, *, seed: int, device: torch.de
     return {
         "data": dataset.name,
         "target": dataset.target,
+        "drop": list(dataset.drop),
+        "notes": list(dataset.notes),
         "method": settings.method,
         **dataclasses.asdict(settings),
         "refinement": refinement_values(settings.refinement),

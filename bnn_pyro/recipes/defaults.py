@@ -2,10 +2,9 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
-from bnn_pyro.data import DATASETS
+from bnn_pyro.data import DATASETS, is_data
 from bnn_pyro.data.augmentation import Augmentation
 from bnn_pyro.inference.sgmcmc.group_em import GroupEM
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
@@ -212,10 +211,10 @@ def check_data(data: str) -> None:
     """Check that there is such a data set.
 
     Args:
-        data: Name of a data set, or the path of a ``.csv`` or ``.npz`` file.
+        data: Name of a data set, or the path of a ``.csv``, ``.tsv``, ``.txt`` or ``.npz`` file.
 
     Raises:
         ValueError: If there is none; the message lists the known ones.
     """
-    if data not in DATASETS and Path(data).suffix.lower() not in (".csv", ".npz"):
+    if not is_data(data):
         raise ValueError(f"data must be one of {', '.join(DATASETS)}, or a path to a .csv or .npz file, got {data!r}")

@@ -24,10 +24,11 @@ from bnn_pyro.reports.figures import write_figure
 from bnn_pyro.reports.folder import write_json, write_page
 from bnn_pyro.reports.measures import Metrics
 from bnn_pyro.reports.plots import plot_calibration
-from bnn_pyro.reports.predictions import Prediction, calibration_curves, predict_net
+from bnn_pyro.reports.predictions import Prediction, calibration_curves, predict_draws, predict_net
 from bnn_pyro.reports.refined_files import REFINED_FILES, draw_bands, save_refined, write_bands, write_ensemble
 from bnn_pyro.reports.refined_measures import RefinedMeasures, measure_refined
 from bnn_pyro.reports.refined_page import is_refined
+from bnn_pyro.reports.tables import find_table
 
 _PARTIAL = "refine.partial"
 _NUM_SAMPLES = 32  # of the posterior, as in the run
@@ -71,6 +72,7 @@ def refine_run(
     if is_refined(metrics) and not replace:
         raise ValueError(f"run must not be refined already, got '{folder}': --force, or replace=True, refines it again")
     _check_data(dataset, config)
+    _check_columns(dataset, path)
     settings = dataclasses.replace(settings, refinement=refinement, refine_if_worth=False)
     seed = int(config["seed"]) if seed is None else seed
     posterior, train = load_run(path), settings.tensors(dataset.train)
@@ -85,11 +87,18 @@ def refine_run(
         measured = _measured(path, posterior, sampled, dataset, settings)
     metrics = {**kept, **measured.metrics}
     x = train[0]
-    write_ensemble(measured.ensemble, x, path)
+    encoding = find_table(path)
+    write_ensemble(measured.ensemble, x, path, encoding)
     rows, y_mean, y_std = shown_rows(x), dataset.y_mean, dataset.y_std
     write_bands(draw_bands(posterior, sampled, rows, y_mean=y_mean, y_std=y_std), path)
     dependence = draw_dependence(
-        posterior, rows, input_shape=dataset.input_shape, refined=sampled, y_mean=y_mean, y_std=y_std
+        posterior,
+        rows,
+        input_shape=dataset.input_shape,
+        refined=sampled,
+        y_mean=y_mean,
+        y_std=y_std,
+        encoding=encoding,
     )
     write_figure(dependence, path / DEPENDENCE_FILE)
     write_figure(plot_calibration(measured.curves), path / "calibration.png")
@@ -107,7 +116,7 @@ def _measured(
     likelihood, noise = posterior.model.likelihood, posterior.median_values().get(NOISE_SITE)
     nets: dict[str, nn.Module] = {"pruned": load_pruned(folder)}
     predictions: dict[str, Prediction] = {
-        "posterior": posterior.predict(x, num_samples=_NUM_SAMPLES, return_draws=True),
+        "posterior": predict_draws(posterior, x, _NUM_SAMPLES),
         "pruned": predict_net(nets["pruned"], likelihood, x, noise),
     }
     if (folder / DENSE).is_dir():
@@ -146,6 +155,17 @@ def _check_data(dataset: Dataset, config: Config) -> None:
             wrong.append(f"{name} {number:g}, not {config[name]:g}")
     if wrong:
         raise ValueError(f"data must be those of the run, {config['data']!r}, got {dataset.name!r} with {wrong[0]}")
+
+
+def _check_columns(dataset: Dataset, folder: Path) -> None:
+    """Raise unless the inputs of data are made of the columns that a run's were made of."""
+    table = find_table(folder)
+    if table is not None and dataset.encoding is not None and table.feature_names != dataset.encoding.feature_names:
+        pairs = zip(table.feature_names, dataset.encoding.feature_names, strict=True)
+        wanted, found = next(pair for pair in pairs if pair[0] != pair[1])
+        raise ValueError(
+            f"data must be those of the run, with the input {wanted!r}, got {dataset.name!r} with {found!r}"
+        )
 
 
 # ---- back from a run's folder ----------------------------------------------------------------------------------------

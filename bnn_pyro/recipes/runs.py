@@ -154,6 +154,7 @@ def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.
         dense_noise=training_noise(dense, train) if dataset.task == "regression" else None,
         y_mean=dataset.y_mean,
         train_x=shown_rows(train[0]),
+        encoding=dataset.encoding,
     )
 
 

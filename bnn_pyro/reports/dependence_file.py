@@ -2,10 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from bnn_pyro.data import TableEncoding
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.reports.plots import kept_inputs, plot_partial_dependence
@@ -23,7 +26,7 @@ def draw_dependence(
     refined: Posterior | None = None,
     y_mean: float = 0.0,
     y_std: float = 1.0,
-    input_names: Sequence[str] = (),
+    encoding: TableEncoding | None = None,
 ) -> Figure | None:
     """Draw the partial dependence of a refined network, or of the posterior where there is none.
 
@@ -36,7 +39,7 @@ def draw_dependence(
         refined: The posterior of the pruned network; None if it was not sampled.
         y_mean: As for `bnn_pyro.reports.plots.plot_partial_dependence`.
         y_std: Likewise.
-        input_names: Likewise.
+        encoding: How a table became the inputs, for names and original units of the axes; None leaves numbers.
 
     Returns:
         The picture; None where the inputs are no vectors, as those of images, or none is kept, or where it cannot be
@@ -53,9 +56,16 @@ def draw_dependence(
                 x,
                 y_mean=y_mean,
                 y_std=y_std,
-                input_names=input_names,
+                **_axes(encoding),
                 title=f"Partial dependence, {name}",
             )
     except Exception as error:  # a picture is not to cost a run its report
         logger.warning("the picture of partial dependence cannot be drawn: %s", error)
         return None
+
+
+def _axes(encoding: TableEncoding | None) -> dict[str, Any]:
+    if encoding is None:
+        return {}
+    scale = {"x_mean": torch.tensor(encoding.means), "x_std": torch.tensor(encoding.stds)}
+    return {**scale, "input_names": encoding.feature_names, "target_name": encoding.target.name}

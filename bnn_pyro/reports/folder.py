@@ -19,6 +19,7 @@ from bnn_pyro.reports.measures import Evaluation, Run, kept_on_cpu
 from bnn_pyro.reports.page import page
 from bnn_pyro.reports.plots import plot_calibration, plot_first_layer, plot_inclusion, plot_training
 from bnn_pyro.reports.refined_files import REFINED_FILES, draw_bands, save_refined, write_bands, write_ensemble
+from bnn_pyro.reports.tables import TABLE_FILES, example_rows, find_table, point_program, table_values, write_table
 from bnn_pyro.storage import whole_file
 
 RUN_FILES = (
@@ -36,7 +37,7 @@ RUN_FILES = (
     "first_layer.png",
     DEPENDENCE_FILE,
 )
-"""The names of a run's files; a folder that has one of them, or of `REFINED_FILES`, holds a run."""
+"""The names of a run's files; a folder that has one of them, of `REFINED_FILES` or `TABLE_FILES`, holds a run."""
 
 # in the order of the page
 _PICTURES = ("training", "inclusion", "calibration", "first_layer", "partial_dependence", "bands")
@@ -57,7 +58,7 @@ def check_run_folder(out: str | Path) -> Path:
     """
     folder = Path(out).resolve()
     if folder.is_dir():
-        found = [name for name in (*RUN_FILES, *REFINED_FILES) if (folder / name).exists()]
+        found = [name for name in (*RUN_FILES, *REFINED_FILES, *TABLE_FILES) if (folder / name).exists()]
         if found:
             raise ValueError(
                 f"out must not hold a run already, got '{out}' with {found[0]}; name another folder or remove it"
@@ -107,7 +108,7 @@ def write_report(
     config: Mapping[str, object],
     save_checkpoint: Callable[[Path], object] | None = None,
 ) -> Path:
-    """Write a run's folder: `RUN_FILES` and, of a refined run, `REFINED_FILES`, or what of them applies.
+    """Write a run's folder: `RUN_FILES`, of a refined run `REFINED_FILES`, of a table `TABLE_FILES`, or what applies.
 
     Settings, numbers, posteriors and weights are written beside the folder first and then moved, so that a failure
     leaves nothing half done. Programs, pictures and the page come after them: if one of these fails, the run is there.
@@ -128,6 +129,8 @@ def write_report(
     with run_folder(out) as folder:
         write_json(config, folder / "config.json")
         write_json(evaluation.metrics, folder / "metrics.json")
+        if run.encoding is not None:
+            write_table(run.encoding, run.posterior, folder)
         if save_checkpoint is not None:
             save_checkpoint(folder / "checkpoint.pt")
         if run.refined is not None:
@@ -135,17 +138,21 @@ def write_report(
         save_net(run.pruned, folder)
         save_net(run.dense, folder / "dense")
     folder = Path(out)
-    export_net(run.pruned, run.test[0], folder / "pruned.pt2")
+    if run.encoding is None:
+        export_net(run.pruned, run.test[0], folder / "pruned.pt2")
+    else:
+        program = point_program(run.pruned, run.posterior, run.encoding)
+        export_net(program, example_rows(run.encoding), folder / "pruned.pt2")
     for name, figure in _figures(run, evaluation).items():
         figure.savefig(folder / f"{name}.png", dpi=150)
     rows = run.test[0] if run.train_x is None else run.train_x
     scale = {"y_mean": run.y_mean, "y_std": run.y_std}
     dependence = draw_dependence(
-        run.posterior, rows, input_shape=run.input_shape, refined=run.refined, input_names=run.input_names, **scale
+        run.posterior, rows, input_shape=run.input_shape, refined=run.refined, encoding=run.encoding, **scale
     )
     write_figure(dependence, folder / DEPENDENCE_FILE)
     if run.refined is not None:
-        write_ensemble(evaluation.ensemble, run.test[0], folder)
+        write_ensemble(evaluation.ensemble, run.test[0], folder, run.encoding)
         bands = draw_bands(run.posterior, run.refined, rows, reference=run.reference, **scale)
         write_bands(bands, folder)
     write_page(
@@ -154,7 +161,6 @@ def write_report(
         config,
         input_shape=run.test[0].shape[1:],
         num_samples=run.num_samples,
-        input_names=run.input_names,
     )
     return folder
 
@@ -166,7 +172,6 @@ def write_page(
     *,
     input_shape: Sequence[int],
     num_samples: int = 32,
-    input_names: Sequence[str] = (),
 ) -> None:
     """Write a run's page, with the pictures that its folder has; a page that is there is replaced.
 
@@ -176,8 +181,8 @@ def write_page(
         config: The settings of the run.
         input_shape: Shape of one input of the networks.
         num_samples: Draws that the posterior's predictions were averaged over.
-        input_names: Name of each input; empty for their numbers.
     """
+    encoding = find_table(folder)
     text = page(
         metrics,
         config,
@@ -185,7 +190,8 @@ def write_page(
         input_shape=input_shape,
         num_samples=num_samples,
         has_checkpoint=(Path(folder) / "checkpoint.pt").exists(),
-        input_names=input_names,
+        input_names=() if encoding is None else encoding.feature_names,
+        table=table_values(encoding),
     )
     with whole_file(Path(folder) / "report.md") as partial:
         partial.write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bnn_pyro.data import TableEncoding
 from bnn_pyro.evaluation.cost import Latency, compare_cost, measure_latency, nodes_kept, one_sided_parameters
 from bnn_pyro.likelihoods import NOISE_SITE
 from bnn_pyro.posterior.base import Posterior
@@ -17,7 +18,7 @@ from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.posterior.scores import scores
 from bnn_pyro.reports.page import worse_than_draws
 from bnn_pyro.reports.plots import Curve
-from bnn_pyro.reports.predictions import Prediction, calibration_curves, output_of, predict_net
+from bnn_pyro.reports.predictions import Prediction, calibration_curves, output_of, predict_draws, predict_net
 from bnn_pyro.reports.refined_measures import measure_refined
 
 logger = logging.getLogger(__name__)
@@ -48,8 +49,8 @@ class Run:
         train_x: Inputs of training rows, or of some of them, for the same picture; None for those of test.
         refined: The posterior of the pruned network, sampled; None if it was not.
         reference: The posterior of the whole network, sampled, to compare with; None if it was not.
-        input_names: Name of each input of a table; empty for their numbers.
         not_refined: Why it was not refined though asked for, in words; empty otherwise.
+        encoding: How the columns of a table became the inputs, so that programs can take raw numbers; None for images.
     """
 
     posterior: Posterior
@@ -65,7 +66,7 @@ class Run:
     refined: SampledPosterior | None = None
     reference: SampledPosterior | None = None
     not_refined: str = ""
-    input_names: tuple[str, ...] = ()
+    encoding: TableEncoding | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +135,7 @@ def _predictions(run: Run) -> dict[str, Prediction]:
     likelihood = run.posterior.model.likelihood
     noise = run.posterior.median_values().get(NOISE_SITE)
     return {
-        "posterior": run.posterior.predict(x, num_samples=run.num_samples, return_draws=True),
+        "posterior": predict_draws(run.posterior, x, run.num_samples),
         "pruned": predict_net(run.pruned, likelihood, x, noise),
         "dense": predict_net(run.dense, likelihood, x, run.dense_noise),
     }

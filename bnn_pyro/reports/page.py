@@ -136,6 +136,7 @@ def page(
     num_samples: int = 32,
     has_checkpoint: bool = False,
     input_names: Sequence[str] = (),
+    table: Mapping[str, object] | None = None,
 ) -> str:
     """Return the report of a run as Markdown.
 
@@ -147,6 +148,7 @@ def page(
         num_samples: Draws that the posterior's predictions were averaged over.
         has_checkpoint: Whether the posterior is beside the page, to be loaded by `bnn_pyro.recipes.load_run`.
         input_names: Name of each input, for the table of those that have gates; empty for their numbers.
+        table: What `bnn_pyro.reports.tables.table_values` says of the table; None where the run was on none.
     """
     scores = [name for name in _SCORES if f"test_{name}" in metrics]
     known = cast(_Metrics, metrics)
@@ -175,7 +177,9 @@ def page(
         input_columns=", ".join(map(str, input_shape)),
         num_samples=num_samples,
         has_checkpoint=has_checkpoint,
-        settings=list(_settings(config)),
+        settings=list(_settings({name: value for name, value in config.items() if name != "notes"})),
+        notes=config.get("notes", []),
+        columns=table,
     )
 
 

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from bnn_pyro.evaluation.metrics import coverage_curve, reliability_curve
+from bnn_pyro.inference.generators import seeded
 from bnn_pyro.likelihoods import Classes, Likelihood, Normals
+from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.reports.plots import Curve
 
 Prediction = Classes | Normals
@@ -41,6 +43,21 @@ def _calibration_curve(prediction: Prediction, y: Tensor) -> Curve:
     if isinstance(prediction, Classes):
         return reliability_curve(prediction.probabilities, y)
     return coverage_curve(prediction.mean, prediction.sd, y)
+
+
+_SEED = 0  # of draws that a guide makes afresh
+
+
+def predict_draws(posterior: Posterior, x: Tensor, num_samples: int) -> Prediction:
+    """Return what draws of a posterior predict: the same draws at each call, so that new rows meet those of the scores.
+
+    Args:
+        posterior: The posterior.
+        x: Inputs, shape ``(rows, *input_shape)``.
+        num_samples: How many draws, as for `bnn_pyro.posterior.base.Posterior.predict`.
+    """
+    with seeded(_SEED, next(posterior.model.net.parameters()).device):
+        return posterior.predict(x, num_samples=num_samples, return_draws=True)
 
 
 def predict_net(net: nn.Module, likelihood: Likelihood, x: Tensor, noise: Tensor | None) -> Prediction:

@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from bnn_pyro.data import TableEncoding
 from bnn_pyro.export import export_net
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.posterior.base import Posterior
@@ -15,6 +16,7 @@ from bnn_pyro.posterior.predictive_net import PredictiveNet
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.reports.figures import write_figure
 from bnn_pyro.reports.plots import kept_inputs, most_influential_input, plot_bands
+from bnn_pyro.reports.tables import ensemble_program, example_rows
 
 logger = logging.getLogger(__name__)
 
@@ -34,19 +36,24 @@ def save_refined(refined: SampledPosterior, folder: str | Path) -> None:
     save_posterior(refined, Path(folder) / _POSTERIOR)
 
 
-def write_ensemble(ensemble: PredictiveNet | None, x: Tensor, folder: str | Path) -> None:
+def write_ensemble(
+    ensemble: PredictiveNet | None, x: Tensor, folder: str | Path, encoding: TableEncoding | None = None
+) -> None:
     """Write the program of a refined network into a run's folder; one that is there and is no more is removed.
 
     Args:
         ensemble: The program; None if there is none.
         x: Inputs of it, shape ``(rows, *input_shape)``.
         folder: The folder.
+        encoding: Encoding of the table whose raw rows the program takes; None for inputs as the network's.
     """
     path = Path(folder) / _PROGRAM
     if ensemble is None:
         path.unlink(missing_ok=True)
-    else:
+    elif encoding is None:
         export_net(ensemble, x, path)
+    else:
+        export_net(ensemble_program(ensemble, encoding), example_rows(encoding), path)
 
 
 def write_bands(figure: Figure | None, folder: str | Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from bnn_pyro.cli import choices
 from bnn_pyro.comparison import METHODS as COMPARED
+from bnn_pyro.data.tables import Task
 from bnn_pyro.export import FORMS
 from bnn_pyro.networks.named import NETS
 from bnn_pyro.recipes import METHODS, PRIORS
@@ -21,6 +22,7 @@ from tests.cli.calls import call
         (choices.NetName, NETS),
         (choices.PriorName, PRIORS),
         (choices.MethodName, METHODS),
+        (choices.TaskName, get_args(Task)),
         (choices.FormName, tuple(FORMS)),
         (choices.StartName, get_args(Start)),
         (choices.WeightsName, get_args(Weights)),
@@ -38,10 +40,12 @@ def test_the_names_are_those_of_the_packages(choice: Any, names: tuple[str, ...]
         ("fit", "--prior", choices.PriorName),
         ("fit", "--method", choices.MethodName),
         ("fit", "--refine", choices.RefineName),
+        ("fit", "--task", choices.TaskName),
         ("refine", "--start", choices.StartName),
         ("refine", "--weights", choices.WeightsName),
         ("export", "--format", choices.FormName),
         ("compare", "--net", choices.NetName),
+        ("compare", "--task", choices.TaskName),
         ("compare", "--prior", choices.PriorName),
         ("compare", "--methods", choices.ComparedName),
     ],

@@ -16,7 +16,20 @@ def test_compare_a_table_of_ones_own(workplace: Path) -> None:
     made_table(workplace / "my.csv", rows=40)
     table = (workplace / "my.csv").read_text().replace("yes", "1").replace("no", "0")
     (workplace / "my.csv").write_text(table)
-    lengths = ["--epochs", "2", "--warmup", "4", "--draws", "4", "--hidden", "3", "--minutes", "1"]
+    lengths = [
+        "--task",
+        "regression",
+        "--epochs",
+        "2",
+        "--warmup",
+        "4",
+        "--draws",
+        "4",
+        "--hidden",
+        "3",
+        "--minutes",
+        "1",
+    ]
     code, out, err = call("compare", "my.csv", "--methods", "svi,chees", *lengths, "--seed", "3")
     assert (code, err) == (0, "") and logging.getLogger("bnn_pyro.inference.mcmc.sample").level == logging.NOTSET
     folder = workplace / "runs" / "compare-my-ss-ghs-3"

@@ -11,6 +11,7 @@ from bnn_pyro.data import DATASETS
 from bnn_pyro.networks.named import NETS
 from bnn_pyro.recipes import METHODS, PRIORS
 from bnn_pyro.reports.folder import RUN_FILES
+from bnn_pyro.reports.tables import TABLE_FILES
 from tests.cli.calls import call, made_table
 
 KEYS = {
@@ -49,6 +50,45 @@ def test_fit_a_table_of_ones_own_with_options(workplace: Path) -> None:
     assert [total for _, total in metrics["nodes_kept"].values()] == [3, 6, 4]
 
 
+def test_a_table_as_people_have_them_is_fitted_and_what_was_done_is_told(workplace: Path) -> None:
+    """With decimal commas, row names, text, missing cells, a missing target and a column of dates."""
+    rows = [
+        f"r{n};{n / 7:.3f};{n % 5 if n % 9 else ''};{('red', 'blue')[n % 2]};2020-01-02;{n % 4 + 1 if n else ''}"
+        for n in range(90)
+    ]
+    (workplace / "my.csv").write_text("\n".join([";size;gap;colour;day;stars", *rows]).replace(".", ","))
+    options = [
+        "--drop",
+        "day",
+        "--task",
+        "regression",
+        "--epochs",
+        "2",
+        "--hidden",
+        "4",
+        "--prior",
+        "ss-ig",
+        "--out",
+        "run",
+    ]
+    code, out, err = call("fit", "my.csv", *options)
+    assert (code, err) == (0, "") and "71 training rows, 18 test rows, 4 inputs, regression" in out
+    notes = [
+        "columns are separated by semicolons, a comma marks decimals",
+        "the first column, of row names, is left out",
+        "day left out (as asked)",
+        "1 of 90 rows left out, which have no stars",
+        "missing cells filled by the median, and marked by another input: gap (",
+        "text as indicators of its levels: colour (2)",
+    ]
+    report = (workplace / "run" / "report.md").read_text()
+    for note in notes:
+        assert f"  {note}" in out and f"* {note}" in report
+    config = json.loads((workplace / "run" / "config.json").read_text())
+    assert config["task"] == "regression" and config["drop"] == ["day"] and len(config["notes"]) == len(notes)
+    assert "| notes" not in report
+
+
 def test_fit_a_regression_with_a_residual_net_and_no_gates(workplace: Path) -> None:
     made_table(workplace / "my.csv", rows=40)
     text = (workplace / "my.csv").read_text().replace("yes", "1").replace("no", "0")
@@ -80,7 +120,7 @@ def test_fit_by_sampling(workplace: Path) -> None:
     made_table(workplace / "my.csv")
     code, out, err = call("fit", "my.csv", "--target", "answer", "--method", "sghmc", "--epochs", "3", "--hidden", "5")
     assert (code, err) == (0, "")
-    assert {path.name for path in (workplace / "runs" / "my-sghmc-0").iterdir()} == set(RUN_FILES)
+    assert {path.name for path in (workplace / "runs" / "my-sghmc-0").iterdir()} == {*RUN_FILES, *TABLE_FILES}
     assert "to compare with, and 3 of sampling" in out and "Draws of a cooled sampler." in out
 
 
@@ -112,6 +152,8 @@ def expect_error(workplace: Path, *arguments: str) -> str:
         (["--device", "abacus"], ["device must be cpu or cuda"]),
         (["mnist"], ["data_dir must be given for 'mnist'"]),
         (["digits", "--target", "price"], ["target must be left out"]),
+        (["digits", "--drop", "price"], ["drop must be left out"]),
+        (["digits", "--task", "regression"], ["task must be left out for images, got 'regression'"]),
         (["missing.csv"], ["name must be the path of a file that exists"]),
         (["--prior", "ig", "--select-inputs"], ["select_inputs and inclusion need a prior with gates"]),
     ],
@@ -138,13 +180,12 @@ def test_names_are_checked_and_printed(option: str, value: str, names: tuple[str
     [
         ("", "empty set"),
         ("left,price", "empty set"),
-        ("left,price\n1,2\n3,nan\n5,6", "the targets in 'my.csv' must hold no NaN or infinite values"),
-        ("left,price\nnan,2.5\n3,4.5\n5,6.5", "the inputs in 'my.csv' must hold no NaN or infinite values"),
-        ("left,price\n1,2.5\n-inf,4.5\n5,6.5", "the inputs in 'my.csv' must hold no NaN or infinite values"),
-        ("left,price\n1,2.5\n,4.5\n5,6.5", "column 'left' of 'my.csv' must hold numbers, got ''"),
+        ("left,price\n1,inf\n3,4\n5,6", "column 'price' of 'my.csv' must hold finite numbers, got inf in row 1"),
+        ("left,price\n1,2.5\n-inf,4.5\n5,6.5", "column 'left' of 'my.csv' must hold finite numbers, got -inf"),
+        ("left,price\n1,2.5\ntwo,4.5\n5,6.5", "column 'left' of 'my.csv' must hold numbers, got 'two' in row 2"),
         ("left,price\n1,2.5\n3\n5,6.5", "row 2 of 'my.csv' must have 2 cells"),
     ],
-    ids=["empty", "no rows", "NaN target", "NaN", "infinite", "missing", "short row"],
+    ids=["empty", "no rows", "infinite target", "infinite", "text", "short row"],
 )
 def test_bad_tables_are_told_in_one_line(text: str, words: str, workplace: Path) -> None:
     (workplace / "my.csv").write_text(text)

@@ -6,7 +6,16 @@ import pytest
 import torch
 import typer
 
-from bnn_pyro.cli.options import SMALL, announce_data, recipe_of, set_up_torch, shown, user_errors, widths_of
+from bnn_pyro.cli.options import (
+    SMALL,
+    announce_data,
+    load_data,
+    recipe_of,
+    set_up_torch,
+    shown,
+    user_errors,
+    widths_of,
+)
 from bnn_pyro.data import load
 
 
@@ -49,6 +58,15 @@ def test_widths_are_whole_numbers() -> None:
 def test_data_are_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     announce_data(load("digits"))
     assert capsys.readouterr().out == "digits: 1,438 training rows, 359 test rows, 8 x 8 inputs, 10 classes\n"
+
+
+def test_tables_are_told_with_what_was_done_to_them(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workplace / "my.csv").write_text("a,b,c,y\n" + "\n".join(f"{n},{n * n},{n % 2},{n % 3}" for n in range(20)))
+    dataset = load_data("my.csv", None, None, "regression", "a, c")
+    assert dataset.feature_names == ("b",) and dataset.drop == ("a", "c") and dataset.task == "regression"
+    announce_data(dataset)
+    told = "my.csv: 16 training rows, 4 test rows, 1 inputs, regression\n  a, c left out (as asked)\n"
+    assert capsys.readouterr().out == told
 
 
 def test_paths_are_short(workplace: Path) -> None:

@@ -14,6 +14,7 @@ from bnn_pyro.inference.training.ensemble import train_ensemble
 from bnn_pyro.recipes import load_refined
 from bnn_pyro.reports.folder import RUN_FILES
 from bnn_pyro.reports.refined_files import REFINED_FILES
+from bnn_pyro.reports.tables import TABLE_FILES
 from tests.cli.calls import call
 
 FIT = ["fit", "my.csv", "--target", "middle", "--epochs", "2", "--hidden", "6", "--prior", "ss-ig", "--out", "run"]
@@ -43,7 +44,7 @@ def test_a_run_is_refined_once_and_again_by_force(workplace: Path) -> None:
     made_numbers(workplace / "my.csv")
     assert call(*FIT)[0] == 0
     before = {path.name for path in (workplace / "run").iterdir()}
-    assert before == set(RUN_FILES) and not any("refined" in name for name in numbers(workplace / "run"))
+    assert before == {*RUN_FILES, *TABLE_FILES} and not any("refined" in name for name in numbers(workplace / "run"))
     code, out, _ = call("refine", "run", "--chains", "4", "--seconds", "30", "--start", "draws", "--seed", "7")
     assert code == 0
     assert {path.name for path in (workplace / "run").iterdir()} == before | set(REFINED_FILES)
@@ -67,6 +68,12 @@ def test_data_that_have_moved_are_asked_for(workplace: Path) -> None:
     assert code == 2 and err == "error: data must be given where the run's are not found: there is no file 'my.csv'\n"
     code, _, err = call("refine", "run", "--data", "moved.csv", "--target", "left")
     assert code == 2 and "data must be those of the run, 'my.csv', got 'moved.csv' with" in err
+    code, _, err = call("refine", "run", "--data", "moved.csv", "--drop", "left")
+    assert code == 2 and "with input_shape [2], not [3]" in err
+    renamed = (workplace / "moved.csv").read_text().replace("left,", "other,", 1)
+    (workplace / "renamed.csv").write_text(renamed)
+    code, _, err = call("refine", "run", "--data", "renamed.csv")
+    assert code == 2 and "with the input 'left', got 'renamed.csv' with 'other'" in err
     code, out, _ = call("refine", "run", "--data", "moved.csv")  # the target is the run's
     assert code == 0 and "refined" in out
 
@@ -75,7 +82,7 @@ def test_fit_refines_when_asked_to(workplace: Path) -> None:
     made_numbers(workplace / "my.csv")
     code, out, _ = call(*FIT, "--refine", "yes", "--reference")
     assert code == 0 and "then the pruned network is sampled\n" in out and "bytes of the program" in out
-    assert {path.name for path in (workplace / "run").iterdir()} == {*RUN_FILES, *REFINED_FILES}
+    assert {path.name for path in (workplace / "run").iterdir()} == {*RUN_FILES, *REFINED_FILES, *TABLE_FILES}
     assert load_refined(workplace / "run").num_draws == 18 and "reference_draws" in numbers(workplace / "run")
     assert load_refined(workplace / "run").predict(torch.randn(5, 3)).shape == (5,)
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from bnn_pyro.data.encoding import NumberColumn, TableEncoding, TargetEncoding
 from bnn_pyro.reports import dependence_file
 from bnn_pyro.reports.dependence_file import draw_dependence
 from tests.reports.finished import classification, refined, regression
@@ -18,7 +19,9 @@ def test_the_refined_network_is_drawn_where_there_is_one() -> None:
         figure = draw_dependence(run.posterior, x, refined=drawn, y_mean=1000.0, y_std=2.0)
         assert figure is not None and figure.get_suptitle().startswith(title)
         assert len(figure.axes) == 4 and figure.axes[0].get_ylim()[0] > 900
-    plain = draw_dependence(classification(kl_weight=1.0).posterior, x, input_names=("a", "b", "c", "d"))
+    columns = tuple(NumberColumn(name, 0.0) for name in "abcd")
+    encoding = TableEncoding(columns, (50.0,) * 4, (2.0,) * 4, TargetEncoding("species", classes=("x", "y", "z")))
+    plain = draw_dependence(classification(kl_weight=1.0).posterior, x, encoding=encoding)
     assert plain is not None and plain.get_suptitle() == "Partial dependence, posterior"
     assert {axes.get_xlabel() for axes in plain.axes} == {"a", "b", "c", "d"}
 

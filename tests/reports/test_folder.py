@@ -16,6 +16,7 @@ from bnn_pyro.reports import folder as folder_module
 from bnn_pyro.reports.folder import RUN_FILES, check_run_folder, run_folder, write_report
 from bnn_pyro.reports.measures import Run, evaluate_run
 from bnn_pyro.reports.refined_files import REFINED_FILES
+from bnn_pyro.reports.tables import TABLE_FILES
 from tests.reports.finished import CONFIG, classification, refined, regression
 
 
@@ -112,7 +113,7 @@ def test_what_does_not_apply_is_left_out(tmp_path: Path) -> None:
     assert names == set(RUN_FILES) - {"inclusion.png", "checkpoint.pt"}
 
 
-@pytest.mark.parametrize("name", [*RUN_FILES, *REFINED_FILES])
+@pytest.mark.parametrize("name", [*RUN_FILES, *REFINED_FILES, *TABLE_FILES])
 def test_a_folder_with_a_run_is_left_alone(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(ValueError, match=f"out must not hold a run already, got .* with {name}"):

@@ -37,7 +37,7 @@ def test_scores_are_those_of_the_median_model_and_of_the_dense_net() -> None:
         assert metrics[f"dense_test_{name}"] == pytest.approx(dense[name], rel=1e-5)
         assert metrics[f"test_{name}"] == pytest.approx(median[name], rel=1e-5)
         assert metrics[f"pruned_test_{name}"] == pytest.approx(median[name], rel=1e-5)
-    assert metrics["posterior_test_nll"] != pytest.approx(median["nll"], rel=1e-3)
+    assert metrics["posterior_test_nll"] != pytest.approx(median["nll"], rel=1e-4)
 
 
 def test_regression_is_told_on_the_original_scale_with_the_noise_of_the_dense_net() -> None:
