@@ -17,7 +17,6 @@ from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.recipes import Recipe
-from bnn_pyro.recipes.definition import default_likelihood
 
 Metrics = dict[str, Any]
 """The numbers of ``comparison.json`` by name: JSON values, of which each name has its own kind."""
@@ -106,8 +105,10 @@ def _network(
     dataset: Dataset, recipe: Recipe, train: tuple[Tensor, Tensor], seed: int, progress: bool | None
 ) -> SparseNetwork:
     """Return the network that all methods are given; a trained dense one is in it, where guides start."""
-    likelihood = default_likelihood(dataset.task)
-    untrained = recipe.make_net(dataset.input_shape, dataset.outputs, inputs=dataset.train.x)
+    likelihood = recipe.likelihood(dataset.task)
+    untrained = recipe.make_net(
+        dataset.input_shape, recipe.outputs(dataset.num_classes), inputs=dataset.train.x
+    )
     dense = train_dense(
         untrained,
         train,

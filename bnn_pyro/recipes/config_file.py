@@ -27,6 +27,7 @@ _LATER = {  # settings that a run may be older than
     "refinement": None,
     "refine_if_worth": False,
     "reference": False,
+    "varying_noise": False,
 }
 _FLAT = ("hold", "freeze", "kl_warmup", "frozen_kl_weight", "decay", "shrink_below")  # once no part of a schedule
 
@@ -53,7 +54,7 @@ def config_of(dataset: Dataset, settings: Recipe, *, seed: int, device: torch.de
         "task": dataset.task,
         "num_data": len(dataset.train),
         "input_shape": list(dataset.input_shape),
-        "outputs": dataset.outputs,
+        "outputs": settings.outputs(dataset.num_classes),
         "y_mean": dataset.y_mean,
         "y_std": dataset.y_std,
         "torch": str(torch.__version__),

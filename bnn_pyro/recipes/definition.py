@@ -14,7 +14,7 @@ from bnn_pyro.data.augmentation import Augmentation
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
 from bnn_pyro.inference.svi.timetable import Timetable
-from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
+from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise, Likelihood
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks.named import NETS, check_widths, make_net, reads_images
 from bnn_pyro.networks.normalize import normalized
@@ -83,6 +83,8 @@ class Recipe:
         refinement: How the posterior of the pruned network is sampled once the nodes are chosen; None leaves it out.
         refine_if_worth: Whether that is left out too where `bnn_pyro.refinement.is_worth_refining` advises so.
         reference: Whether the whole network is sampled as well, to say what was lost by pruning; with a refinement.
+        varying_noise: Whether the network of a regression predicts its noise too (``HeteroscedasticNoise``), by a
+            second output; else the noise is one number, which is learned. It means nothing for classes.
 
     Raises:
         ValueError: If a name is unknown or a number is out of range.
@@ -109,6 +111,7 @@ class Recipe:
     refinement: Refinement | None = None
     refine_if_worth: bool = False
     reference: bool = False
+    varying_noise: bool = False
 
     def __post_init__(self) -> None:
         """Check all that can be checked before there is any data, so that no run fails late."""
@@ -200,6 +203,31 @@ class Recipe:
         x = split.x if self.reads_images else split.x.flatten(1)
         return x.to(device), split.y.to(device)
 
+    def likelihood(self, task: str) -> Likelihood:
+        """Return the likelihood of a task: of classes, or normal with a noise that is learned.
+
+        Args:
+            task: ``"classification"`` or ``"regression"``.
+
+        Raises:
+            ValueError: If there is no such task.
+        """
+        if task not in ("classification", "regression"):
+            raise ValueError(f"task must be classification or regression, got {task!r}")
+        if task == "classification":
+            return Categorical()
+        return HeteroscedasticNoise() if self.varying_noise else GaussianNoise()
+
+    def outputs(self, num_classes: int | None) -> int:
+        """Return the number of the network's outputs: one per class; one, or two with a noise that varies.
+
+        Args:
+            num_classes: Number of classes; None for a regression.
+        """
+        if num_classes is not None:
+            return num_classes
+        return 2 if self.varying_noise else 1
+
     def make_net(self, input_shape: Sequence[int], out_features: int, *, inputs: Tensor | None = None) -> nn.Module:
         """Return the untrained net.
 
@@ -241,17 +269,3 @@ class Recipe:
             gates: ``"hard"`` for the true spike-and-slab model, ``"relaxed"`` for the relaxed one.
         """
         return AutoSpikeSlab(model.prior, init_inclusion=self.init_inclusion, init_scale=self.init_scale, gates=gates)
-
-
-def default_likelihood(task: str) -> Likelihood:
-    """Return the likelihood of a task: one of classes, or a normal one whose noise is learnt.
-
-    Args:
-        task: `"classification"` or `"regression"`.
-
-    Raises:
-        ValueError: If there is no such task.
-    """
-    if task not in ("classification", "regression"):
-        raise ValueError(f"task must be classification or regression, got {task!r}")
-    return Categorical() if task == "classification" else GaussianNoise()

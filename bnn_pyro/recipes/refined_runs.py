@@ -10,7 +10,7 @@ from torch import nn
 
 from bnn_pyro.data import Dataset
 from bnn_pyro.inference.generators import seeded
-from bnn_pyro.likelihoods import NOISE_SITE
+from bnn_pyro.likelihoods import NOISE_SITE, GaussianNoise
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.files import load_posterior
 from bnn_pyro.posterior.sampled import SampledPosterior
@@ -71,8 +71,8 @@ def refine_run(
     metrics = _metrics(path)
     if is_refined(metrics) and not replace:
         raise ValueError(f"run must not be refined already, got '{folder}': --force, or replace=True, refines it again")
-    _check_data(dataset, config)
     _check_columns(dataset, path)
+    _check_data(dataset, config, settings)
     settings = dataclasses.replace(settings, refinement=refinement, refine_if_worth=False)
     seed = int(config["seed"]) if seed is None else seed
     posterior, train = load_run(path), settings.tensors(dataset.train)
@@ -122,7 +122,7 @@ def _measured(
     if (folder / DENSE).is_dir():
         nets["dense"] = load_dense(folder)
         train = settings.tensors(dataset.train)
-        own = training_noise(nets["dense"], train) if dataset.task == "regression" else None
+        own = training_noise(nets["dense"], train) if isinstance(likelihood, GaussianNoise) else None
         predictions["dense"] = predict_net(nets["dense"], likelihood, x, own)
     measured = measure_refined(sampled, predictions, nets, (x, y), y_std=dataset.y_std)
     curves = calibration_curves(predictions, y, num_samples=_NUM_SAMPLES)
@@ -141,13 +141,13 @@ def _is_of_refinement(name: str) -> bool:
     return name.startswith(("refined_", "ensemble_", "program_")) or name == "not_refined"
 
 
-def _check_data(dataset: Dataset, config: Config) -> None:
+def _check_data(dataset: Dataset, config: Config, settings: Recipe) -> None:
     """Raise unless data look like those that a run was made of."""
     found = {
         "task": dataset.task,
         "num_data": len(dataset.train),
         "input_shape": list(dataset.input_shape),
-        "outputs": dataset.outputs,
+        "outputs": settings.outputs(dataset.num_classes),
     }
     wrong = [f"{name} {value}, not {config[name]}" for name, value in found.items() if config[name] != value]
     for name, number in {"y_mean": dataset.y_mean, "y_std": dataset.y_std}.items():

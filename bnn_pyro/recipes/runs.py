@@ -19,12 +19,13 @@ from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.inference.training.processes import Processes
+from bnn_pyro.likelihoods import GaussianNoise
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.files import load_posterior, save_posterior
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.recipes.config_file import config_of, read_config
-from bnn_pyro.recipes.definition import Recipe, default_likelihood
+from bnn_pyro.recipes.definition import Recipe
 from bnn_pyro.recipes.dense_training import training_noise
 from bnn_pyro.refinement import is_worth_refining, refine, sample_whole
 from bnn_pyro.reports.folder import check_run_folder, write_report
@@ -129,8 +130,10 @@ def _trained(dataset: Dataset, settings: Recipe, seed: int, device: torch.device
 
 def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None) -> Run:
     train, test = (settings.tensors(part, device) for part in (dataset.train, dataset.test))
-    likelihood = default_likelihood(dataset.task)
-    make_untrained = partial(settings.make_net, dataset.input_shape, dataset.outputs, inputs=dataset.train.x)
+    likelihood = settings.likelihood(dataset.task)
+    make_untrained = partial(
+        settings.make_net, dataset.input_shape, settings.outputs(dataset.num_classes), inputs=dataset.train.x
+    )
     dense = train_dense(
         make_untrained(),
         train,
@@ -151,7 +154,7 @@ def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.
         test,
         input_shape=dataset.input_shape,
         y_std=dataset.y_std,
-        dense_noise=training_noise(dense, train) if dataset.task == "regression" else None,
+        dense_noise=training_noise(dense, train) if isinstance(likelihood, GaussianNoise) else None,
         y_mean=dataset.y_mean,
         train_x=shown_rows(train[0]),
         encoding=dataset.encoding,
@@ -174,7 +177,7 @@ def _refined(finished: Run, dataset: Dataset, settings: Recipe, seed: int, progr
         return replace(finished, not_refined=str(error))
     if not settings.reference:
         return replace(finished, refined=sampled)
-    model = settings.make_model(finished.dense, train[0][:2], default_likelihood(dataset.task), len(dataset.train))
+    model = settings.make_model(finished.dense, train[0][:2], settings.likelihood(dataset.task), len(dataset.train))
     try:
         whole = sample_whole(model, train, settings.refinement, seed=seed, progress=progress)
     except Exception as error:
@@ -254,7 +257,7 @@ def load_run(folder: str | Path) -> Posterior:
     with torch.random.fork_rng([]):
         net = settings.make_net(input_shape, config["outputs"])
         example = torch.zeros(2, *(input_shape if settings.reads_images else [math.prod(input_shape)]))
-        model = settings.make_model(net, example, default_likelihood(config["task"]), config["num_data"])
+        model = settings.make_model(net, example, settings.likelihood(config["task"]), config["num_data"])
         guide = settings.make_guide(model) if settings.one_shot is None else None
         return load_posterior(Path(folder) / "checkpoint.pt", model, guide=guide)
 

@@ -14,12 +14,11 @@ from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.inference.training.dense import train_dense
-from bnn_pyro.likelihoods import Categorical, GaussianNoise
+from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise
 from bnn_pyro.networks import ResidualMLP
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from bnn_pyro.recipes import Recipe, recipe
-from bnn_pyro.recipes.definition import default_likelihood
 from bnn_pyro.recipes.dense_training import DenseTraining
 from bnn_pyro.refinement import Refinement
 
@@ -123,10 +122,18 @@ def test_the_model_has_the_prior_and_the_guide_its_start() -> None:
 
 
 def test_every_task_has_a_likelihood() -> None:
-    assert isinstance(default_likelihood("classification"), Categorical)
-    assert isinstance(default_likelihood("regression"), GaussianNoise)
+    constant, varying = Recipe(), Recipe(varying_noise=True)
+    assert isinstance(constant.likelihood("classification"), Categorical)
+    assert isinstance(varying.likelihood("classification"), Categorical)
+    assert isinstance(constant.likelihood("regression"), GaussianNoise)
+    assert isinstance(varying.likelihood("regression"), HeteroscedasticNoise)
     with pytest.raises(ValueError, match="task must be classification or regression, got 'ranking'"):
-        default_likelihood("ranking")
+        constant.likelihood("ranking")
+
+
+def test_a_noise_that_varies_is_an_output_of_its_own() -> None:
+    assert [Recipe(varying_noise=varying).outputs(None) for varying in (False, True)] == [1, 2]
+    assert [Recipe(varying_noise=varying).outputs(3) for varying in (False, True)] == [3, 3]
 
 
 @dataclasses.dataclass(frozen=True)
