@@ -109,8 +109,9 @@ def fit(
             in the file are checked.
 
     Returns:
-        The posterior, with one record per epoch in ``history``. Running statistics of BatchNorms are those of the
-        median-probability model: while it was trained they were averages over many draws of the network.
+        The posterior after the last epoch, or after the best one of a ``schedule`` with ``patience``, with one record
+        per epoch in ``history``. Running statistics of BatchNorms are those of the median-probability model: while it
+        was trained they were averages over many draws of the network.
 
     Raises:
         ValueError: If data, shapes or an option are out of range, or the loss is not finite.
