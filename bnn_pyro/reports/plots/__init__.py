@@ -9,6 +9,7 @@ from bnn_pyro.reports.plots.bands import kept_inputs, most_influential_input, pl
 from bnn_pyro.reports.plots.calibration import Curve, plot_calibration
 from bnn_pyro.reports.plots.first_layer import plot_first_layer
 from bnn_pyro.reports.plots.nodes import plot_inclusion, plot_nodes_kept
+from bnn_pyro.reports.plots.path import plot_path
 from bnn_pyro.reports.plots.training import plot_training
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "plot_first_layer",
     "plot_inclusion",
     "plot_nodes_kept",
+    "plot_path",
     "plot_training",
 ]
