@@ -11,6 +11,7 @@ NetName = Literal[
 PriorName = Literal["ss-ig", "ss-gl", "ss-ghs", "ig", "gl", "ghs"]
 MethodName = Literal["svi", "sghmc"]
 RefineName = Literal["no", "auto", "yes"]
+PathRefineName = Literal["no", "yes"]
 StartName = Literal["ensemble", "draws"]
 FormName = Literal["pt2", "onnx", "weights"]
 ComparedName = Literal["svi", "centered", "relaxed", "normal", "chees", "nuts", "exact"]

@@ -25,6 +25,7 @@ from bnn_pyro.reports.predictions import Prediction, predict_net
 from bnn_pyro.reports.refined_files import REFINED_FILES, draw_bands, save_refined, write_bands, write_ensemble
 from bnn_pyro.reports.refined_measures import RefinedMeasures, measure_refined
 from bnn_pyro.reports.refined_page import is_refined
+from bnn_pyro.reports.run_warnings import run_warnings
 
 _PARTIAL = "refine.partial"
 _NUM_SAMPLES = 32  # of the posterior, as in the run
@@ -81,6 +82,7 @@ def refine_run(
     with seeded(seed, train[0].device):
         measured = _measured(path, posterior, sampled, dataset, settings)
     metrics = {**kept, **measured.metrics}
+    metrics["warnings"] = run_warnings(metrics)
     x = train[0]
     write_ensemble(measured.ensemble, x, path)
     bands = draw_bands(posterior, sampled, shown_rows(x), y_mean=dataset.y_mean, y_std=dataset.y_std)

@@ -26,6 +26,7 @@ from bnn_pyro.posterior.prune import prune
 from bnn_pyro.recipes.config_file import config_of, read_config
 from bnn_pyro.recipes.definition import Recipe, default_likelihood
 from bnn_pyro.recipes.dense_training import training_noise
+from bnn_pyro.recipes.kl_weight_choice import choose_kl_weight
 from bnn_pyro.refinement import is_worth_refining, refine, sample_whole
 from bnn_pyro.reports.folder import check_run_folder, write_report
 from bnn_pyro.reports.measures import Metrics, Run, evaluate_run
@@ -52,6 +53,9 @@ def run(
     With `settings.refinement` the posterior of the pruned network is sampled too, on the training rows. Where a group
     has no node left, or the network cannot be sampled, that is skipped with a warning.
 
+    With `settings.path` the KL weight is chosen first, by `bnn_pyro.recipes.kl_weight_choice.choose_kl_weight` on the
+    training rows. What follows is the run at that KL weight, on all training rows: the same as one that was given it.
+
     Where `torch.distributed` is initialised, its processes share the training; the first one measures and writes.
     Neither the global random state nor Pyro's parameter store is changed.
 
@@ -76,11 +80,16 @@ def run(
         raise ValueError(f"method must be svi, whose work processes can share, got sghmc in {processes.count} of them")
     if out is not None:
         check_run_folder(out)
+    records = None
+    if settings.path is not None:
+        path = choose_kl_weight(dataset, settings, seed=seed, device=device, progress=progress)
+        settings = settings.with_kl_weight(processes.broadcast(path.chosen.kl_weight))
+        records = path.records(y_std=dataset.y_std)
     with seeded(seed, device):
         finished = _fit_and_prune(dataset, settings, seed, device, progress)
         if not processes.is_first:
             return processes.broadcast({})
-        finished = _refined(finished, dataset, settings, seed, progress)
+        finished = replace(_refined(finished, dataset, settings, seed, progress), path=records)
         evaluation = evaluate_run(finished)
     evaluation.metrics["seconds"] = time.perf_counter() - start
     processes.broadcast(evaluation.metrics)
@@ -118,6 +127,8 @@ def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.
         dense_noise=training_noise(dense, train) if dataset.task == "regression" else None,
         y_mean=dataset.y_mean,
         train_x=shown_rows(train[0]),
+        train_y=shown_rows(train[1]),
+        validation=validation,
     )
 
 
@@ -150,7 +161,7 @@ def shown_rows(x: Tensor) -> Tensor:
     """Return the rows that a picture is made of, at most 2,000, evenly spaced.
 
     Args:
-        x: Inputs, shape ``(rows, *input_shape)``.
+        x: Inputs, shape ``(rows, *input_shape)``, or targets.
     """
     return x[torch.linspace(0, len(x) - 1, min(_SHOWN_ROWS, len(x))).round().long().to(x.device)]
 

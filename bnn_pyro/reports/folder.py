@@ -15,6 +15,7 @@ from torch import nn
 from bnn_pyro.export import export_net, save_net
 from bnn_pyro.reports.measures import Evaluation, Run, kept_on_cpu
 from bnn_pyro.reports.page import page
+from bnn_pyro.reports.path_files import PATH_FILES, draw_path, read_path, write_path
 from bnn_pyro.reports.plots import plot_calibration, plot_first_layer, plot_inclusion, plot_training
 from bnn_pyro.reports.refined_files import REFINED_FILES, draw_bands, save_refined, write_bands, write_ensemble
 from bnn_pyro.storage import whole_file
@@ -33,7 +34,7 @@ RUN_FILES = (
     "calibration.png",
     "first_layer.png",
 )
-"""The names of a run's files; a folder that has one of them, or of `REFINED_FILES`, holds a run."""
+"""The names of a run's files; a folder that has one of them, of `REFINED_FILES` or `PATH_FILES`, holds a run."""
 
 _PICTURES = ("training", "inclusion", "calibration", "first_layer", "bands")  # in the order of the page
 
@@ -53,7 +54,7 @@ def check_run_folder(out: str | Path) -> Path:
     """
     folder = Path(out).resolve()
     if folder.is_dir():
-        found = [name for name in (*RUN_FILES, *REFINED_FILES) if (folder / name).exists()]
+        found = [name for name in (*RUN_FILES, *REFINED_FILES, *PATH_FILES) if (folder / name).exists()]
         if found:
             raise ValueError(
                 f"out must not hold a run already, got '{out}' with {found[0]}; name another folder or remove it"
@@ -103,7 +104,7 @@ def write_report(
     config: Mapping[str, object],
     save_checkpoint: Callable[[Path], object] | None = None,
 ) -> Path:
-    """Write a run's folder: `RUN_FILES` and, of a refined run, `REFINED_FILES`, or what of them applies.
+    """Write a run's folder: `RUN_FILES`, of a refined run `REFINED_FILES`, of a path `PATH_FILES`, or what applies.
 
     Settings, numbers, posteriors and weights are written beside the folder first and then moved, so that a failure
     leaves nothing half done. Programs, pictures and the page come after them: if one of these fails, the run is there.
@@ -128,12 +129,16 @@ def write_report(
             save_checkpoint(folder / "checkpoint.pt")
         if run.refined is not None:
             save_refined(run.refined, folder)
+        if run.path is not None:
+            write_path(run.path, folder)
         save_net(run.pruned, folder)
         save_net(run.dense, folder / "dense")
     folder = Path(out)
     export_net(run.pruned, run.test[0], folder / "pruned.pt2")
     for name, figure in _figures(run, evaluation).items():
         figure.savefig(folder / f"{name}.png", dpi=150)
+    if run.path is not None:
+        draw_path(run.path, {name: len(gamma) for name, gamma in run.posterior.inclusion().items()}, folder)
     if run.refined is not None:
         rows = run.test[0] if run.train_x is None else run.train_x
         write_ensemble(evaluation.ensemble, run.test[0], folder)
@@ -174,6 +179,7 @@ def write_page(
         pictures=[name for name in _PICTURES if (Path(folder) / f"{name}.png").exists()],
         input_shape=input_shape,
         num_samples=num_samples,
+        path=read_path(folder),
         has_checkpoint=(Path(folder) / "checkpoint.pt").exists(),
     )
     with whole_file(Path(folder) / "report.md") as partial:

@@ -37,6 +37,7 @@ def test_the_names_are_those_of_the_packages(choice: Any, names: tuple[str, ...]
         ("fit", "--prior", choices.PriorName),
         ("fit", "--method", choices.MethodName),
         ("fit", "--refine", choices.RefineName),
+        ("path", "--refine", choices.PathRefineName),
         ("refine", "--start", choices.StartName),
         ("export", "--format", choices.FormName),
         ("compare", "--net", choices.NetName),
