@@ -2,29 +2,39 @@
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+import torch
+from pyro.infer import ELBO
+from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
 from bnn_pyro.evaluation.metrics import paired_difference, standard_error
 from bnn_pyro.inference.checks import Data, as_pair, hold_out
 from bnn_pyro.inference.generators import seeded
+from bnn_pyro.inference.svi.fit import fit
+from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
+from bnn_pyro.inference.training.batches import Change
+from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
-from bnn_pyro.posterior.guide import GuidePosterior
+from bnn_pyro.posterior.guide import GuidePosterior, copies
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.posterior.scores import log_scores
+from bnn_pyro.posterior.tempering import tempering
 from bnn_pyro.refinement import Refinement, refine, sample_whole
+from guides import AutoSpikeSlab
 
 logger = logging.getLogger(__name__)
 
 KL_WEIGHTS = (0.03, 0.1, 0.3, 1.0)
-_DRAWS = 64  # of a guide
 
-FitAt = Callable[[SparseNetwork, tuple[Tensor, Tensor], float], GuidePosterior]
-"""From a network, its training rows and a KL weight to the posterior that selects nodes."""
+_DRAWS = 64  # of a guide
+_UNDECIDED = 0.95  # inclusion probability of open gates where a fit begins, as in a guide that is new
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +57,11 @@ class PathPoint:
     weights: int
     nodes: dict[str, int]
     scores: Tensor
+
+    @property
+    def tempering(self) -> str:
+        """In words how the posterior is tempered that selected the nodes; empty if it is not."""
+        return tempering(self.selected.kl_weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +87,35 @@ class SparsityPath:
         if self.reference_scores is not None:
             scores.append(self.reference_scores)
         return max(scores, key=lambda each: float(each.mean()))
+
+    def records(self, *, y_std: float = 1.0) -> list[dict[str, Any]]:
+        """Return the points as JSON values, for a table, a picture or a file.
+
+        Each has ``kl_weight``, ``weights``, ``nodes``, ``refined``, whether it is ``chosen``, and of the held-out rows
+        the mean negative log score ``nll``, the standard error ``nll_error`` of that of the best candidate's,
+        the ``loss`` against the best candidate and its standard error ``loss_error``; errors of a single row are None.
+
+        Args:
+            y_std: Standard deviation by which targets were divided, so that ``nll`` is on their original scale.
+        """
+        chosen, own = self.chosen, standard_error(self.best_scores)
+        records = []
+        for point in self.points:
+            loss, error = self.loss(point)
+            records.append(
+                {
+                    "kl_weight": point.kl_weight,
+                    "weights": point.weights,
+                    "nodes": point.nodes,
+                    "refined": point.predictor is not point.selected,
+                    "nll": math.log(y_std) - float(point.scores.mean()),
+                    "nll_error": None if math.isnan(own) else own,
+                    "loss": loss,
+                    "loss_error": None if math.isnan(error) else error,
+                    "chosen": point is chosen,
+                }
+            )
+        return records
 
     def loss(self, point: PathPoint) -> tuple[float, float]:
         """Return what a network loses against the best candidate: mean log score per row, and its standard error.
@@ -105,52 +149,78 @@ class SparsityPath:
             lines.append(line + ("  <- chosen" if point is chosen else ""))
         if self.reference_scores is not None:
             lines.append(f"log score of the whole network, sampled: {float(self.reference_scores.mean()):.4f}")
+        if words := chosen.tempering:
+            lines.append(f"the chosen nodes were selected by a {words}")
         return "\n".join(lines)
 
 
 def sparsity_path(
     model: SparseNetwork,
     data: Data,
-    fit_at: FitAt,
     *,
     kl_weights: Sequence[float] = KL_WEIGHTS,
+    epochs: int = 50,
+    batch_size: int = 256,
+    schedule: Schedule = Schedule(),  # noqa: B008  (frozen)
+    rates: LearningRates = LearningRates(),  # noqa: B008  (frozen)
+    clip_norm: float | None = None,
+    guide: AutoGuide | None = None,
+    elbo: ELBO | None = None,
+    augmentation: Change | None = None,
+    compute: Compute = Compute(),  # noqa: B008  (frozen)
     validation: Data | float = 0.2,
-    refinement: Refinement | None = Refinement(),  # noqa: B008  (frozen)
+    refinement: Refinement | None = None,
     reference: bool = False,
     seed: int | None = None,
     progress: bool | None = None,
 ) -> SparsityPath:
-    """Select networks at several KL weights and score each on held-out rows, by the posterior that is then used.
+    """Fit a network at several KL weights, each from where the one before ended, and score each on held-out rows.
 
-    The smaller the KL weight, the more nodes are kept. Each selection is refined, i.e. its pruned network is sampled,
-    and scored by the mean log score of the held-out rows, as is the whole network, sampled, where it is asked for.
-    The one to take is the smallest that loses at most one standard error against the best (`SparsityPath.chosen`).
-    Fit it on all rows then: ``fit(model, data, kl_weight=path.chosen.kl_weight)``, and `refine`.
+    The smaller the KL weight, the more nodes are kept. The first fit, at the smallest weight, has all ``epochs`` and
+    the whole schedule. Each further one starts from the guide and the points of the one before, with no warm-up and
+    with gates that are free at once, at inclusion probabilities of .95 at most. It has half of the epochs at
+    most, and all of them together have as many as the first, so that the path costs little more than two fits however
+    fine it is. Nodes that have closed may stay closed: a path goes from dense to sparse.
+
+    Each network is scored by the mean log score of the held-out rows, of the guide's draws or, with a ``refinement``,
+    of draws from the posterior of the pruned network, as is the whole network, sampled, where it is asked for. The one
+    to take is the smallest that loses at most one standard error against the best (`SparsityPath.chosen`). It has not
+    seen the held-out rows; fit it on all rows then: ``fit(model, data, kl_weight=path.chosen.kl_weight)``.
 
     Args:
-        model: The network; its prior has gates.
+        model: The network; its prior has gates. Its ``num_data`` does not matter: the path takes that of the rows that
+            are left to learn from.
         data: (x, y).
-        fit_at: Fits a network to training rows at a KL weight, such as
-            ``lambda model, rows, kl_weight: fit(model, rows, kl_weight=kl_weight, epochs=100)``.
-        kl_weights: The KL weights.
+        kl_weights: The KL weights, in any order; below 1 a selection is that of a tempered (cold) posterior.
+        epochs: Epochs of the first fit.
+        batch_size: Rows a step.
+        schedule: What changes in the course of the first fit; of the others ``freeze`` is in proportion, ``hold`` and
+            ``kl_warmup`` are 0, and a falling ``temperature`` stays at its last value. With ``patience`` the held-out
+            rows decide, too, which epochs are scored.
+        rates: Learning rates by the role of a parameter.
+        clip_norm: Largest norm of the gradient of a step; None does not clip.
+        guide: The guide of the first fit, as in ``fit``.
+        elbo: The bound, as in ``fit``.
+        augmentation: What changes the inputs of each batch at random, as in ``fit``.
+        compute: How steps are computed.
         validation: (x, y) to score, or the fraction of the rows of ``data`` to hold out.
-        refinement: How pruned networks are sampled; None scores the draws of what ``fit_at`` returns.
+        refinement: How pruned networks are sampled, each by itself; None scores the draws of guides, at no cost.
         reference: Whether the whole network is sampled too, in the same way.
-        seed: Seed of what is drawn here; None continues from the global random state.
+        seed: Seed of this call; None continues from the global random state.
         progress: Whether to show progress bars; None shows them on a terminal.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: If there is no KL weight or one is not positive, the prior has no gates, or the data do not fit.
+        ValueError: If there is no KL weight or one is not positive, the prior has no gates, the data do not fit, or an
+            option of ``fit`` is out of range.
 
     Source: Hastie, Tibshirani, Friedman (2009), *The elements of statistical learning*, section 7.10, for the rule of
-    one standard error.
+    one standard error; Friedman, Hastie, Tibshirani (2010), *Regularization paths for generalized linear models via
+    coordinate descent*, for warm starts along a path.
     """
-    weights = sorted(set(kl_weights))
-    if not weights or not weights[0] > 0:
-        raise ValueError(f"kl_weights must be positive, and one at least, got {list(kl_weights)}")
+    weights = check_kl_weights(kl_weights)
     if reference and refinement is None:
         raise ValueError("reference needs a refinement, by which the whole network is sampled, got None")
     if model.spike is None:
@@ -160,25 +230,83 @@ def sparsity_path(
         train, held_out = hold_out(x, y, validation)
         if held_out is None:
             raise ValueError("validation must be rows to score, or a fraction of the data, got None")
-        part = copy.deepcopy(model)
+        part, own_guide = (copy.deepcopy(model), None) if guide is None else copies(model, guide)
         part.num_data = len(train[0])
-        points = tuple(_point(part, train, held_out, fit_at, weight, refinement, progress) for weight in weights)
+        start, further = (part, own_guide), _continued(schedule, epochs, len(weights) - 1)
+        points = []
+        for number, weight in enumerate(weights):
+            length, phases = (epochs, schedule) if number == 0 else further
+            selected = fit(
+                start[0],
+                train,
+                epochs=length,
+                batch_size=batch_size,
+                kl_weight=weight,
+                schedule=phases,
+                rates=rates,
+                clip_norm=clip_norm,
+                guide=start[1],
+                elbo=elbo,
+                augmentation=augmentation,
+                validation=held_out,
+                progress=progress,
+                compute=compute,
+            )
+            start = _undecided(selected)
+            points.append(_point(selected, weight, train, held_out, refinement, progress))
         if not (reference and refinement is not None):
-            return SparsityPath(points)
+            return SparsityPath(tuple(points))
         whole = sample_whole(part, train, refinement, progress=progress)
-    return SparsityPath(points, whole, _scores(whole, held_out))
+        return SparsityPath(tuple(points), whole, _scores(whole, held_out))
+
+
+def check_kl_weights(kl_weights: Sequence[float]) -> list[float]:
+    """Return the KL weights of a path in order, each once.
+
+    Args:
+        kl_weights: The KL weights.
+
+    Raises:
+        ValueError: If there is none, or one is not positive and finite.
+    """
+    weights = sorted(set(kl_weights))
+    if not weights or not all(math.isfinite(weight) and weight > 0 for weight in weights):
+        raise ValueError(f"kl_weights must be positive and finite, and one at least, got {list(kl_weights)}")
+    return weights
+
+
+def _continued(schedule: Schedule, epochs: int, count: int) -> tuple[int, Schedule]:
+    """Return how many epochs each fit has that starts from another one, and its schedule."""
+    if not count:
+        return epochs, schedule
+    length = max(1, int(epochs * min(0.5, 1 / count)))
+    phases = replace(schedule, hold=0, kl_warmup=0.0).stretched(length / epochs)
+    temperatures = schedule.temperatures
+    return length, phases if temperatures is None else replace(phases, temperature=temperatures[1])
+
+
+def _undecided(posterior: GuidePosterior) -> tuple[SparseNetwork, AutoGuide]:
+    """Return copies of a network and its guide to start from, with gates that another KL weight can close soon.
+
+    Logits of open gates rise as long as a fit goes on; inclusion probabilities of the copy are at most `_UNDECIDED`.
+    """
+    model, guide = copies(posterior.model, posterior.guide)
+    if isinstance(guide, AutoSpikeSlab):
+        with torch.no_grad():
+            for role, _, logits in guide.named_site_parameters():
+                if role == "logits":
+                    logits.clamp_(max=math.log(_UNDECIDED / (1 - _UNDECIDED)))
+    return model, guide
 
 
 def _point(
-    model: SparseNetwork,
+    selected: GuidePosterior,
+    kl_weight: float,
     train: tuple[Tensor, Tensor],
     held_out: tuple[Tensor, Tensor],
-    fit_at: FitAt,
-    kl_weight: float,
     refinement: Refinement | None,
     progress: bool | None,
 ) -> PathPoint:
-    selected = fit_at(model, train, kl_weight)
     keep = selected.keep()
     predictor: Posterior = selected
     if refinement is not None:

@@ -34,7 +34,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     # Inference: three families side by side, which do not know each other.
     "bnn_pyro.inference.generators": (),
     "bnn_pyro.inference.checkpoint": (),
-    "bnn_pyro.inference.checks": ("bnn_pyro.network",),
+    "bnn_pyro.inference.checks": ("bnn_pyro.network", "bnn_pyro.evaluation"),
     "bnn_pyro.inference.training": (
         "bnn_pyro.inference.checks",
         "bnn_pyro.inference.generators",
@@ -62,7 +62,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "bnn_pyro.sparsity_path": ("bnn_pyro.refinement",),
     "bnn_pyro.input_choice": ("bnn_pyro.refinement",),
     "bnn_pyro.reports": ("bnn_pyro.posterior", "bnn_pyro.inference.generators", "bnn_pyro.data"),
-    "bnn_pyro.recipes": ("bnn_pyro.refinement", "bnn_pyro.reports", "bnn_pyro.networks", "bnn_pyro.data"),
+    "bnn_pyro.recipes": ("bnn_pyro.sparsity_path", "bnn_pyro.reports", "bnn_pyro.networks", "bnn_pyro.data"),
     "bnn_pyro.comparison": ("bnn_pyro.recipes",),
     "bnn_pyro.estimators": ("bnn_pyro.recipes",),
     # The roof, and the table of contents.

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from bnn_pyro.cli import compare, export, fit, predict, refine
+from bnn_pyro.cli import compare, export, fit, path, predict, refine
 
 app = typer.Typer(
     name="bnn-pyro",
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 
 app.command(help=fit.HELP, epilog=fit.EPILOG)(fit.fit)
+app.command(help=path.HELP, epilog=path.EPILOG)(path.path)
 app.command(help=refine.HELP, epilog=refine.EPILOG)(refine.refine)
 app.command(help=predict.HELP, epilog=predict.EPILOG)(predict.predict)
 app.command(help=export.HELP, epilog=export.EPILOG)(export.export)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bnn_pyro.cli.choices import MethodName, PriorName, RefineName
+from bnn_pyro.cli.kl_weights import kl_weight_of, path_plan_of
 from bnn_pyro.cli.options import (
     Data,
     DataDir,
@@ -53,6 +54,7 @@ EPILOG = """\
   bnn-pyro fit                                           [dim]8 x 8 digits[/dim]
   bnn-pyro fit mnist --data-dir data                     [dim]784-400-400-10[/dim]
   bnn-pyro fit mnist --data-dir data --kl-weight 1       [dim]not tempered[/dim]
+  bnn-pyro fit my.csv --kl-weight auto                   [dim]chosen by a path[/dim]
   bnn-pyro fit mnist --data-dir data --method sghmc      [dim]sampled[/dim]
   bnn-pyro fit yacht --data-dir data --prior ss-gl       [dim]regression[/dim]
   bnn-pyro fit yacht --data-dir data --refine yes        [dim]and sampled[/dim]
@@ -127,8 +129,12 @@ def fit(
     select_inputs: SelectInputs = None,
     inclusion: Inclusion = None,
     kl_weight: Annotated[
-        float | None,
-        typer.Option(help="1 gives the posterior, less a tempered (cold) one.", rich_help_panel="Model"),
+        str | None,
+        typer.Option(
+            help="1 gives the posterior, less a tempered (cold) one; auto chooses.",
+            metavar="<float|auto>",
+            rich_help_panel="Model",
+        ),
     ] = None,
     refine: Annotated[
         RefineName, typer.Option(help="Whether the pruned network is sampled too.", rich_help_panel="Model")
@@ -159,11 +165,12 @@ def fit(
         folder = check_run_folder(out or Path("runs", f"{Path(data).stem}-{label}-{seed}"))
         set_up_torch(threads)
         dataset = load_data(data, data_dir, target, task, drop)
-        changes = {"kl_weight": kl_weight, "inclusion": inclusion, "select_inputs": select_inputs}
+        given_kl_weight, is_auto = kl_weight_of(kl_weight)
+        changes = {"kl_weight": given_kl_weight, "inclusion": inclusion, "select_inputs": select_inputs}
         settings = recipe_of(dataset, net, chosen_prior, method, epochs, hidden, changes)
         if refine != "no":
             settings = replace(settings, refinement=Refinement(), refine_if_worth=refine == "auto")
-        settings = replace(settings, reference=reference)
+        settings = replace(settings, reference=reference, path=path_plan_of(None) if is_auto else None)
         set_up_torch(threads, settings.hidden)
         if _is_first():
             _announce(dataset, settings)
@@ -200,7 +207,9 @@ def _announce(dataset: "Dataset", settings: "Recipe") -> None:
     announce_data(dataset)
     widths = "-".join(map(str, settings.hidden))
     typer.echo(
-        f"{settings.net} {widths}, prior {settings.prior}: {settings.dense.epochs} epochs dense, "
+        f"{settings.net} {widths}, prior {settings.prior}: "
+        + ("" if settings.path is None else "a path that chooses the KL weight, then ")
+        + f"{settings.dense.epochs} epochs dense, "
         + (
             f"then {settings.epochs} of variational inference"
             if settings.method == "svi"

@@ -182,7 +182,7 @@ def announce_data(dataset: "Dataset") -> None:
 
 
 def conclude(metrics: "Metrics", folder: Path, seconds: float | None = None) -> None:
-    """Print the main numbers of a run, dense beside pruned, and refined where it is.
+    """Print the main numbers of a run, dense beside pruned, and refined where it is, and what the run warns of.
 
     Args:
         metrics: The numbers of ``metrics.json``.
@@ -190,17 +190,23 @@ def conclude(metrics: "Metrics", folder: Path, seconds: float | None = None) -> 
         seconds: What the command took; None for what the run took.
     """
     from bnn_pyro.reports.page import summary_header, summary_rows, tempered_by
-    from bnn_pyro.reports.refined_page import is_refined, mixing_warning
+    from bnn_pyro.reports.path_files import path_summary, path_table, read_path
+    from bnn_pyro.reports.refined_page import is_refined
+    from bnn_pyro.reports.run_warnings import run_warnings
     from bnn_pyro.reports.terminal import print_table
 
     typer.echo()
     print_table(summary_header(metrics), summary_rows(metrics))
+    if path := read_path(folder):
+        typer.echo()
+        print_table(*path_table(path), title="Sparsity path")
+        typer.echo(f"{path_summary(path)}.")
     note = tempered_by(metrics)
     but = " The refined network's is not." if note and is_refined(metrics) else ""
     typer.echo(f"\n{note[:1].upper()}{note[1:]}.{but}" if note else "")
     if "not_refined" in metrics:
         typer.echo(f"Not refined: {metrics['not_refined']}.")
-    if warning := mixing_warning(metrics):
+    for warning in run_warnings(metrics):
         typer.echo(f"Warning: {warning}.")
     took = metrics["seconds"] if seconds is None else seconds
     typer.echo(f"Report: {shown(folder / 'report.md')} ({took:.0f} s)")

@@ -106,9 +106,7 @@ def _network(
 ) -> SparseNetwork:
     """Return the network that all methods are given; a trained dense one is in it, where guides start."""
     likelihood = recipe.likelihood(dataset.task)
-    untrained = recipe.make_net(
-        dataset.input_shape, recipe.outputs(dataset.num_classes), inputs=dataset.train.x
-    )
+    untrained = recipe.make_net(dataset.input_shape, recipe.outputs(dataset.num_classes), inputs=dataset.train.x)
     dense = train_dense(
         untrained,
         train,

@@ -1,12 +1,17 @@
 """Training data at the door: pairs of tensors, held-out rows, and whether they fit a network."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bnn_pyro.evaluation.scale import largest_rms, mean_and_sd, scale_warnings
+from bnn_pyro.likelihoods import GaussianNoise, HeteroscedasticNoise, Likelihood
 from bnn_pyro.network import SparseNetwork
+
+logger = logging.getLogger(__name__)
 
 Data = Any
 """A pair of tensors (x, y), anything with ``x`` and ``y``, or a ``TensorDataset`` of two."""
@@ -134,3 +139,16 @@ def check_rows(model: SparseNetwork, train: tuple[Tensor, Tensor], held_out: tup
     check_against("data", model, *train)
     if held_out is not None:
         check_against("validation", model, *held_out)
+
+
+def warn_of_scales(x: Tensor, y: Tensor, likelihood: Likelihood) -> None:
+    """Log a warning where inputs, or the targets of a normal likelihood, are far from unit scale.
+
+    Args:
+        x: Training inputs, shape ``(rows, *input_shape)``.
+        y: Observations.
+        likelihood: What they are.
+    """
+    target = mean_and_sd(y) if isinstance(likelihood, GaussianNoise | HeteroscedasticNoise) else None
+    for warning in scale_warnings(largest_rms(x), target):
+        logger.warning(warning)

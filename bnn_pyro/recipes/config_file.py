@@ -15,6 +15,7 @@ from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
 from bnn_pyro.recipes.definition import SLABS, Recipe
 from bnn_pyro.recipes.dense_training import DenseTraining
+from bnn_pyro.recipes.path_plan import PathPlan
 from bnn_pyro.refinement import Refinement
 
 Config = dict[str, Any]
@@ -28,6 +29,7 @@ _LATER = {  # settings that a run may be older than
     "refine_if_worth": False,
     "reference": False,
     "varying_noise": False,
+    "path": None,
 }
 _FLAT = ("hold", "freeze", "kl_warmup", "frozen_kl_weight", "decay", "shrink_below")  # once no part of a schedule
 
@@ -97,6 +99,7 @@ def settings_of(config: Config) -> Recipe:
     if isinstance(schedule["temperature"], list):
         schedule["temperature"] = tuple(schedule["temperature"])
     augmentation, one_shot, refinement = (values[name] for name in ("augmentation", "one_shot", "refinement"))
+    path = values["path"]
     return Recipe(
         **{
             **values,
@@ -107,6 +110,7 @@ def settings_of(config: Config) -> Recipe:
             "rates": LearningRates(**values["rates"]),
             "one_shot": None if one_shot is None else OneShot.of(one_shot),
             "refinement": None if refinement is None else _refinement_of(refinement),
+            "path": None if path is None else PathPlan(**{**path, "kl_weights": tuple(path["kl_weights"])}),
         }
     )
 

@@ -20,6 +20,7 @@ from bnn_pyro.networks.named import NETS, check_widths, make_net, reads_images
 from bnn_pyro.networks.normalize import normalized
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, Slab, SpikeSlab
 from bnn_pyro.recipes.dense_training import DenseTraining
+from bnn_pyro.recipes.path_plan import PathPlan
 from bnn_pyro.refinement import Refinement
 from guides import AutoSpikeSlab
 
@@ -71,7 +72,8 @@ class Recipe:
         dense: How the dense network is trained that the posterior starts from.
         epochs: Epochs of variational inference.
         batch_size: Rows per step.
-        kl_weight: Weight of the divergence; below 1 the posterior is a tempered (cold) one.
+        kl_weight: Weight of the divergence; below 1 the posterior is a tempered (cold) one. With a `path`, what it
+            chooses takes its place.
         schedule: What changes in the course of the run.
         rates: Learning rates by the role of a parameter.
         clip_norm: Largest norm of a step's gradient; None does not clip.
@@ -85,6 +87,7 @@ class Recipe:
         reference: Whether the whole network is sampled as well, to say what was lost by pruning; with a refinement.
         varying_noise: Whether the network of a regression predicts its noise too (``HeteroscedasticNoise``), by a
             second output; else the noise is one number, which is learned. It means nothing for classes.
+        path: How the KL weight is chosen on held-out rows before the run; None takes `kl_weight` as it is.
 
     Raises:
         ValueError: If a name is unknown or a number is out of range.
@@ -112,6 +115,7 @@ class Recipe:
     refine_if_worth: bool = False
     reference: bool = False
     varying_noise: bool = False
+    path: PathPlan | None = None
 
     def __post_init__(self) -> None:
         """Check all that can be checked before there is any data, so that no run fails late."""
@@ -135,6 +139,9 @@ class Recipe:
         if self.one_shot is not None and self.prior not in ("ss-ig", "ig"):
             raise ValueError(f"prior must be ss-ig or ig, with a Gaussian slab, for method sghmc, got {self.prior!r}")
         self._check_refinement()
+        if self.path is not None and (self.one_shot is not None or not self.has_gates):
+            what = f"method {self.method} and prior {self.prior}"
+            raise ValueError(f"path needs method svi and a prior with gates, whose KL weight it chooses, got {what}")
         self.make_prior()
 
     def _check_refinement(self) -> None:
@@ -179,6 +186,18 @@ class Recipe:
         ratio = epochs / self.epochs
         one_shot = None if self.one_shot is None else self.one_shot.stretched(ratio, epochs)
         return dataclasses.replace(self, epochs=epochs, schedule=self.schedule.stretched(ratio), one_shot=one_shot)
+
+    def with_kl_weight(self, kl_weight: float) -> "Recipe":
+        """Return the same recipe for another KL weight, that of the posterior in the end also where gates are frozen.
+
+        Args:
+            kl_weight: Weight of the divergence.
+
+        Raises:
+            ValueError: If it is not positive and finite.
+        """
+        schedule = dataclasses.replace(self.schedule, frozen_kl_weight=None)
+        return dataclasses.replace(self, kl_weight=kl_weight, schedule=schedule)
 
     def make_prior(self) -> SpikeSlab | Slab:
         """Return the prior to give to a `SparseNetwork`."""

@@ -28,6 +28,7 @@ from bnn_pyro.reports.predictions import Prediction, calibration_curves, predict
 from bnn_pyro.reports.refined_files import REFINED_FILES, draw_bands, save_refined, write_bands, write_ensemble
 from bnn_pyro.reports.refined_measures import RefinedMeasures, measure_refined
 from bnn_pyro.reports.refined_page import is_refined
+from bnn_pyro.reports.run_warnings import run_warnings
 from bnn_pyro.reports.tables import find_table
 
 _PARTIAL = "refine.partial"
@@ -86,6 +87,7 @@ def refine_run(
     with seeded(seed, train[0].device):
         measured = _measured(path, posterior, sampled, dataset, settings)
     metrics = {**kept, **measured.metrics}
+    metrics["warnings"] = run_warnings(metrics)
     x = train[0]
     encoding = find_table(path)
     write_ensemble(measured.ensemble, x, path, encoding)

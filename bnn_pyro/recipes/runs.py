@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from bnn_pyro.posterior.prune import prune
 from bnn_pyro.recipes.config_file import config_of, read_config
 from bnn_pyro.recipes.definition import Recipe
 from bnn_pyro.recipes.dense_training import training_noise
+from bnn_pyro.recipes.kl_weight_choice import choose_kl_weight
 from bnn_pyro.refinement import is_worth_refining, refine, sample_whole
 from bnn_pyro.reports.folder import check_run_folder, write_report
 from bnn_pyro.reports.measures import Metrics, Run, evaluate_run
@@ -53,6 +55,9 @@ def run(
     With `settings.refinement` the posterior of the pruned network is sampled too, on the training rows. Where a group
     has no node left, or the network cannot be sampled, that is skipped with a warning.
 
+    With `settings.path` the KL weight is chosen first, by `bnn_pyro.recipes.kl_weight_choice.choose_kl_weight` on the
+    training rows. What follows is the run at that KL weight, on all training rows: the same as one that was given it.
+
     Where `torch.distributed` is initialised, its processes share the training; the first one measures and writes.
     Neither the global random state nor Pyro's parameter store is changed.
 
@@ -75,11 +80,12 @@ def run(
     processes = Processes.found()
     if out is not None:
         check_run_folder(out)
+    settings, records = _chosen(dataset, settings, seed, device, progress)
     with seeded(seed, device):
         finished = _trained(dataset, settings, seed, device, progress)
         if not processes.is_first:
             return processes.broadcast({})
-        evaluation = evaluate_run(finished)
+        evaluation = evaluate_run(replace(finished, path=records))
     evaluation.metrics["seconds"] = time.perf_counter() - start
     processes.broadcast(evaluation.metrics)
     if out is not None:
@@ -116,8 +122,20 @@ def train_run(
         ValueError: If there is no such device, or data and settings do not fit each other.
     """
     device = _checked_device(device)
+    settings, records = _chosen(dataset, settings, seed, device, progress)
     with seeded(seed, device):
-        return _trained(dataset, settings, seed, device, progress)
+        return replace(_trained(dataset, settings, seed, device, progress), path=records)
+
+
+def _chosen(
+    dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None
+) -> tuple[Recipe, list[dict[str, Any]] | None]:
+    """Return the settings with the KL weight that a path has chosen, and its points, if they ask for a path."""
+    if settings.path is None:
+        return settings, None
+    path = choose_kl_weight(dataset, settings, seed=seed, device=device, progress=progress)
+    chosen = settings.with_kl_weight(Processes.found().broadcast(path.chosen.kl_weight))
+    return chosen, path.records(y_std=dataset.y_std)
 
 
 def _trained(dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None) -> Run:
@@ -158,6 +176,8 @@ def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.
         y_mean=dataset.y_mean,
         train_x=shown_rows(train[0]),
         encoding=dataset.encoding,
+        train_y=shown_rows(train[1]),
+        validation=validation,
     )
 
 
@@ -190,7 +210,7 @@ def shown_rows(x: Tensor) -> Tensor:
     """Return the rows that a picture is made of, at most 2,000, evenly spaced.
 
     Args:
-        x: Inputs, shape ``(rows, *input_shape)``.
+        x: Inputs, shape ``(rows, *input_shape)``, or targets.
     """
     return x[torch.linspace(0, len(x) - 1, min(_SHOWN_ROWS, len(x))).round().long().to(x.device)]
 

@@ -17,6 +17,7 @@ from bnn_pyro.reports.dependence_file import DEPENDENCE_FILE, draw_dependence
 from bnn_pyro.reports.figures import write_figure
 from bnn_pyro.reports.measures import Evaluation, Run, kept_on_cpu
 from bnn_pyro.reports.page import page
+from bnn_pyro.reports.path_files import PATH_FILES, draw_path, read_path, write_path
 from bnn_pyro.reports.plots import plot_calibration, plot_first_layer, plot_inclusion, plot_training
 from bnn_pyro.reports.refined_files import REFINED_FILES, draw_bands, save_refined, write_bands, write_ensemble
 from bnn_pyro.reports.tables import TABLE_FILES, example_rows, find_table, point_program, table_values, write_table
@@ -37,7 +38,7 @@ RUN_FILES = (
     "first_layer.png",
     DEPENDENCE_FILE,
 )
-"""The names of a run's files; a folder that has one of them, of `REFINED_FILES` or `TABLE_FILES`, holds a run."""
+"""The names of a run's files; a folder with one of them, or of the other `*_FILES` below, holds a run."""
 
 # in the order of the page
 _PICTURES = ("training", "inclusion", "calibration", "first_layer", "partial_dependence", "bands")
@@ -58,7 +59,8 @@ def check_run_folder(out: str | Path) -> Path:
     """
     folder = Path(out).resolve()
     if folder.is_dir():
-        found = [name for name in (*RUN_FILES, *REFINED_FILES, *TABLE_FILES) if (folder / name).exists()]
+        every = (*RUN_FILES, *REFINED_FILES, *TABLE_FILES, *PATH_FILES)
+        found = [name for name in every if (folder / name).exists()]
         if found:
             raise ValueError(
                 f"out must not hold a run already, got '{out}' with {found[0]}; name another folder or remove it"
@@ -108,7 +110,7 @@ def write_report(
     config: Mapping[str, object],
     save_checkpoint: Callable[[Path], object] | None = None,
 ) -> Path:
-    """Write a run's folder: `RUN_FILES`, of a refined run `REFINED_FILES`, of a table `TABLE_FILES`, or what applies.
+    """Write a run's folder: `RUN_FILES`, `REFINED_FILES` if refined, `TABLE_FILES` of a table, `PATH_FILES` of a path.
 
     Settings, numbers, posteriors and weights are written beside the folder first and then moved, so that a failure
     leaves nothing half done. Programs, pictures and the page come after them: if one of these fails, the run is there.
@@ -135,6 +137,8 @@ def write_report(
             save_checkpoint(folder / "checkpoint.pt")
         if run.refined is not None:
             save_refined(run.refined, folder)
+        if run.path is not None:
+            write_path(run.path, folder)
         save_net(run.pruned, folder)
         save_net(run.dense, folder / "dense")
     folder = Path(out)
@@ -151,6 +155,8 @@ def write_report(
         run.posterior, rows, input_shape=run.input_shape, refined=run.refined, encoding=run.encoding, **scale
     )
     write_figure(dependence, folder / DEPENDENCE_FILE)
+    if run.path is not None:
+        draw_path(run.path, {name: len(gamma) for name, gamma in run.posterior.inclusion().items()}, folder)
     if run.refined is not None:
         write_ensemble(evaluation.ensemble, run.test[0], folder, run.encoding)
         bands = draw_bands(run.posterior, run.refined, rows, reference=run.reference, **scale)
@@ -189,6 +195,7 @@ def write_page(
         pictures=[name for name in _PICTURES if (Path(folder) / f"{name}.png").exists()],
         input_shape=input_shape,
         num_samples=num_samples,
+        path=read_path(folder),
         has_checkpoint=(Path(folder) / "checkpoint.pt").exists(),
         input_names=() if encoding is None else encoding.feature_names,
         table=table_values(encoding),

@@ -2,24 +2,27 @@
 
 import copy
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from bnn_pyro.data import TableEncoding
 from bnn_pyro.evaluation.cost import Latency, compare_cost, measure_latency, nodes_kept, one_sided_parameters
-from bnn_pyro.likelihoods import NOISE_SITE
+from bnn_pyro.evaluation.metrics import paired_difference
+from bnn_pyro.evaluation.scale import largest_rms, mean_and_sd
+from bnn_pyro.likelihoods import NOISE_SITE, Classes
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.predictive_net import PredictiveNet
 from bnn_pyro.posterior.sampled import SampledPosterior
-from bnn_pyro.posterior.scores import scores
-from bnn_pyro.reports.page import worse_than_draws
+from bnn_pyro.posterior.scores import log_scores, scores
 from bnn_pyro.reports.plots import Curve
 from bnn_pyro.reports.predictions import Prediction, calibration_curves, output_of, predict_draws, predict_net
 from bnn_pyro.reports.refined_measures import measure_refined
+from bnn_pyro.reports.run_warnings import run_warnings, worse_than_dense, worse_than_draws
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,7 @@ LATENCY_BATCHES = (1, 256)
 
 _LATENCY_REPEATS = 101
 
+_T = TypeVar("_T")
 Metrics = dict[str, Any]
 """The numbers of ``metrics.json`` by name: JSON values, of which each name has its own kind."""
 
@@ -47,8 +51,12 @@ class Run:
         num_samples: Draws that the posterior's predictions are averaged over.
         y_mean: What was taken away from the targets before they were divided, for the picture of the bands.
         train_x: Inputs of training rows, or of some of them, for the same picture; None for those of test.
+        train_y: Their targets, whose scale is looked at; None leaves that out.
+        validation: (x, y): held-out rows on which the pruned network is compared with the dense one; None for test.
         refined: The posterior of the pruned network, sampled; None if it was not.
         reference: The posterior of the whole network, sampled, to compare with; None if it was not.
+        path: Points of the sparsity path that chose the KL weight, as `bnn_pyro.sparsity_path.SparsityPath.records`
+            gives them; None if there was none.
         not_refined: Why it was not refined though asked for, in words; empty otherwise.
         encoding: How the columns of a table became the inputs, so that programs can take raw numbers; None for images.
     """
@@ -63,10 +71,13 @@ class Run:
     num_samples: int = 32
     y_mean: float = 0.0
     train_x: Tensor | None = None
+    train_y: Tensor | None = None
+    validation: tuple[Tensor, Tensor] | None = None
     refined: SampledPosterior | None = None
     reference: SampledPosterior | None = None
     not_refined: str = ""
     encoding: TableEncoding | None = None
+    path: Sequence[Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +105,15 @@ def evaluate_run(run: Run) -> Evaluation:
     fractions of the dense network, counted two-sided (a weight counts if both its nodes live);
     `params_kept_one_sided` counts a weight if the node that it writes lives. `latency_ratio` is the pruned network's
     time over the dense one's for a batch of 256, both measured in turns. `chains` is there where the posterior's draws
-    are of several Markov chains: the pruned network is then a single draw, and a warning is logged where it scores
-    worse than the mean over draws. Of a refined run there are the measures
+    are of several Markov chains: the pruned network is then a single draw. Of a refined run there are the measures
     of `bnn_pyro.reports.refined_measures.measure_refined` too; `not_refined` says why it is none though asked for.
+
+    `pruned_minus_dense_nll` of classes, and `pruned_minus_dense_mse` of real targets, is the mean difference of the
+    test rows' negative log scores, or squared errors, and its standard error; `validation_pruned_minus_dense_*` the
+    same of the validation rows where there are some. `input_rms` is the largest root mean square of an input column,
+    `target_mean_sd` mean and standard deviation of the targets as the networks saw them. `warnings` are those of
+    `bnn_pyro.reports.run_warnings.run_warnings`. Those that nothing else has logged are logged: that the pruned network
+    is worse than the dense one, or than the mean over draws.
 
     Args:
         run: The finished run.
@@ -115,8 +132,15 @@ def evaluate_run(run: Run) -> Evaluation:
         metrics["temperature"] = run.posterior.temperature
     if run.posterior.chains > 1:
         metrics["chains"] = run.posterior.chains
-    if worse := worse_than_draws(metrics):
-        logger.warning(worse)
+    metrics |= _against_dense(run, run.test, predictions)
+    if run.validation is not None:
+        metrics |= _prefixed(
+            "validation", _against_dense(run, run.validation, _net_predictions(run, run.validation[0]))
+        )
+    metrics |= _scales(run)
+    for warning in (worse_than_dense(metrics), worse_than_draws(metrics)):
+        if warning:
+            logger.warning(warning)
     difference = output_of(run.pruned, x) - output_of(run.posterior.median_model(), x)
     metrics["pruned_max_abs_diff"] = float(difference.abs().max())
     ensemble, curves = None, calibration_curves(predictions, y, num_samples=run.num_samples)
@@ -126,22 +150,55 @@ def evaluate_run(run: Run) -> Evaluation:
         metrics, ensemble, curves = metrics | measured.metrics, measured.ensemble, curves | measured.curves
     elif run.not_refined:
         metrics["not_refined"] = run.not_refined
+    metrics["warnings"] = run_warnings(metrics)
     return Evaluation(metrics, curves, ensemble)
 
 
 def _predictions(run: Run) -> dict[str, Prediction]:
     """Return what the dense network, the pruned network and the posterior predict."""
     x, _ = run.test
+    return {"posterior": predict_draws(run.posterior, x, run.num_samples), **_net_predictions(run, x)}
+
+
+def _net_predictions(run: Run, x: Tensor) -> dict[str, Prediction]:
+    """Return what the pruned and the dense network predict."""
     likelihood = run.posterior.model.likelihood
     noise = run.posterior.median_values().get(NOISE_SITE)
     return {
-        "posterior": predict_draws(run.posterior, x, run.num_samples),
         "pruned": predict_net(run.pruned, likelihood, x, noise),
         "dense": predict_net(run.dense, likelihood, x, run.dense_noise),
     }
 
 
-def _prefixed(prefix: str, scored: Mapping[str, float]) -> dict[str, float]:
+def _against_dense(
+    run: Run, rows: tuple[Tensor, Tensor], predictions: Mapping[str, Prediction]
+) -> dict[str, list[float | None]]:
+    """Return how much worse the pruned network is than the dense one, with the standard error of that."""
+    _, y = rows
+    pruned, dense = predictions["pruned"], predictions["dense"]
+    if isinstance(pruned, Classes):
+        name, pair = "nll", paired_difference(log_scores(dense, y), log_scores(pruned, y))
+    else:
+        errors = [run.y_std**2 * _squared_errors(prediction, y) for prediction in (pruned, dense)]
+        name, pair = "mse", paired_difference(*errors)
+    return {f"pruned_minus_dense_{name}": [value if math.isfinite(value) else None for value in pair]}
+
+
+def _squared_errors(prediction: Prediction, y: Tensor) -> Tensor:
+    if isinstance(prediction, Classes):
+        raise TypeError("squared errors are of real targets, got classes")
+    return (prediction.mean.mean(0) - y).square()
+
+
+def _scales(run: Run) -> dict[str, object]:
+    """Return the scales of what the networks were trained on."""
+    found: dict[str, object] = {"input_rms": largest_rms(run.test[0] if run.train_x is None else run.train_x)}
+    if run.train_y is not None and run.train_y.is_floating_point():
+        found["target_mean_sd"] = list(mean_and_sd(run.train_y))
+    return found
+
+
+def _prefixed(prefix: str, scored: Mapping[str, _T]) -> dict[str, _T]:
     return {f"{prefix}_{name}": value for name, value in scored.items()}
 
 

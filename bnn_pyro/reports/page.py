@@ -8,21 +8,12 @@ from bnn_pyro.posterior.tempering import Temperature, tempering
 from bnn_pyro.reports.input_tables import input_values
 from bnn_pyro.reports.interval_tables import interval_header, interval_rows
 from bnn_pyro.reports.markdown import render
+from bnn_pyro.reports.path_files import Records, path_summary, path_table
 from bnn_pyro.reports.refined_measures import SCORED_DRAWS
 from bnn_pyro.reports.refined_page import is_refined, program_rows, refined_values
+from bnn_pyro.reports.run_warnings import run_warnings
+from bnn_pyro.reports.score_text import INTERVAL, SCORES, is_classification, main_score, percent, score_text
 
-_SCORES = {
-    "accuracy": "accuracy",
-    "rmse": "RMSE",
-    "nll": "NLL",
-    "crps": "CRPS",
-    "ece": "ECE",
-    "brier": "Brier",
-    "coverage95": "95 % interval covers",
-}
-_INTERVAL = {"coverage90": "90 % interval covers", "width90": "its mean width"}
-_IN_PERCENT = ("accuracy", "coverage95", "coverage90")
-_IN_UNITS = ("rmse", "crps", "width90")  # of the target
 _TITLE = ("data", "net", "prior")
 
 
@@ -62,7 +53,7 @@ def summary_rows(metrics: Mapping[str, object]) -> list[tuple[str, ...]]:
         Rows ``(name, dense, pruned, kept)``, of a refined run ``(name, dense, pruned, refined, kept)``; cells that say
         nothing are empty.
     """
-    score = _main_score(metrics)
+    score = main_score(metrics)
     costs = _cost_rows(cast(_Metrics, metrics))
     if not is_refined(metrics):
         return [*_summary_scores(metrics, ("dense_test_", "pruned_test_"), (score,)), *costs]
@@ -79,16 +70,16 @@ def _summary_scores(
     metrics: Mapping[str, object], prefixes: Sequence[str], names: Sequence[str]
 ) -> list[tuple[str, ...]]:
     """Return rows of scores, and of a regression those of its distribution that all have, as older runs may not."""
-    titles = {name: f"test {_SCORES[name]}" for name in (*names, "crps")} | _INTERVAL
+    titles = {name: f"test {SCORES[name]}" for name in (*names, "crps")} | INTERVAL
     shown = [name for name in titles if name in names or all(f"{prefix}{name}" in metrics for prefix in prefixes)]
-    return [(titles[name], *(_score(metrics, prefix, name) for prefix in prefixes), "") for name in shown]
+    return [(titles[name], *(score_text(metrics, prefix, name) for prefix in prefixes), "") for name in shown]
 
 
 def _cost_rows(metrics: _Metrics) -> list[tuple[str, str, str, str]]:
     counts = {f"nodes: {group}": count for group, count in metrics["nodes_kept"].items()}
     counts |= {"parameters": metrics["params"], "FLOPs per row": metrics["flops"]}
     rows = [
-        (name, f"{total:,}", f"{kept:,}", _percent(kept / total) if total else "")
+        (name, f"{total:,}", f"{kept:,}", percent(kept / total) if total else "")
         for name, (kept, total) in counts.items()
     ]
     for size, (pruned, dense) in metrics["latency_ms"].items():
@@ -106,27 +97,6 @@ def tempered_by(metrics: Mapping[str, object]) -> str:
     return tempering(known["kl_weight"], known.get("temperature"))
 
 
-def worse_than_draws(metrics: Mapping[str, object]) -> str:
-    """Return a warning where the network pruned from several chains, a single draw, scores worse than their mean.
-
-    Args:
-        metrics: The numbers of ``metrics.json``.
-
-    Returns:
-        The warning with both scores; empty if the network is no worse, or the draws are not of several chains.
-    """
-    score = _main_score(metrics)
-    pruned, draws = (cast(float, metrics[f"{prefix}_test_{score}"]) for prefix in ("pruned", "posterior"))
-    is_worse = pruned < draws if score == "accuracy" else pruned > draws
-    shown = [_score(metrics, prefix, score) for prefix in ("pruned_test_", "posterior_test_")]
-    if not is_worse or shown[0] == shown[1] or metrics.get("chains", 1) == 1:
-        return ""
-    return (
-        f"the pruned network is a single draw of {metrics['chains']} chains and is worse than the mean over draws: "
-        f"test {_SCORES[score]} {shown[0]} instead of {shown[1]}"
-    )
-
-
 def page(
     metrics: Mapping[str, object],
     config: Mapping[str, object],
@@ -134,6 +104,7 @@ def page(
     pictures: Sequence[str] = (),
     input_shape: Sequence[int] = (),
     num_samples: int = 32,
+    path: Records | None = None,
     has_checkpoint: bool = False,
     input_names: Sequence[str] = (),
     table: Mapping[str, object] | None = None,
@@ -146,11 +117,12 @@ def page(
         pictures: Stems of the ``.png`` files beside the page.
         input_shape: Shape of one input of the networks.
         num_samples: Draws that the posterior's predictions were averaged over.
+        path: Points of the sparsity path that chose the KL weight; None if there was none.
         has_checkpoint: Whether the posterior is beside the page, to be loaded by `bnn_pyro.recipes.load_run`.
         input_names: Name of each input, for the table of those that have gates; empty for their numbers.
         table: What `bnn_pyro.reports.tables.table_values` says of the table; None where the run was on none.
     """
-    scores = [name for name in _SCORES if f"test_{name}" in metrics]
+    scores = [name for name in SCORES if f"test_{name}" in metrics]
     known = cast(_Metrics, metrics)
     return render(
         "bnn_pyro.reports",
@@ -160,18 +132,19 @@ def page(
         tempered=tempered_by(metrics) if known["tempered"] else "",
         is_sampled=_is_sampled(metrics),
         chains=metrics.get("chains", 1),
-        worse=worse_than_draws(metrics),
+        warnings=run_warnings(metrics),
         refined=refined_values(metrics) if is_refined(metrics) else None,
         not_refined=metrics.get("not_refined", ""),
         others=_untempered(metrics),
-        is_classification=_is_classification(metrics),
-        score_header=["", *(_SCORES[name] for name in scores)],
+        path=None if path is None else _path_values(path),
+        is_classification=is_classification(metrics),
+        score_header=["", *(SCORES[name] for name in scores)],
         score_rows=_score_rows(metrics, scores, num_samples),
         interval_header=interval_header(metrics),
         interval_rows=interval_rows(metrics),
         inputs=input_values(metrics, input_names),
         cost_rows=_cost_rows(known),
-        params_kept_one_sided=_percent(known["params_kept_one_sided"]),
+        params_kept_one_sided=percent(known["params_kept_one_sided"]),
         difference=f"{known['pruned_max_abs_diff']:.1e}",
         pictures=pictures,
         input_columns=", ".join(map(str, input_shape)),
@@ -183,20 +156,25 @@ def page(
     )
 
 
+def _path_values(path: Records) -> dict[str, object]:
+    header, rows = path_table(path)
+    return {"header": header, "rows": rows, "summary": path_summary(path)}
+
+
 def _title(config: Mapping[str, object]) -> str:
     title = ", ".join(str(config[name]) for name in _TITLE if name in config) or "Run"
     return f"{title}, seed {config['seed']}" if "seed" in config else title
 
 
 def _headline(metrics: _Metrics) -> dict[str, object]:
-    name = _main_score(metrics)
+    name = main_score(metrics)
     return {
         "has_gates": bool(metrics["nodes_kept"]),
-        "params_kept": _percent(metrics["params_kept"]),
-        "flops_kept": _percent(metrics["flops_kept"]),
-        "score": _SCORES[name],
-        "pruned_score": _score(metrics, "pruned_test_", name),
-        "dense_score": _score(metrics, "dense_test_", name),
+        "params_kept": percent(metrics["params_kept"]),
+        "flops_kept": percent(metrics["flops_kept"]),
+        "score": SCORES[name],
+        "pruned_score": score_text(metrics, "pruned_test_", name),
+        "dense_score": score_text(metrics, "dense_test_", name),
         "seconds": f"{metrics['seconds']:.0f}" if "seconds" in metrics else None,
     }
 
@@ -213,7 +191,7 @@ def _score_rows(metrics: Mapping[str, object], scores: Sequence[str], num_sample
         names["refined_test_"] = f"refined network, {_draws(metrics, 'refined')}"
     if "reference_draws" in metrics:
         names = {"reference_test_": f"whole network, sampled, {_draws(metrics, 'reference')}", **names}
-    return [(name, *(_score(metrics, prefix, score) for score in scores)) for prefix, name in names.items()]
+    return [(name, *(score_text(metrics, prefix, score) for score in scores)) for prefix, name in names.items()]
 
 
 def _draws(metrics: Mapping[str, object], prefix: str) -> str:
@@ -237,24 +215,5 @@ def _settings(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
 
 
-def _main_score(metrics: Mapping[str, object]) -> str:
-    return "accuracy" if _is_classification(metrics) else "rmse"
-
-
-def _is_classification(metrics: Mapping[str, object]) -> bool:
-    return "test_accuracy" in metrics
-
-
 def _is_sampled(metrics: Mapping[str, object]) -> bool:
     return "temperature" in metrics
-
-
-def _score(metrics: Mapping[str, object], prefix: str, name: str) -> str:
-    value = cast(float, metrics[f"{prefix}{name}"])
-    if name in _IN_PERCENT:
-        return _percent(value, 2)
-    return f"{value:.4g}" if name in _IN_UNITS else f"{value:.4f}"
-
-
-def _percent(fraction: float, digits: int = 1) -> str:
-    return f"{100 * fraction:.{digits}f} %"

@@ -51,7 +51,7 @@ def refined_values(metrics: Mapping[str, object]) -> dict[str, object]:
         "sampling_seconds": f"{known['refined_seconds']:.0f}",
         "ensemble_draws": known["ensemble_draws"],
         "mixing": _mixing(known["refined_r_hat"]),
-        "warning": mixing_warning(metrics),
+        "has_mixed": _has_mixed(known["refined_r_hat"]),
         "weights": _weights(known),
         "differences": _differences(metrics),
         "programs": program_rows(metrics),
@@ -84,7 +84,8 @@ def mixing_warning(metrics: Mapping[str, object]) -> str:
         return ""
     return (
         f"the chains of the refined network have not mixed: {_mixing(r_hat)}; "
-        f"it should be at most {MIXED_MEDIAN:g} and {MIXED_TAIL:g}"
+        f"it should be at most {MIXED_MEDIAN:g} and {MIXED_TAIL:g}; sample for longer, as by bnn-pyro refine with "
+        "--force and more --seconds"
     )
 
 

@@ -17,7 +17,7 @@ def test_usage_errors_have_the_same_exit_code(arguments: list[str]) -> None:
     assert err
 
 
-@pytest.mark.parametrize("command", ["fit", "refine"])
+@pytest.mark.parametrize("command", ["fit", "path", "refine"])
 def test_help_fits_into_a_small_terminal(command: str) -> None:
     result = CliRunner(env={"COLUMNS": "80"}).invoke(app, [command, "--help"])
     examples = result.stdout.split("Examples")[1].splitlines()

@@ -1,5 +1,7 @@
 """Training data at the door: its forms, its faults, held-out rows."""
 
+import logging
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,7 +9,18 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from bnn_pyro.inference.checks import as_pair, check_against, split_rows
+from bnn_pyro.inference.checks import as_pair, check_against, split_rows, warn_of_scales
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
+from bnn_pyro.inference.mcmc.sample import sample
+from bnn_pyro.inference.sgmcmc.fit import fit_sghmc
+from bnn_pyro.inference.sgmcmc.one_shot import OneShot
+from bnn_pyro.inference.sgmcmc.sampler import Sampler
+from bnn_pyro.inference.svi.fit import fit
+from bnn_pyro.inference.training.dense import train_dense
+from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.networks import mlp
+from bnn_pyro.priors import Gaussian, SpikeSlab
 from tests.test_network import inputs, labels, network
 
 X, Y = inputs(), labels()
@@ -80,3 +93,45 @@ def test_split() -> None:
 def test_bad_split(rows: int, fraction: float) -> None:
     with pytest.raises(ValueError, match="validation must be a fraction"):
         split_rows(rows, fraction, torch.Generator())
+
+
+# ---- scales ----------------------------------------------------------------------------------------------------------
+def test_targets_of_normal_likelihoods_alone_have_a_scale(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_scales(X, Y * 1000, Categorical())
+    warn_of_scales(X, Y.double(), GaussianNoise())
+    assert not caplog.records
+    warn_of_scales(X, Y.double() * 1000, HeteroscedasticNoise())
+    warn_of_scales(X * 1000, Y.double() * 1000, GaussianNoise())
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["targets", "inputs", "targets"]
+    assert all(record.levelno == logging.WARNING for record in caplog.records)
+
+
+def unscaled() -> tuple[torch.Tensor, torch.Tensor]:
+    """A table as people have it: two inputs and a price, on scales of their own."""
+    z = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
+    return z * torch.tensor([20.0, 900.0]) + torch.tensor([100.0, 5000.0]), 200_000 + 80_000 * z[:, 0]
+
+
+def priced(x: torch.Tensor) -> SparseNetwork:
+    prior = SpikeSlab(Gaussian(), inclusion=0.5)
+    return SparseNetwork(mlp(2, (3,), 1), x[:2], prior=prior, likelihood=GaussianNoise(), num_data=len(x))
+
+
+SLOWLY = OneShot(sampler=Sampler(lr=1e-6), cycles=1)
+PLAN = SamplingPlan(chains=1, warmup=2, draws=4, kernel="mclmc", thinning=1)
+CALLS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
+    "fit": lambda x, y: fit(priced(x), (x, y), epochs=1, seed=0),
+    "fit_sghmc": lambda x, y: fit_sghmc(priced(x), (x, y), SLOWLY, epochs=1, seed=0),
+    "sample": lambda x, y: sample(priced(x), (x, y), PLAN, seed=0),
+    "train_dense": lambda x, y: train_dense(mlp(2, (3,), 1), (x, y), likelihood=GaussianNoise(), epochs=1, seed=0),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_scales_that_are_far_from_1_are_warned_of(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    x, y = unscaled()
+    CALLS[name](x, y)
+    assert "inputs are far from unit scale" in caplog.text and "targets are far from unit scale" in caplog.text
+    caplog.clear()
+    CALLS[name]((x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std())
+    assert "unit scale" not in caplog.text

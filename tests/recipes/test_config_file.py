@@ -16,7 +16,7 @@ from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.sgmcmc.sampler import Sampler
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
 from bnn_pyro.priors import GroupHorseshoe
-from bnn_pyro.recipes import Recipe, recipe
+from bnn_pyro.recipes import PathPlan, Recipe, recipe
 from bnn_pyro.recipes.config_file import config_of, read_config, settings_of
 from bnn_pyro.recipes.dense_training import DenseTraining
 from bnn_pyro.refinement import Refinement
@@ -41,6 +41,7 @@ FLAT: dict[str, Any] = {  # as runs were written at first
         Recipe(schedule=Schedule(temperature=(1.0, 0.1), patience=3)),
         Recipe(schedule=Schedule(temperature=0.3), prior="ss-ig", one_shot=OneShot(em=None)),
         Recipe(refinement=Refinement(until=None, start="draws"), refine_if_worth=True),
+        Recipe(path=PathPlan(kl_weights=(0.5, 1.0), validation=0.1, refine=True), kl_weight=0.5),
         Recipe(
             refinement=Refinement(
                 plan=SamplingPlan(kernel="mams", chains=5),

@@ -47,5 +47,5 @@ def test_templates_lie_where_the_wheel_takes_them_from(path: Path) -> None:
 
 
 def test_there_are_templates() -> None:
-    own = ["refined.md.j2", "refined_use.md.j2", "report.md.j2"]
+    own = ["refined.md.j2", "refined_use.md.j2", "report.md.j2", "table.md.j2"]
     assert [path.name for path in TEMPLATES] == ["comparison.md.j2", "notes.j2", *own]

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bnn_pyro.evaluation.metrics import classification_metrics, regression_metrics
+from bnn_pyro.evaluation.metrics import classification_metrics, paired_difference, regression_metrics
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.reports.measures import Run, evaluate_run
-from bnn_pyro.reports.page import worse_than_draws
+from bnn_pyro.reports.run_warnings import run_warnings, worse_than_dense, worse_than_draws
 from tests.posterior import permuted
 from tests.reports.finished import classification, refined, regression, sampled
 
@@ -65,11 +65,41 @@ def test_chains_are_scored_as_chains(caplog: pytest.LogCaptureFixture) -> None:
         run.pruned.get_parameter("output.bias").add_(1.0)
     caplog.clear()
     metrics = evaluate_run(run).metrics
-    assert [record.getMessage() for record in caplog.records] == [worse_than_draws(metrics)] != [""]
+    worse = [worse_than_dense(metrics), worse_than_draws(metrics)]
+    assert [record.getMessage() for record in caplog.records] == [warning for warning in worse if warning]
+    assert worse[1] and metrics["warnings"] == run_warnings(metrics) and set(metrics["warnings"]) >= {worse[1]}
+
+
+def test_the_pruned_network_is_compared_with_the_dense_one() -> None:
+    run = regression()
+    x, y = run.test
+    errors = [(net(x).detach().squeeze(1) - y).square() * 49 for net in (run.pruned, run.dense)]
+    expected = paired_difference(*errors)
+    metrics = evaluate_run(run).metrics
+    assert metrics["pruned_minus_dense_mse"] == pytest.approx(list(expected))
+    assert not any(key.startswith("validation") for key in metrics)
+    metrics = evaluate_run(replace(run, validation=(x[:10], y[:10]))).metrics
+    some = paired_difference(errors[0][:10], errors[1][:10])
+    assert metrics["validation_pruned_minus_dense_mse"] == pytest.approx(list(some))
+    of_classes = classification()
+    metrics = evaluate_run(of_classes).metrics
+    mean, error = metrics["pruned_minus_dense_nll"]
+    assert mean == pytest.approx(metrics["pruned_test_nll"] - metrics["dense_test_nll"], abs=1e-5) and error > 0
+    one = evaluate_run(replace(run, validation=(x[:1], y[:1]))).metrics
+    assert one["validation_pruned_minus_dense_mse"][1] is None  # of a single row, and JSON has no NaN
+
+
+def test_scales_are_those_of_training() -> None:
+    run = regression()
+    metrics = evaluate_run(replace(run, train_x=100 * run.test[0], train_y=2 * run.test[1] + 50)).metrics
+    assert metrics["input_rms"] == pytest.approx(100 * float(run.test[0].square().mean(0).sqrt().max()))
+    assert metrics["target_mean_sd"][0] == pytest.approx(50 + 2 * float(run.test[1].mean()), abs=1e-3)
+    assert [warning.split()[0] for warning in metrics["warnings"]][:2] == ["inputs", "targets"]
+    assert "target_mean_sd" not in evaluate_run(classification()).metrics
 
 
 def test_without_chains_nothing_is_said_of_them(caplog: pytest.LogCaptureFixture) -> None:
-    assert "chains" not in evaluate_run(classification()).metrics and not caplog.records
+    assert "chains" not in evaluate_run(classification()).metrics and "chains" not in caplog.text
 
 
 def test_counts_by_hand() -> None:

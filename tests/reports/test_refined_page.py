@@ -60,7 +60,8 @@ def test_chains_that_have_not_mixed_are_warned_of(r_hat: list[float | None]) -> 
     metrics = {**REFINED, "refined_r_hat": r_hat}
     warning = mixing_warning(metrics)
     assert "the chains of the refined network have not mixed" in warning and "at most 1.05 and 1.2" in warning
-    assert f"\n\n> Warning: {warning}.\n\n" in text(metrics) and "have mixed:" not in text(metrics)
+    assert f"* {warning[0].upper()}{warning[1:]}.\n" in text(metrics) and "bnn-pyro refine" in warning
+    assert "\n\nThe chains have not mixed: R-hat of the predictions" in text(metrics)
     assert mixing_warning(REFINED) == mixing_warning(METRICS) == ""
 
 

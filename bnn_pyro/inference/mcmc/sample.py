@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.inference.checkpoint import Checkpoint
-from bnn_pyro.inference.checks import Data, as_pair, check_against
+from bnn_pyro.inference.checks import Data, as_pair, check_against, warn_of_scales
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.mcmc.checkpoint import RunFile
 from bnn_pyro.inference.mcmc.loop import drive, drive_until
@@ -88,7 +88,8 @@ def sample(
     Slabs are non-centred and gates relaxed, as logits
     (:func:`~bnn_pyro.inference.mcmc.potential.noncentered.noncentered`). Step size and mass matrix adapt during
     warm-up. The model is left as it is, Pyro's parameter store stays as it was, and so does the global random state if
-    there is a seed. Chains that have not mixed, and divergences, are logged as warnings.
+    there is a seed. Chains that have not mixed, divergences, and a network's inputs or targets that are far from unit
+    scale are logged as warnings.
 
     Relaxed gates are another model than the true spike and slab. With ``gates="exact"`` they are exactly 0 or 1, drawn
     by Gibbs between the moves of ``"chees"`` (:class:`~bnn_pyro.inference.mcmc.exact_gates.ExactGates`): the true
@@ -281,6 +282,7 @@ def _posterior(model: Callable[..., object], data: Data) -> Iterator[tuple[Calla
     if network.num_data != len(x):
         raise ValueError(f"num_data must be the number of rows of data ({len(x)}), got {network.num_data}")
     check_against("data", network, x, y)
+    warn_of_scales(x, y, network.likelihood)
     with pyro.get_param_store().scope(), network.evaluating():
         yield network, (x, y)
 

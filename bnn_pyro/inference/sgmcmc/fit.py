@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from bnn_pyro.inference.checks import Data, as_pair, check_rows, hold_out
+from bnn_pyro.inference.checks import Data, as_pair, check_rows, hold_out, warn_of_scales
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.sgmcmc.group_em import GroupEM
 from bnn_pyro.inference.sgmcmc.likelihood_latent import Latent
@@ -56,7 +56,8 @@ def fit_sghmc(
     spike only the inclusion probability is used, by the exact E-step; the spike here is a narrow Gaussian. Points
     (parameters without a slab) have no weight decay.
 
-    What the user handed in is copied, not changed; so is the global random state if there is a seed.
+    What the user handed in is copied, not changed; so is the global random state if there is a seed. Inputs or targets
+    that are far from unit scale are logged as a warning.
 
     Args:
         model: The network; ``model.num_data`` must be the number of training rows (after the validation split). With a
@@ -87,6 +88,7 @@ def fit_sghmc(
         whole = copy.deepcopy(model).to(x)
         train, held_out = hold_out(x, y, validation)
         check_rows(whole, train, held_out)
+        warn_of_scales(*train, whole.likelihood)
         if plan.em is not None:
             plan.em.check(whole.nodes.groups)
         run = _Run(whole, train, plan.sampler, plan.em, engine, epochs)

@@ -32,6 +32,7 @@ class Progress:
         keep: Group -> which nodes are still trained, bool, shape ``(size,)``; empty where all are.
         steps: State of the optimiser.
         random: State of the generators.
+        best: The epoch to be returned if none is better, with its state; None where none is kept.
     """
 
     epoch: int
@@ -45,6 +46,7 @@ class Progress:
     keep: dict[str, Tensor]
     steps: dict[str, Any]
     random: RandomState
+    best: dict[str, Any] | None = None  # files of older runs have none
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,6 @@ def read_progress(path: str | os.PathLike[str] | None) -> tuple[dict[str, Any], 
     """
     if path is None or not Path(path).exists():
         return None
-    names = [field.name for field in fields(Progress)]
-    content = read_whole(path, writer=_WRITER, mark="run", form=FORMAT, keys={"settings", *names})
-    return content["settings"], Progress(**{name: content[name] for name in names})
+    names = {field.name for field in fields(Progress)}
+    content = read_whole(path, writer=_WRITER, mark="run", form=FORMAT, keys={"settings", *names} - {"best"})
+    return content["settings"], Progress(**{name: value for name, value in content.items() if name in names})

@@ -1,6 +1,7 @@
 """fit: stochastic variational inference of a SparseNetwork."""
 
 import copy
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnn_pyro.inference.checkpoint import Checkpoint
-from bnn_pyro.inference.checks import Data, as_pair, check_rows, hold_out
+from bnn_pyro.inference.checks import Data, as_pair, check_rows, hold_out, warn_of_scales
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.svi.checkpoint import RunFile, read_progress
 from bnn_pyro.inference.svi.elbo import SparseELBO
@@ -28,10 +29,13 @@ from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.micro_batches import Shares
 from bnn_pyro.inference.training.processes import Processes
 from bnn_pyro.network import SparseNetwork
+from bnn_pyro.posterior.empty_groups import empty_groups, empty_warning
 from bnn_pyro.posterior.guide import GuidePosterior, copies
 from bnn_pyro.pruning.batch_norm import recompute_batch_norm
 from bnn_pyro.pruning.cutting import split_selection
 from guides import AutoProgram, AutoSpikeSlab
+
+logger = logging.getLogger(__name__)
 
 SETTLING_ROWS = 10_000  # for the running statistics of the posterior's BatchNorms
 LOCAL_ROWS = 64  # the largest batch for which drawing outputs is no slower than drawing the weights of 784-400-400-10
@@ -67,7 +71,8 @@ def fit(
         \qquad w \sim q,
 
     the negative bound per datum. What the user handed in is copied, not changed, and Pyro's parameter store stays as it
-    was; so does the global random state if there is a seed.
+    was; so does the global random state if there is a seed. Inputs or targets that are far from unit scale, and groups
+    of which no node is left in the end, are logged as warnings.
 
     Where ``torch.distributed`` is initialised, as under ``torchrun``, its processes share every batch: each is given
     all rows and computes its part, with one draw of the network for all; the sum of the gradients makes the same step
@@ -109,8 +114,9 @@ def fit(
             in the file are checked.
 
     Returns:
-        The posterior, with one record per epoch in ``history``. Running statistics of BatchNorms are those of the
-        median-probability model: while it was trained they were averages over many draws of the network.
+        The posterior after the last epoch, or after the best one of a ``schedule`` with ``patience``, with one record
+        per epoch in ``history``. Running statistics of BatchNorms are those of the median-probability model: while it
+        was trained they were averages over many draws of the network.
 
     Raises:
         ValueError: If data, shapes or an option are out of range, or the loss is not finite.
@@ -131,6 +137,8 @@ def fit(
         processes.copy_first([*model.parameters(), *model.buffers(), *guide.parameters(), *guide.buffers()])
         (x, y), held_out = hold_out(x, y, validation)
         check_rows(model, (x, y), held_out)
+        if processes.is_first:
+            warn_of_scales(x, y, model.likelihood)
         objective = _objective(elbo, min(batch_size, len(x)))
         own_noise = bool(getattr(objective, "local_reparameterization", False))
         shares = Shares(compute.accumulate, processes, own_noise=own_noise)
@@ -161,6 +169,8 @@ def fit(
         finally:
             run.step.release()
         settle_batch_norm(run.posterior, x[:: max(1, len(x) // SETTLING_ROWS)])
+    if processes.is_first and (warning := empty_warning(empty_groups(run.posterior.keep()), run.posterior.kl_weight)):
+        logger.warning(warning)
     return run.posterior
 
 

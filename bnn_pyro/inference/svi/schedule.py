@@ -51,7 +51,10 @@ class Schedule:
         shrink_below: Leave out nodes whose inclusion probability has fallen below this after an epoch with free gates
             (below 1/2 once gates are frozen), so that the rest of the run gets cheaper; in the posterior they are
             closed for good (:math:`\gamma = 10^{-6}`). None trains all nodes to the end. 0.01 is a good value.
-        patience: Stop after so many epochs, past the hold, without a better validation NLL; needs validation data.
+        patience: Stop after so many epochs without a better validation NLL, and return the best epoch in place of the
+            last; needs validation data. Epochs are compared with those of the same gates, free or frozen, and the same
+            KL weight as the last one: an epoch with gates held open, or one of the warm-up, is no candidate, and once
+            gates are frozen the best of the frozen epochs is returned. None returns the last epoch.
 
     Raises:
         ValueError: If a number is out of range.

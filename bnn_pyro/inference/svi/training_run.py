@@ -1,5 +1,6 @@
 """A training run of ``fit``: its epochs and records, when it shrinks and stops, and what it is resumed from."""
 
+import logging
 import math
 import os
 import time
@@ -12,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from bnn_pyro.inference.generators import random_state, set_random_state
+from bnn_pyro.inference.svi.best_epoch import BestEpoch, is_stalled, phase_of
 from bnn_pyro.inference.svi.checkpoint import Progress, RunFile
 from bnn_pyro.inference.svi.shrinking import WORTH_IT, Whole, settled_open, weights_kept
 from bnn_pyro.inference.svi.steps import Step
@@ -25,6 +27,8 @@ from bnn_pyro.storage import load_into
 from bnn_pyro.tracing.engine import Plan
 from guides import AutoProgram
 from guides.protocols import Guide
+
+logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 Callback = Callable[[Record, GuidePosterior], bool | None]
@@ -71,6 +75,7 @@ class TrainingRun:
         self.first = 0  # the first epoch that this call makes
         self.since = 0  # the first epoch with the network of now
         self.is_over = False
+        self.best: BestEpoch | None = None  # of the phase of now; tracked where the schedule has patience
 
     def train(self, callback: Callback | None, progress: bool | None, file: RunFile | None = None) -> None:
         """Run the epochs that are left.
@@ -88,6 +93,7 @@ class TrainingRun:
                 loss = self._epoch(epoch)
                 record = self._record(epoch, loss, time.perf_counter() - start)
                 self.history.append(record)
+                self._note_best(record)
                 bar.set_postfix_str(_summary(record))
                 bar.update()
                 self.is_over = self._stops(record, callback) or epoch + 1 == epochs
@@ -97,6 +103,9 @@ class TrainingRun:
                     file.write(self._progress(epoch + 1))
                 if self.is_over:
                     break
+        if self.best is not None and self.schedule.patience is not None:
+            self.best.restore(self.whole.model, self.whole.guide)
+            logger.info("the state after epoch %d is returned: its validation NLL is the best", self.best.epoch)
         self.posterior.model.net.eval()
         guide = self.whole.guide
         if isinstance(guide, AutoProgram) and guide.gate_mode == "open":  # stopped early: from here on gates are drawn
@@ -171,6 +180,17 @@ class TrainingRun:
         record.update({f"{prefix}_{name}": score for name, score in scores.items()})
         return record
 
+    def _note_best(self, record: Record) -> None:
+        """Keep the state after an epoch if its validation NLL is the best of its phase, as the first process has it."""
+        phase = phase_of(record)
+        if self.schedule.patience is None or phase is None:
+            return
+        is_best = self.best is None or self.best.is_worse_than(record, phase)
+        if self.processes.count > 1:
+            is_best = self.processes.broadcast(is_best)
+        if is_best:
+            self.best = BestEpoch.of(record, phase, self.whole.model, self.whole.guide)
+
     def _some_rows(self, rows: int = 2000) -> tuple[Tensor, Tensor]:
         """Returns training rows to score, evenly spread, as data may be sorted."""
         x, y = self.data
@@ -179,7 +199,7 @@ class TrainingRun:
 
     def _stops(self, record: Record, callback: Callback | None) -> bool:
         """Whether the run is to stop, as the first process has it; random states become its own, too."""
-        stops = self._stalled()
+        stops = self.schedule.patience is not None and is_stalled(self.history, self.schedule.patience)
         if callback is not None and self.processes.is_first:
             stops = bool(callback(record, self.posterior)) or stops
         if self.processes.count > 1:
@@ -187,12 +207,6 @@ class TrainingRun:
             stops, state = self.processes.broadcast((stops, random_state(device)))
             set_random_state(state, device)
         return stops
-
-    def _stalled(self) -> bool:
-        """Return whether the validation NLL has not improved for ``patience`` epochs past the hold."""
-        patience = self.schedule.patience
-        nll = [r["validation_nll"] for r in self.history if r["gates"] != "open"] if patience is not None else []
-        return patience is not None and len(nll) > patience and min(nll[-patience:]) >= min(nll[:-patience])
 
     # ---- shrinking ---------------------------------------------------------------------------------------------------
 
@@ -232,6 +246,7 @@ class TrainingRun:
             keep=self.whole.kept(),
             steps=self.step.state(),
             random=random_state(self.data[0].device),
+            best=None if self.best is None else vars(self.best),
         )
 
     def resume(self, progress: Progress, path: str | os.PathLike[str]) -> None:
@@ -254,6 +269,7 @@ class TrainingRun:
         self.history.extend(progress.history)
         self.kl_weight = self.posterior.kl_weight = progress.kl_weight
         self.first, self.is_over = progress.epoch, progress.is_over
+        self.best = None if progress.best is None else BestEpoch.from_values(progress.best)
         set_random_state(progress.random, self.data[0].device)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from bnn_pyro.inference.checks import Data, as_pair
+from bnn_pyro.inference.checks import Data, as_pair, warn_of_scales
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.training.autocast import computing
 from bnn_pyro.inference.training.batches import Change, batches, check_augmentation
@@ -35,6 +35,7 @@ def train_dense(
     """Train a copy of a plain network by AdamW on the likelihood's negative log-density.
 
     The learning rate falls to 0 by a cosine over the run. A latent of the likelihood (a learned noise) is held at 1.
+    Inputs or targets that are far from unit scale are logged as a warning.
 
     Args:
         net: Any plain module.
@@ -71,6 +72,7 @@ def train_dense(
         seed = processes.broadcast(int(torch.randint(2**31, ())))
     with seeded(seed, x.device), computing(trained, compute.precision):
         _check_outputs(trained, x, y, likelihood)
+        warn_of_scales(x, y, likelihood)
         processes.copy_first([*trained.parameters(), *trained.buffers()])
         loss_of_part = partial(_loss, trained.train(), likelihood, compute.layout)
         loss = partial(Shares(compute.accumulate, processes).compute, loss_of_part)

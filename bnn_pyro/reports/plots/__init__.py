@@ -10,6 +10,7 @@ from bnn_pyro.reports.plots.calibration import Curve, plot_calibration
 from bnn_pyro.reports.plots.first_layer import plot_first_layer
 from bnn_pyro.reports.plots.nodes import plot_inclusion, plot_nodes_kept
 from bnn_pyro.reports.plots.partial_dependence import partial_dependence, plot_partial_dependence
+from bnn_pyro.reports.plots.path import plot_path
 from bnn_pyro.reports.plots.training import plot_training
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "plot_inclusion",
     "plot_nodes_kept",
     "plot_partial_dependence",
+    "plot_path",
     "plot_training",
 ]

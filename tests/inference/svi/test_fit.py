@@ -17,14 +17,17 @@ from pyro.optim import Adam, ClippedAdam  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from bnn_pyro import fit, prune
+from bnn_pyro.data import load
 from bnn_pyro.inference import LearningRates, SparseELBO
 from bnn_pyro.inference.svi import fit as svi
 from bnn_pyro.inference.svi.fit import LOCAL_ROWS, settle_batch_norm
 from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.inference.svi.steps import stepper
 from bnn_pyro.inference.training.compute import Compute
-from bnn_pyro.likelihoods import GaussianNoise, HeteroscedasticNoise, Likelihood
+from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise, Likelihood
+from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
+from bnn_pyro.posterior.empty_groups import empty_warning
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from bnn_pyro.pruning.batch_norm import recompute_batch_norm
@@ -437,6 +440,23 @@ def test_patience() -> None:
     assert len(fit(network(), (X, Y), schedule=Schedule(patience=2), **options).history) == 3
     assert len(fit(network(), (X, Y), schedule=Schedule(patience=2, hold=3), **options).history) == 6
     assert len(fit(network(), (X, Y), **options).history) == 9
+
+
+def test_a_layer_that_ends_empty_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    few = load("digits", flatten=True).train
+    x, y = few.x[:150], few.y[:150]
+    prior = SpikeSlab(GroupHorseshoe())
+    model = SparseNetwork(mlp(64, (50,), 10), x[:2], prior=prior, likelihood=Categorical(), num_data=150)
+    fast = LearningRates(gates=0.1, scales=0.03, slab_scales=0.03)
+    run = fit(model, (x, y), epochs=80, rates=fast, seed=0)
+    assert not run.keep()["hidden1"].any()
+    constant = prune(run)(x)
+    assert torch.equal(constant, constant[:1].expand_as(constant))
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert warning == empty_warning(["hidden1"], 1.0) and "lower the KL weight" in warning
+    caplog.clear()
+    fit(model, (x, y), epochs=2, rates=fast, seed=0)
+    assert not caplog.records
 
 
 def test_the_callback_sees_the_posterior_and_can_stop() -> None:

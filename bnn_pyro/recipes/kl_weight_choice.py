@@ -1,0 +1,85 @@
+"""The choice of a run's KL weight: a sparsity path on its training rows, before the run itself."""
+
+from dataclasses import asdict
+
+import numpy as np
+import torch
+
+from bnn_pyro.data import Dataset, Split
+from bnn_pyro.data.tables import hold_out
+from bnn_pyro.inference.generators import seeded
+from bnn_pyro.inference.svi.elbo import SparseELBO
+from bnn_pyro.inference.training.compute import Compute
+from bnn_pyro.inference.training.dense import train_dense
+from bnn_pyro.recipes.definition import Recipe
+from bnn_pyro.refinement import Refinement
+from bnn_pyro.sparsity_path import SparsityPath, sparsity_path
+
+
+def choose_kl_weight(
+    dataset: Dataset,
+    settings: Recipe,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    progress: bool | None = None,
+) -> SparsityPath:
+    """Fit the path of a recipe, from a dense network that has not seen the held-out rows either.
+
+    Held-out rows are the validation rows of the data or, where there are none, a fraction of the training rows, of each
+    class alike. Test rows are not looked at. The global random state is not changed.
+
+    Args:
+        dataset: The data.
+        settings: The settings, with a ``path``.
+        seed: Seed of all that is random.
+        device: Where to train.
+        progress: Whether to show progress bars; None shows them on a terminal.
+
+    Returns:
+        The path; ``path.chosen.kl_weight`` is the choice.
+
+    Raises:
+        ValueError: If the settings have no path, or there are too few rows to hold some out.
+    """
+    plan = settings.path
+    if plan is None:
+        raise ValueError("settings must have a path, got None")
+    kept, held_out = _split(dataset, plan.validation, seed)
+    train, scored = (settings.tensors(part, device) for part in (kept, held_out))
+    likelihood = settings.likelihood(dataset.task)
+    fitted = settings.with_kl_weight(settings.kl_weight).fit_options()  # so that the weight is that of the posterior
+    with seeded(seed, torch.device(device)):
+        dense = train_dense(
+            settings.make_net(dataset.input_shape, settings.outputs(dataset.num_classes), inputs=kept.x),
+            train,
+            likelihood=likelihood,
+            **asdict(settings.dense),
+            augmentation=settings.augmentation,
+            progress=progress,
+        )
+        model = settings.make_model(dense, train[0][:2], likelihood, len(kept))
+        return sparsity_path(
+            model,
+            train,
+            **{name: value for name, value in fitted.items() if name != "kl_weight"},
+            kl_weights=plan.kl_weights,
+            guide=settings.make_guide(model),
+            elbo=SparseELBO(local_reparameterization="exact"),
+            compute=Compute(channels_last=settings.reads_images),
+            validation=scored,
+            refinement=(settings.refinement or Refinement()) if plan.refine else None,
+            progress=progress,
+        )
+
+
+def _split(dataset: Dataset, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Return the rows to learn from and those to score."""
+    if dataset.validation is not None:
+        return dataset.train, dataset.validation
+    train = dataset.train
+    kept, held_out = hold_out(train.y.numpy(), np.arange(len(train)), fraction, seed)
+    if not len(kept):
+        raise ValueError(f"data must have 2 training rows at least, one of them to score, got {len(train)}")
+    kept_rows, scored_rows = (torch.from_numpy(rows) for rows in (kept, held_out))
+    return Split(train.x[kept_rows], train.y[kept_rows]), Split(train.x[scored_rows], train.y[scored_rows])
