@@ -94,7 +94,8 @@ class SparseBayesClassifier(ClassifierMixin, SparseBayesEstimator):  # type: ign
             NotFittedError: If the estimator is not fitted.
             ValueError: If X does not fit.
         """
-        found: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
+        best = self.predict_proba(X).argmax(1)  # which raises where there are no classes yet
+        found: NDArray[Any] = self.classes_[best]
         return found
 
     def predict_proba(self, X: Table) -> Floats:
