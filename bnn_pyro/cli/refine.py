@@ -45,7 +45,9 @@ def refine(
     data_dir: DataDir = None,
     target: Target = None,
     seconds: Annotated[float | None, typer.Option(help="Most seconds of sampling; 120.", rich_help_panel="Run")] = None,
-    chains: Annotated[int | None, typer.Option(help="Number of chains; 16.", rich_help_panel="Run")] = None,
+    chains: Annotated[
+        int | None, typer.Option(help="Number of chains; 16, fewer for large tables.", rich_help_panel="Run")
+    ] = None,
     start: Annotated[
         StartName, typer.Option(help="Where chains start; see below.", rich_help_panel="Run")
     ] = "ensemble",
@@ -86,7 +88,8 @@ def _settings(seconds: float | None, chains: int | None, start: StartName) -> "R
     usual = Refinement()
     plan = usual.plan if chains is None else replace(usual.plan, chains=chains)
     until = usual.until if seconds is None else replace(usual.until or StoppingRule(), seconds=seconds)
-    return Refinement(plan=plan, until=until, start=start)
+    least = usual.least_chains if chains is None else chains  # as many as asked for
+    return Refinement(plan=plan, until=until, start=start, least_chains=least)
 
 
 def _data_of(config: "Config", data: str | None) -> str:

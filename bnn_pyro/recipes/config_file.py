@@ -129,6 +129,7 @@ def _refinement_of(values: Config) -> Refinement:
         until=None if until is None else StoppingRule(**until),
         start=values["start"],
         slab=None if slab is None else SLABS[slab["name"]](**{n: v for n, v in slab.items() if n != "name"}),
+        least_chains=values.get("least_chains", Refinement.least_chains),  # which older files lack
     )
 
 

@@ -46,6 +46,7 @@ FLAT: dict[str, Any] = {  # as runs were written at first
                 plan=SamplingPlan(kernel="mams", chains=5),
                 until=StoppingRule(rounds=2),
                 slab=GroupHorseshoe(sigma=0.3, slab_width=None),
+                least_chains=2,
             )
         ),
     ],
