@@ -3,7 +3,7 @@
 import copy
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.checks import Data, as_pair
+from bnn_pyro.inference.mcmc.budget import transitions_within, within
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.sample import check_draws, sample
 from bnn_pyro.inference.mcmc.starts import starting_points
@@ -25,14 +26,14 @@ from bnn_pyro.pruning.cutting import cut_net, kept_positions
 from bnn_pyro.pruning.shrink import smaller_model
 from bnn_pyro.tracing.engine import EngineName
 
+logger = logging.getLogger(__name__)
+
 Start = Literal["ensemble", "draws"]
 Weights = Literal["equal", "stacking"]
 
-logger = logging.getLogger(__name__)
-
 _EQUAL_SHARE = 0.5  # of the weight of chains that are stacked
 _LEAST_SHARE = 0.1  # parameters per row, below which sampling gains little
-_MOST_WORK = 1_000_000  # parameters times rows, above which the usual plan takes several minutes on a core
+_FEWEST = 200  # transitions of a chain, below which it gets hardly away from where it starts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +53,13 @@ class Refinement:
             equally (:meth:`~bnn_pyro.posterior.sampled.SampledPosterior.weighted_by_stacking`). Chains that have mixed
             weigh the same. In shortened runs on three tables the half that is shared was chosen with the rows that it
             was then scored on, so equal weights stay the usual ones (``benchmarks/select_then_sample.py`` has both).
+        least_chains: Where rows and weights are so many that the chains of ``plan`` would make fewer than 2,000
+            transitions each in the seconds of ``until``, there are fewer chains, down to this number. How many is
+            counted, not timed (:func:`~bnn_pyro.inference.mcmc.budget.within`), and is the same on all machines.
 
     Raises:
-        ValueError: If the kernel moves one chain after another, there is no such start or weighting, or there are fewer
-            than 4 draws per chain to tell by whether they have mixed.
+        ValueError: If the kernel moves one chain after another, there is no such start or weighting, a number is below
+            1, or there are fewer than 4 draws per chain to tell by whether they have mixed.
     """
 
     plan: SamplingPlan = SamplingPlan(  # noqa: RUF009  (frozen)
@@ -65,6 +69,7 @@ class Refinement:
     start: Start = "ensemble"
     weights: Weights = "equal"
     slab: Slab | None = Gaussian()  # noqa: RUF009  (frozen)
+    least_chains: int = 4
 
     def __post_init__(self) -> None:
         if not self.plan.is_batch:
@@ -76,6 +81,18 @@ class Refinement:
         for name, kind in {"start": Start, "weights": Weights}.items():
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
+        if self.least_chains < 1:
+            raise ValueError(f"least_chains must be at least 1, got {self.least_chains}")
+
+    def plan_for(self, model: SparseNetwork) -> SamplingPlan:
+        """Return the plan for a network, of fewer chains where the seconds are too few for all of them.
+
+        Args:
+            model: The network, without gates.
+        """
+        if self.until is None or self.until.seconds is None:
+            return self.plan
+        return within(self.plan, model, self.until.seconds, least=self.least_chains)
 
 
 def refine(
@@ -126,6 +143,7 @@ def refine(
     """
     x, y = as_pair("data", data)
     model = selected_network(posterior, slab=settings.slab, inputs=inputs).to(x)
+    settings = _fitted(settings, model)
     start: Literal["ensemble"] | Tensor = "ensemble"
     if settings.start == "draws":
         if not isinstance(posterior, GuidePosterior) or inputs is not None:
@@ -166,9 +184,16 @@ def sample_whole(
     """
     rows = as_pair("data", data)
     whole = without_gates(model, slab=settings.slab).to(rows[0])
-    return _sampled(
-        whole, rows, settings, "ensemble", seed=seed, progress=progress, engine=engine, checkpoint=checkpoint
-    )
+    fitted = _fitted(settings, whole)
+    return _sampled(whole, rows, fitted, "ensemble", seed=seed, progress=progress, engine=engine, checkpoint=checkpoint)
+
+
+def _fitted(settings: Refinement, model: SparseNetwork) -> Refinement:
+    """Return settings with the plan for a network; say where it has fewer chains."""
+    plan = settings.plan_for(model)
+    if plan.chains < settings.plan.chains:
+        logger.info("%d of %d chains, as there are many rows and weights", plan.chains, settings.plan.chains)
+    return replace(settings, plan=plan)
 
 
 def _sampled(
@@ -275,16 +300,20 @@ def uncertainty_share(model: SparseNetwork) -> float:
     return sum(torch.Size(parameter.shape).numel() for parameter in model.bayesian) / model.num_data
 
 
-def is_worth_refining(posterior: Posterior) -> tuple[bool, str]:
-    """Decide whether `refine` is likely to gain something in little time.
+def is_worth_refining(
+    posterior: Posterior,
+    settings: Refinement = Refinement(),  # noqa: B008  (frozen)
+) -> tuple[bool, str]:
+    """Decide whether `refine` is likely to gain something in its seconds.
 
     It is not where a group has no node left, where the selected network has less than 0.1 parameters per row
-    (:func:`uncertainty_share`), whose uncertainty is small beside the noise, nor where parameters times rows are more
-    than a million, as every transition takes gradients over all rows: the usual plan then takes several minutes on a
-    core.
+    (:func:`uncertainty_share`), whose uncertainty is small beside the noise, nor where rows and weights are so many
+    that even the least number of chains would make fewer than 200 transitions each, as every transition takes
+    gradients over all rows. How many they make is counted, for one core.
 
     Args:
         posterior: The posterior that chooses the nodes.
+        settings: How it would be sampled.
 
     Returns:
         Whether it is, and the reason in words.
@@ -294,11 +323,17 @@ def is_worth_refining(posterior: Posterior) -> tuple[bool, str]:
         return False, f"no node of {empty[0]!r} is left"
     model = selected_network(posterior)
     share = uncertainty_share(model)
-    weights = round(share * model.num_data)
     described = f"the pruned network has {share:.2g} parameters per row"
     if share < _LEAST_SHARE:
         return False, f"{described}, less than {_LEAST_SHARE:g}: their uncertainty is small beside the noise"
-    if weights * model.num_data > _MOST_WORK:
-        work = f"{weights:,} parameters for {model.num_data:,} rows"
-        return False, f"the pruned network has {work}, a product above {_MOST_WORK:,}: sampling takes long"
+    plan, seconds = settings.plan_for(model), None if settings.until is None else settings.until.seconds
+    if seconds is None or plan.kernel != "mclmc":
+        return True, described
+    made = transitions_within(model, plan, seconds)
+    if made < min(_FEWEST, plan.transitions):
+        work = f"{round(share * model.num_data):,} parameters for {model.num_data:,} rows"
+        return False, (
+            f"the pruned network has {work}: {plan.chains} chains would make about {made:,} transitions each in "
+            f"{seconds:g} seconds, less than {_FEWEST:,}"
+        )
     return True, described

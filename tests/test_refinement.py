@@ -260,14 +260,39 @@ def test_what_is_worth_it(rows: int, hidden: Tensor, verdict: bool, words: str) 
     assert found is verdict and words in reason
 
 
-def test_what_is_too_large() -> None:
+def large(rows: int) -> GuidePosterior:
     x = torch.zeros(2, 150)
-    model = SparseNetwork(mlp(150, (140,), 1), x, prior=Gaussian(), likelihood=GaussianNoise(), num_data=100)
-    found, reason = is_worth_refining(GuidePosterior(model, AutoSpikeSlab(model.prior)))
+    model = SparseNetwork(mlp(150, (140,), 1), x, prior=Gaussian(), likelihood=GaussianNoise(), num_data=rows)
+    return GuidePosterior(model, AutoSpikeSlab(model.prior))
+
+
+def test_what_is_too_large_for_its_seconds() -> None:
+    found, reason = is_worth_refining(large(100_000))
     assert not found
     assert reason == (
-        "the pruned network has 21,281 parameters for 100 rows, a product above 1,000,000: sampling takes long"
+        "the pruned network has 21,281 parameters for 100,000 rows: 4 chains would make about 74 transitions each in "
+        "120 seconds, less than 200"
     )
+    assert is_worth_refining(large(100_000), Refinement(until=StoppingRule(seconds=3600.0)))[0]
+    for until in (None, StoppingRule()):
+        assert is_worth_refining(large(100_000), Refinement(until=until)) == (
+            True,
+            "the pruned network has 0.21 parameters per row",
+        )
+
+
+def test_fewer_chains_by_the_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    """The count alone decides: no chain is made for it."""
+    posterior, rows = selecting()
+    settings = Refinement(plan=replace(PLAN, chains=5), until=StoppingRule(seconds=1e-4), least_chains=2)
+    with caplog.at_level(logging.INFO):
+        assert refine(posterior, rows, settings, seed=2, progress=False).chains == 2
+    assert "2 of 5 chains, as there are many rows and weights" in caplog.text
+    many = replace(settings, least_chains=5)
+    assert many.plan_for(selected_network(posterior)) == many.plan
+    assert replace(settings, until=None).plan_for(selected_network(posterior)) == many.plan
+    with pytest.raises(ValueError, match="least_chains must be at least 1, got 0"):
+        replace(settings, least_chains=0)
 
 
 # ---- fewer inputs ----------------------------------------------------------------------------------------------------

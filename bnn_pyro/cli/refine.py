@@ -63,7 +63,9 @@ def refine(
     target: Target = None,
     drop: Drop = None,
     seconds: Annotated[float | None, typer.Option(help="Most seconds of sampling; 120.", rich_help_panel="Run")] = None,
-    chains: Annotated[int | None, typer.Option(help="Number of chains; 16.", rich_help_panel="Run")] = None,
+    chains: Annotated[
+        int | None, typer.Option(help="Number of chains; 16, fewer for large tables.", rich_help_panel="Run")
+    ] = None,
     start: Annotated[
         StartName, typer.Option(help="Where chains start; see below.", rich_help_panel="Run")
     ] = "ensemble",
@@ -109,7 +111,8 @@ def _settings(seconds: float | None, chains: int | None, start: StartName, weigh
     usual = Refinement()
     plan = usual.plan if chains is None else replace(usual.plan, chains=chains)
     until = usual.until if seconds is None else replace(usual.until or StoppingRule(), seconds=seconds)
-    return Refinement(plan=plan, until=until, start=start, weights=weights)
+    least = usual.least_chains if chains is None else chains  # as many as asked for
+    return Refinement(plan=plan, until=until, start=start, weights=weights, least_chains=least)
 
 
 def _data_of(config: "Config", data: str | None) -> str:

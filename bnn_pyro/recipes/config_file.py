@@ -137,6 +137,7 @@ def _refinement_of(values: Config) -> Refinement:
         start=values["start"],
         weights=values.get("weights", "equal"),
         slab=None if slab is None else SLABS[slab["name"]](**{n: v for n, v in slab.items() if n != "name"}),
+        least_chains=values.get("least_chains", Refinement.least_chains),  # which older files lack
     )
 
 

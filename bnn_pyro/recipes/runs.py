@@ -185,7 +185,8 @@ def _refined(finished: Run, dataset: Dataset, settings: Recipe, seed: int, progr
     """Return a run with its pruned network sampled, or with the reason why it is not."""
     if settings.refinement is None:
         return finished
-    is_worth, reason = is_worth_refining(finished.posterior) if settings.refine_if_worth else (True, "")
+    asked = settings.refine_if_worth
+    is_worth, reason = is_worth_refining(finished.posterior, settings.refinement) if asked else (True, "")
     if not is_worth:
         logger.info("the pruned network is not refined: %s", reason)
         return replace(finished, not_refined=reason)

@@ -57,6 +57,19 @@ class _OfEach(fx.Interpreter):
         return super().call_function(target, args, kwargs)
 
 
+def of_chains(traced: Traced) -> set[fx.Node]:
+    """Return what each chain has for itself: the vector, and all that is made of it.
+
+    Args:
+        traced: A program of a vector.
+    """
+    found: set[fx.Node] = set()
+    for node in traced.graph.graph.nodes:
+        if not found or not found.isdisjoint(node.all_input_nodes):
+            found.add(node)  # the first argument is the vector
+    return found
+
+
 def intensity(traced: Traced) -> float:
     """Return how many multiplications there are to a number, in the products of a chain's own matrices.
 
@@ -70,15 +83,13 @@ def intensity(traced: Traced) -> float:
     Returns:
         Multiplications over the numbers that the products read and write; 0 if there are no such products.
     """
-    of_chains: set[fx.Node] = set()
+    own = of_chains(traced)
     multiplications = numbers = 0
     for node in traced.graph.graph.nodes:
-        if not of_chains or not of_chains.isdisjoint(node.all_input_nodes):
-            of_chains.add(node)  # the first argument is the vector
         if operation(node) in (aten.mm.default, aten.addmm.default):
             a, b = node.args[-2:]
             (m, d), k = a.meta["val"].shape, b.meta["val"].shape[1]
-            if {a, b} <= of_chains and 1 not in (m, d, k):
+            if {a, b} <= own and 1 not in (m, d, k):
                 multiplications += m * d * k
                 numbers += m * d + d * k + m * k
     return multiplications / max(numbers, 1)

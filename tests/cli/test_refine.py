@@ -52,6 +52,7 @@ def test_a_run_is_refined_once_and_again_by_force(workplace: Path) -> None:
         assert words in out
     config = json.loads((workplace / "run" / "config.json").read_text())
     assert config["refinement"]["plan"]["chains"] == 4 and config["refinement"]["until"]["seconds"] == 30
+    assert config["refinement"]["least_chains"] == 4  # as many as asked for, however large the table is
     assert config["refinement"]["start"] == "draws" and config["refinement_seed"] == 7
     assert load_refined(workplace / "run").chains == 4
     code, _, err = call("refine", "run")

@@ -48,6 +48,7 @@ FLAT: dict[str, Any] = {  # as runs were written at first
                 until=StoppingRule(rounds=2),
                 weights="stacking",
                 slab=GroupHorseshoe(sigma=0.3, slab_width=None),
+                least_chains=2,
             )
         ),
     ],

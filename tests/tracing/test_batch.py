@@ -51,3 +51,10 @@ def test_blocks_of_large_tensors_are_of_few_chains() -> None:
     """Down to one, where the chains stand first."""
     assert block(made(1000, 16), 64) == 8
     assert block(made(2**13, 16), 64) == 1
+
+
+@pytest.mark.parametrize(("rows", "least"), [(50, 16), (2**14, 1)])
+def test_where_rows_are_many_chains_go_one_by_one(rows: int, least: int) -> None:
+    """Of small products too, from 5 nodes on: 16 lanes of 2 ** 14 rows of 8 nodes are 16 MiB."""
+    assert block(made(rows, 8), 16) == least
+    assert block(made(rows, 3), 16) == 16
