@@ -10,14 +10,17 @@ from bnn_pyro.cli.kl_weights import path_plan_of
 from bnn_pyro.cli.options import (
     Data,
     DataDir,
+    Drop,
     Inclusion,
     Net,
     Seed,
     SelectInputs,
     Target,
+    Task,
     Threads,
     announce_data,
     conclude,
+    load_data,
     recipe_of,
     set_up_torch,
     user_errors,
@@ -59,6 +62,8 @@ def path(
     data: Data = "digits",
     data_dir: DataDir = None,
     target: Target = None,
+    task: Task = None,
+    drop: Drop = None,
     net: Net = "mlp",
     hidden: Annotated[
         str | None, typer.Option(help="Widths of hidden layers, such as 400,400.", rich_help_panel="Model")
@@ -88,7 +93,6 @@ def path(
         from dataclasses import replace
 
         from bnn_pyro import Refinement
-        from bnn_pyro.data import load
         from bnn_pyro.recipes import check_data, run
         from bnn_pyro.reports.folder import check_run_folder
 
@@ -96,7 +100,7 @@ def path(
         plan = path_plan_of(kl_weights, refine=refine == "yes")
         folder = check_run_folder(out or Path("runs", f"{Path(data).stem}-path-{seed}"))
         set_up_torch(threads)
-        dataset = load(data, data_dir=data_dir, target=target)
+        dataset = load_data(data, data_dir, target, task, drop)
         changes = {"inclusion": inclusion, "select_inputs": select_inputs}
         settings = recipe_of(dataset, net, prior, "svi", epochs, hidden, changes)
         settings = replace(settings, path=plan, refinement=Refinement() if plan.refine else None)

@@ -42,6 +42,7 @@ def test_the_names_are_those_of_the_packages(choice: Any, names: tuple[str, ...]
         ("fit", "--refine", choices.RefineName),
         ("fit", "--task", choices.TaskName),
         ("path", "--refine", choices.PathRefineName),
+        ("path", "--task", choices.TaskName),
         ("refine", "--start", choices.StartName),
         ("refine", "--weights", choices.WeightsName),
         ("export", "--format", choices.FormName),
