@@ -92,9 +92,10 @@ EPILOG = """\
 
 \b
 [bold]Refining[/bold]
-  no              [dim]the posterior is left as the method gives it (default)[/dim]
-  auto            [dim]the pruned network is sampled where that is likely to pay:[/dim]
-                  [dim]0.1 parameters per row, parameters x rows to a million[/dim]
+  no              [dim]the posterior is left as the method gives it (default for[/dim]
+                  [dim]images, priors without gates, and sghmc)[/dim]
+  auto            [dim]the pruned network is sampled where that is likely to pay,[/dim]
+                  [dim]from 0.1 parameters per row on (default for tables)[/dim]
   yes             [dim]the pruned network is sampled: 2 minutes, after its starting[/dim]
                   [dim]points are made; bnn-pyro refine does it later[/dim]
 
@@ -137,8 +138,11 @@ def fit(
         ),
     ] = None,
     refine: Annotated[
-        RefineName, typer.Option(help="Whether the pruned network is sampled too.", rich_help_panel="Model")
-    ] = "no",
+        RefineName | None,
+        typer.Option(
+            help="Whether the pruned network is sampled too; auto for tables, else no.", rich_help_panel="Model"
+        ),
+    ] = None,
     reference: Annotated[
         bool,
         typer.Option("--reference", help="With --refine: the whole network is sampled too.", rich_help_panel="Model"),
@@ -168,6 +172,8 @@ def fit(
         given_kl_weight, is_auto = kl_weight_of(kl_weight)
         changes = {"kl_weight": given_kl_weight, "inclusion": inclusion, "select_inputs": select_inputs}
         settings = recipe_of(dataset, net, chosen_prior, method, epochs, hidden, changes)
+        if refine is None:
+            refine = "auto" if dataset.encoding is not None and method == "svi" and settings.has_gates else "no"
         if refine != "no":
             settings = replace(settings, refinement=Refinement(), refine_if_worth=refine == "auto")
         settings = replace(settings, reference=reference, path=path_plan_of(None) if is_auto else None)

@@ -67,10 +67,12 @@ _AUGMENTATIONS = {  # of nets that read images as they are
 }
 # The slabs prune unequally at the same weight: these keep about 4 % of the parameters of 784-400-400-10 on MNIST.
 _IMAGE_KL_WEIGHTS = {"ss-ghs": (0.12, 0.06), "ss-gl": (0.07, 0.035), "ss-ig": (0.07, 0.035)}
-_TABLE_STEPS = 5_000  # of a table, whose rows may be few or many
-# Few labels tell little against a full-weight divergence: the 455 of a breast-cancer table keep 2 of 50 nodes and leave
-# an ECE of .21 at weight 1, 7 nodes and .03 at .2, at the same accuracy. A regression learns its noise.
+# Of a table and a prior without gates: few labels tell little against a full-weight divergence, a regression learns its
+# noise.
 _TABLE_KL_WEIGHTS: dict[Task, float] = {"classification": 0.2, "regression": 1.0}
+_TABLE_STEPS = 8_000  # of variational inference on a table, whose rows may be few or many
+_SAMPLED_TABLE_STEPS = 5_000  # of sampling
+_TABLE_DENSE_EPOCHS, _TABLE_DENSE_STEPS = 300, 2_000  # of its dense network: the larger of both, no longer than that
 
 
 def recipe(
@@ -87,7 +89,7 @@ def recipe(
     Args:
         data: One of `bnn_pyro.data.DATASETS`, or the path of a table.
         prior: One of `PRIORS`; None for the method's default.
-        task: What the targets are; it matters for tables.
+        task: What the targets are; it matters for tables and priors without gates.
         net: One of `NETS`.
         rows: Number of training rows; it matters for tables, of which small ones need more epochs, and for sampling
             residual nets.
@@ -102,7 +104,7 @@ def recipe(
     prior = default_prior(method) if prior is None else prior
     check_data(data)
     check_names(net=net, prior=prior, method=method)
-    chosen = {**(_SETTINGS.get(data) or _table_settings(task, rows)), "net": net, "prior": prior}
+    chosen = {**(_SETTINGS.get(data) or _table_settings(rows, method)), "net": net, "prior": prior}
     chosen["hidden"] = default_widths(net, chosen["hidden"])
     if reads_images(net):
         chosen["select_inputs"] = False
@@ -119,6 +121,8 @@ def recipe(
     if not prior.startswith("ss-"):
         schedule = replace(chosen["schedule"], hold=0, freeze=0, frozen_kl_weight=None)
         chosen |= {"schedule": schedule, "select_inputs": False, "inclusion": None}
+        if data not in _SETTINGS:
+            chosen["kl_weight"] = _TABLE_KL_WEIGHTS[task]
     if method == "sghmc":
         sampling = _SAMPLING.get(data) or _small_sampling(chosen["epochs"])
         if sampling is _SAMPLED_IMAGES and reads_images(net):
@@ -185,16 +189,29 @@ def _small_sampling(epochs: int) -> _Settings:
     return {"sigma": 0.5, "inclusion": 0.5, "epochs": epochs, "one_shot": one_shot}
 
 
-def _table_settings(task: Task, rows: int) -> _Settings:
-    """Return settings of about as many steps for a small table as for a large one."""
-    epochs = min(1_000, max(20, round(_TABLE_STEPS * 64 / rows)))
+def _table_settings(rows: int, method: str) -> _Settings:
+    """Return settings of about as many steps for a small table as for a large one.
+
+    Those of variational inference are those of ``benchmarks/select_then_sample.py``: nodes are selected by a tempered
+    posterior, as at weight 1 too few are left; the posterior of the pruned network, which is sampled then, is not.
+    """
+    if method == "sghmc":
+        epochs = min(1_000, max(20, round(_SAMPLED_TABLE_STEPS * 64 / rows)))
+        dense, schedule = DenseTraining(epochs=epochs), Schedule()
+        return {"hidden": (50,), "dense": dense, "epochs": epochs, "batch_size": 64, "schedule": schedule}
+    batch_size = 64
+    per_epoch = -(-rows // batch_size)
+    epochs = max(20, round(_TABLE_STEPS / per_epoch))
+    dense = min(epochs, max(_TABLE_DENSE_EPOCHS, round(_TABLE_DENSE_STEPS / per_epoch)))
     return {
-        "hidden": (50,),
-        "dense": DenseTraining(epochs=epochs),
+        "hidden": (50, 50),
+        "inclusion": 0.1,
+        "dense": DenseTraining(epochs=dense),
         "epochs": epochs,
-        "batch_size": 64,
-        "kl_weight": _TABLE_KL_WEIGHTS[task],
-        "schedule": Schedule(hold=epochs // 10, freeze=epochs // 10, kl_warmup=epochs / 20),
+        "batch_size": batch_size,
+        "kl_weight": 0.3,
+        "schedule": Schedule(hold=epochs // 5, freeze=epochs // 7, kl_warmup=epochs / 10, shrink_below=0.03),
+        "rates": _FAST,
     }
 
 

@@ -73,9 +73,18 @@ def test_small_tables_have_more_epochs_than_large_ones() -> None:
     assert epochs == sorted(epochs, reverse=True)
 
 
-def test_regression_is_not_tempered_by_default() -> None:
-    assert recipe("my.csv", task="regression").kl_weight == recipe("yacht", task="regression").kl_weight == 1
-    assert recipe("my.csv", task="classification").kl_weight < 1
+@pytest.mark.parametrize("rows", [30, 500, 5_000, 50_000])
+def test_tables_have_about_as_many_steps_whatever_their_rows(rows: int) -> None:
+    found = recipe("my.csv", rows=rows)
+    per_epoch = -(-rows // found.batch_size)
+    assert 7_900 <= found.epochs * per_epoch <= max(8_100, 20 * per_epoch)
+    assert found.dense.epochs * per_epoch >= 2_000
+
+
+def test_nodes_of_tables_are_selected_by_a_tempered_posterior_and_slabs_alone_are_not_tempered() -> None:
+    tasks = ("regression", "classification")
+    assert [recipe("yacht", task=task).kl_weight for task in tasks] == [0.3, 0.3]
+    assert [recipe("my.csv", "ghs", task).kl_weight for task in tasks] == [1.0, 0.2]
 
 
 @pytest.mark.parametrize("data", ["mnist", "cifar10", "cifar10-jpeg"])
