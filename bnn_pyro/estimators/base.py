@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from bnn_pyro.data import Dataset
-from bnn_pyro.estimators.inputs import KeptInputs, empty_groups
+from bnn_pyro.estimators.inputs import KeptInputs
 from bnn_pyro.estimators.original_units import OriginalUnits
 from bnn_pyro.estimators.scaling import Floats, Scaling
 from bnn_pyro.estimators.table_recipe import Refine, table_recipe
@@ -23,6 +23,7 @@ from bnn_pyro.inference.generators import seeded
 from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.diagnostics import LEAST_DRAWS, MIXED_MEDIAN, MIXED_TAIL, r_hat_summary
+from bnn_pyro.posterior.empty_groups import empty_groups
 from bnn_pyro.posterior.predictive_net import PredictiveNet
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.posterior.sampled import SampledPosterior
@@ -144,7 +145,7 @@ class SparseBayesEstimator(KeptInputs, BaseEstimator):  # type: ignore[misc]
 
     def _doubts(self, run: Run, *, refine_was_asked_for: bool) -> Iterator[str]:
         """Yield in words what makes a run useless, and what to do about it."""
-        for name in empty_groups(run.posterior):
+        for name in empty_groups(run.posterior.keep()):
             yield (
                 f"the pruned network is a constant: no node of {name!r} is left. Use a kl_weight below "
                 f"{run.posterior.kl_weight:g}, more steps or rows, or a prior without gates, such as "

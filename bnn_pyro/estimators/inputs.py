@@ -10,17 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from bnn_pyro.estimators.scaling import Floats
 from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.empty_groups import empty_groups
 
 _REPEATS = 5  # permutations of a column
-
-
-def empty_groups(posterior: Posterior) -> list[str]:
-    """Return the groups of nodes of which none is kept, by their names.
-
-    Args:
-        posterior: The posterior.
-    """
-    return [name for name, mask in posterior.keep().items() if not mask.any()]
 
 
 class KeptInputs:
@@ -50,7 +42,7 @@ class KeptInputs:
         check_is_fitted(self)
         gamma = self._inclusion()
         support = np.ones(self.n_features_in_, dtype=bool) if gamma is None else gamma > 0.5
-        if empty_groups(self.posterior_):
+        if empty_groups(self.posterior_.keep()):
             support[:] = False
         return np.flatnonzero(support) if indices else support
 

@@ -68,11 +68,11 @@ def predict_frame(folder: str | Path, rows: pd.DataFrame | str | Path) -> pd.Dat
     Raises:
         ValueError: If the folder holds no run on a table, a column is absent, or a cell of a column of numbers is none.
     """
-    return predict_rows(folder, rows).frame
+    return _predicted(folder, rows).frame
 
 
 def predict_rows(folder: str | Path, rows: pd.DataFrame | str | Path) -> TablePredictions:
-    """Predict the rows of a table as `predict_frame` does, and score them where they have a target.
+    """Predict the rows of a table as `predict_frame` does, and score them where they have a target that can be read.
 
     Args:
         folder: The folder that `run` or ``bnn-pyro fit`` wrote.
@@ -84,6 +84,10 @@ def predict_rows(folder: str | Path, rows: pd.DataFrame | str | Path) -> TablePr
     Raises:
         ValueError: If the folder holds no run on a table, a column is absent, or a cell of a column of numbers is none.
     """
+    return _predicted(folder, rows, is_scored=True)
+
+
+def _predicted(folder: str | Path, rows: pd.DataFrame | str | Path, *, is_scored: bool = False) -> TablePredictions:
     read_config(folder)  # which says it where there is no run at all
     encoding = load_table(folder)
     cells = read_cells(_source(rows))
@@ -91,10 +95,14 @@ def predict_rows(folder: str | Path, rows: pd.DataFrame | str | Path) -> TablePr
     posterior, num_samples, draws = _posterior(folder)
     parts = [predict_draws(posterior, part, num_samples) for part in x.split(_ROWS_AT_ONCE)]
     frame = pd.concat([pd.DataFrame(_columns(part, encoding)) for part in parts]).set_axis(cells.frame.index)
-    scored, count = _scores(parts, cells, encoding)
-    return TablePredictions(
-        frame, scored, count, draws, (*cells.notes, *_unread(cells, encoding), *encoding.unlearned(cells))
-    )
+    notes = (*cells.notes, *_unread(cells, encoding), *encoding.unlearned(cells))
+    scored, count = None, 0
+    if is_scored:
+        try:
+            scored, count = _scores(parts, cells, encoding)
+        except ValueError as error:  # of the target, without which there are predictions all the same
+            notes = (*notes, f"not scored: {error}")
+    return TablePredictions(frame, scored, count, draws, notes)
 
 
 def _source(rows: pd.DataFrame | str | Path) -> pd.DataFrame | Path:

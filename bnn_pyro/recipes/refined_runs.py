@@ -72,8 +72,8 @@ def refine_run(
     metrics = _metrics(path)
     if is_refined(metrics) and not replace:
         raise ValueError(f"run must not be refined already, got '{folder}': --force, or replace=True, refines it again")
-    _check_columns(dataset, path)
     _check_data(dataset, config, settings)
+    _check_columns(dataset, path)
     settings = dataclasses.replace(settings, refinement=refinement, refine_if_worth=False)
     seed = int(config["seed"]) if seed is None else seed
     posterior, train = load_run(path), settings.tensors(dataset.train)

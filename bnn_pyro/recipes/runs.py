@@ -85,7 +85,8 @@ def run(
         finished = _trained(dataset, settings, seed, device, progress)
         if not processes.is_first:
             return processes.broadcast({})
-        evaluation = evaluate_run(replace(finished, path=records))
+        finished = replace(finished, path=records)
+        evaluation = evaluate_run(finished)
     evaluation.metrics["seconds"] = time.perf_counter() - start
     processes.broadcast(evaluation.metrics)
     if out is not None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def example_rows(encoding: TableEncoding) -> Tensor:
     Args:
         encoding: The table's encoding.
     """
-    return torch.zeros(1, len(encoding.columns))
+    return torch.zeros(1, len(encoding.columns), dtype=torch.float64)
 
 
 # ---- table.json ------------------------------------------------------------------------------------------------------
@@ -145,7 +146,9 @@ def write_table(encoding: TableEncoding, posterior: Posterior, folder: str | Pat
     noise = posterior.median_values().get(NOISE_SITE)
     known = posterior.model.likelihood.scale if isinstance(posterior.model.likelihood, GaussianNoise) else None
     scale = known if noise is None else float(noise)
-    values = {**encoding.to_json(), "noise_sd": None if scale is None else encoding.target.std * scale}
+    if scale is not None:
+        scale = encoding.target.std * scale if math.isfinite(scale) else None
+    values = {**encoding.to_json(), "noise_sd": scale}
     with whole_file(Path(folder) / TABLE_FILES[0]) as partial:
         partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 

@@ -7,7 +7,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectFromModel
 
 from bnn_pyro.estimators import SparseBayesClassifier, SparseBayesRegressor
-from bnn_pyro.estimators.inputs import empty_groups
+from bnn_pyro.posterior.empty_groups import empty_groups
 from bnn_pyro.posterior.guide import GuidePosterior
 from tests.estimators.tables import LEARNING, names, numbers, tiny
 from tests.pruning.masks import Masks, set_gates
@@ -46,7 +46,7 @@ def test_importance_is_inclusion_where_inputs_have_gates(selecting: SparseBayesR
 def test_a_constant_reads_no_input() -> None:
     model = tiny(select_inputs=True)
     close_gates(model, {"inputs": torch.ones(3).bool(), "hidden1": torch.zeros(8).bool()})
-    assert empty_groups(model.posterior_) == ["hidden1"]
+    assert empty_groups(model.posterior_.keep()) == ["hidden1"]
     assert not model.get_support().any()
     assert model.get_feature_names_out().tolist() == []
     network = model.prune()
