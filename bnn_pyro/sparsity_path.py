@@ -21,13 +21,14 @@ from bnn_pyro.inference.training.batches import Change
 from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.empty_groups import empty_groups
 from bnn_pyro.posterior.guide import GuidePosterior, copies
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.posterior.scores import log_scores
 from bnn_pyro.posterior.tempering import tempering
 from bnn_pyro.refinement import Refinement, refine, sample_whole
-from guides import AutoSpikeSlab
+from guides import AutoProgram
 
 logger = logging.getLogger(__name__)
 
@@ -291,7 +292,7 @@ def _undecided(posterior: GuidePosterior) -> tuple[SparseNetwork, AutoGuide]:
     Logits of open gates rise as long as a fit goes on; inclusion probabilities of the copy are at most `_UNDECIDED`.
     """
     model, guide = copies(posterior.model, posterior.guide)
-    if isinstance(guide, AutoSpikeSlab):
+    if isinstance(guide, AutoProgram):
         with torch.no_grad():
             for role, _, logits in guide.named_site_parameters():
                 if role == "logits":
@@ -310,7 +311,7 @@ def _point(
     keep = selected.keep()
     predictor: Posterior = selected
     if refinement is not None:
-        if empty := [name for name, mask in keep.items() if not mask.any()]:
+        if empty := empty_groups(keep):
             logger.warning(
                 "at KL weight %g no node of %r is left: it is scored by the guide's draws", kl_weight, empty[0]
             )

@@ -26,7 +26,7 @@ from bnn_pyro.posterior.diagnostics import LEAST_DRAWS, MIXED_MEDIAN, MIXED_TAIL
 from bnn_pyro.posterior.empty_groups import empty_groups
 from bnn_pyro.posterior.predictive_net import PredictiveNet
 from bnn_pyro.posterior.prune import prune
-from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.posterior.sampled import SampledPosterior, some_rows
 from bnn_pyro.recipes import train_run
 from bnn_pyro.reports.measures import Run
 
@@ -36,7 +36,6 @@ Table = Any
 _SAMPLED_DRAWS = 400  # that predictions average over, of chains; of a guide as many as its posterior usually makes
 _ROWS_AT_ONCE = 256  # so that memory does not grow with draws times rows
 _SHOWN_ROWS = 1_000  # training rows that are kept for the importance of inputs without gates
-_MIXING_ROWS = 256
 
 
 class SparseBayesEstimator(KeptInputs, BaseEstimator):  # type: ignore[misc]
@@ -154,7 +153,7 @@ class SparseBayesEstimator(KeptInputs, BaseEstimator):  # type: ignore[misc]
         if refine_was_asked_for and run.refined is None:
             yield f"the pruned network is not refined: {run.not_refined}"
         if run.refined is not None and run.refined.draws.energy.shape[1] >= LEAST_DRAWS and run.train_x is not None:
-            median, tail = r_hat_summary(run.refined.prediction_r_hat(run.train_x[:_MIXING_ROWS]))
+            median, tail = r_hat_summary(run.refined.prediction_r_hat(some_rows(run.train_x)))
             if median > MIXED_MEDIAN or tail > MIXED_TAIL:
                 yield (
                     f"the chains of the refined network have not mixed: R-hat of their predictions on training rows is "

@@ -257,7 +257,7 @@ def _crps(means: Tensor, stds: Tensor, y: Tensor) -> Tensor:
     if len(means) == 1:
         return _mean_distance(y.unsqueeze(-2) - means, stds).squeeze(-2) - stds[0] / math.sqrt(math.pi)
     width = means.amax(0) - means.amin(0) + 2 * _TAIL * stds.amax(0)
-    steps = math.ceil(float((width / (_STEP * stds.amin(0))).max()))
+    steps = math.ceil(min(float((width / (_STEP * stds.amin(0))).max()), 2.0**53))  # infinite of the least numbers
     spread = _half_distance_by_steps(means, stds, steps) if steps < _PAIR * len(means) else _half_distance(means, stds)
     return _mean_distance(y.unsqueeze(-2) - means, stds).mean(-2) - spread
 

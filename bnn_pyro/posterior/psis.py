@@ -51,6 +51,7 @@ def _block(log_likelihood: Tensor) -> tuple[Tensor, Tensor]:
     order = density.argsort(1, descending=True)
     density = density.gather(1, order)  # so that ratios increase
     ratio, shape = _smoothed(density[:, -1:] - density)
+    shape[log_likelihood.isnan().any(1)] = math.inf
     return (ratio + density).logsumexp(1) - ratio.logsumexp(1), shape
 
 
@@ -61,7 +62,8 @@ def _smoothed(ratio: Tensor) -> tuple[Tensor, Tensor]:
     cutoff = ratio[:, -length - 1 :][:, :1].clamp(min=_LEAST_CUTOFF)
     above = (ratio > cutoff).sum(1)  # fewer than the length where draws are alike
     smoothed, shape = ratio.clone(), ratio.new_full((len(ratio),), math.inf)
-    shape[above == 0] = -math.inf
+    if length:
+        shape[above == 0] = -math.inf
     for count in above[above >= _LEAST_TAIL].unique().tolist():
         chosen = above == count
         tail = ratio[chosen, -count:].exp() - cutoff[chosen].exp()

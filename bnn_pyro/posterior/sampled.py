@@ -265,7 +265,7 @@ class SampledPosterior(Posterior):
             num_draws: How many draws; there are no more than have been drawn.
 
         Returns:
-            Site -> values, shape ``(num_draws, *shape)``.
+            Site -> values, shape ``(num_draws, *shape)``; of chains with weights there may be fewer draws.
         """
         chosen = self._chosen(num_draws)
         return {name: value[chosen] for name, value in self.draws.stacked().items()}

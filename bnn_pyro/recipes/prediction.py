@@ -92,7 +92,7 @@ def _predicted(folder: str | Path, rows: pd.DataFrame | str | Path, *, is_scored
     encoding = load_table(folder)
     cells = read_cells(_source(rows))
     x = torch.from_numpy(encoding.encode_inputs(cells))
-    posterior, num_samples, draws = _posterior(folder)
+    posterior, num_samples, source = _posterior(folder)
     parts = [predict_draws(posterior, part, num_samples) for part in x.split(_ROWS_AT_ONCE)]
     frame = pd.concat([pd.DataFrame(_columns(part, encoding)) for part in parts]).set_axis(cells.frame.index)
     notes = (*cells.notes, *_unread(cells, encoding), *encoding.unlearned(cells))
@@ -102,6 +102,7 @@ def _predicted(folder: str | Path, rows: pd.DataFrame | str | Path, *, is_scored
             scored, count = _scores(parts, cells, encoding)
         except ValueError as error:  # of the target, without which there are predictions all the same
             notes = (*notes, f"not scored: {error}")
+    draws = f"{len(_of_draws(parts[0])[0]):,} draws of the {source}"
     return TablePredictions(frame, scored, count, draws, notes)
 
 
@@ -115,14 +116,13 @@ def _source(rows: pd.DataFrame | str | Path) -> pd.DataFrame | Path:
 
 
 def _posterior(folder: str | Path) -> tuple[Posterior, int, str]:
-    """Return what is predicted from, of how many draws, and what these are."""
+    """Return what is predicted from, by how many draws at most, and what it is called."""
     _, settings = read_config(folder)
     if settings.refinement is not None and (Path(folder) / REFINED_FILES[0]).exists():
         refined = load_refined(folder)
-        return refined, SCORED_DRAWS, f"{min(SCORED_DRAWS, refined.num_draws):,} draws of the refined network"
+        return refined, SCORED_DRAWS, "refined network"
     found = load_run(folder)
-    draws = _NUM_SAMPLES if found.num_draws is None else min(_NUM_SAMPLES, found.num_draws)
-    return found, _NUM_SAMPLES, f"{draws} draws of the {'tempered ' if found.tempered else ''}posterior"
+    return found, _NUM_SAMPLES, f"{'tempered ' if found.tempered else ''}posterior"
 
 
 def _columns(predicted: Prediction, encoding: TableEncoding) -> dict[str, list[float] | list[str]]:

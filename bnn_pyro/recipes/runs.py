@@ -132,6 +132,8 @@ def _chosen(
     dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None
 ) -> tuple[Recipe, list[dict[str, Any]] | None]:
     """Return the settings with the KL weight that a path has chosen, and its points, if they ask for a path."""
+    if settings.schedule.patience is not None and dataset.validation is None:  # before a path is followed for nothing
+        raise ValueError("schedule.patience needs validation rows to watch, got data without them")
     if settings.path is None:
         return settings, None
     path = choose_kl_weight(dataset, settings, seed=seed, device=device, progress=progress)

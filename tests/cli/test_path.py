@@ -9,6 +9,7 @@ import torch
 from bnn_pyro.recipes import load_run
 from bnn_pyro.reports.folder import RUN_FILES
 from bnn_pyro.reports.path_files import PATH_FILES
+from bnn_pyro.reports.tables import TABLE_FILES
 from tests.cli.calls import call, made_table
 
 OPTIONS = ("my.csv", "--target", "answer", "--hidden", "6", "--epochs", "4")
@@ -25,10 +26,10 @@ def test_a_path_is_printed_and_ships_what_fit_would_at_its_choice(workplace: Pat
     chosen = next(record["kl_weight"] for record in records if record["chosen"])
     assert "Sparsity path" in out and f"KL weight {chosen:g} is chosen" in out and out.count("chosen\n") == 1
     files = {path.name for path in (workplace / "one").iterdir()}
-    assert files == {*RUN_FILES, *PATH_FILES}
+    assert files == {*RUN_FILES, *PATH_FILES, *TABLE_FILES}
     config = json.loads((workplace / "one" / "config.json").read_text())
     assert config["kl_weight"] == chosen and config["path"]["kl_weights"] == [1.0, 0.03]
-    code, _, _ = call("fit", *OPTIONS, "--kl-weight", str(chosen), "--out", "other")
+    code, _, _ = call("fit", *OPTIONS, "--refine", "no", "--kl-weight", str(chosen), "--out", "other")
     assert code == 0 and not (workplace / "other" / "path.json").exists()
     one, other = (load_run(workplace / name) for name in ("one", "other"))
     assert one.kl_weight == other.kl_weight == chosen
@@ -41,7 +42,7 @@ def test_a_path_is_printed_and_ships_what_fit_would_at_its_choice(workplace: Pat
 
 def test_fit_can_choose_the_weight(workplace: Path) -> None:
     made_table(workplace / "my.csv", rows=40)
-    code, out, err = call("fit", *OPTIONS, "--kl-weight", "auto", "--out", "run")
+    code, out, err = call("fit", *OPTIONS, "--refine", "no", "--kl-weight", "auto", "--out", "run")
     assert (code, err) == (0, "") and "a path that chooses the KL weight, then" in out and "Sparsity path" in out
     records = json.loads((workplace / "run" / "path.json").read_text())
     assert [record["kl_weight"] for record in records] == [0.03, 0.1, 0.3, 1.0]

@@ -95,6 +95,14 @@ def test_a_draw_without_a_density_leaves_none(bad: float) -> None:
     torch.testing.assert_close(elpd[[0, 1, 3]], expected[[0, 1, 3]])
 
 
+def test_too_few_draws_or_none_that_is_a_number_are_not_reliable() -> None:
+    assert bool((psis_loo(torch.randn(1, 3, dtype=DOUBLE))[1] == math.inf).all())
+    values = torch.randn(40, 2, dtype=DOUBLE)
+    values[:, 1] = math.nan
+    shape = psis_loo(values)[1]
+    assert math.isfinite(float(shape[0])) and float(shape[1]) == math.inf
+
+
 def test_other_shapes_are_refused() -> None:
     for shape in ((3,), (2, 3, 4), (0, 4)):
         with pytest.raises(ValueError, match=r"log_likelihood must have shape \(draws, rows\) and a draw, got"):

@@ -196,7 +196,8 @@ def _report(rule: StoppingRule, run: BatchRun, r_hat: Tensor) -> None:
     if rule.is_met(r_hat):
         logger.info("the chains have mixed: %s, after %s", found, made)
         return
-    limit = f"{rule.seconds:g} seconds are over" if run.done < run.total else f"{rule.rounds} rounds are over"
+    made_all = run.rounds >= rule.rounds and run.done >= run.total
+    limit = f"{rule.rounds} rounds are over" if made_all else f"{rule.seconds:g} seconds are over"
     logger.warning(
         "the chains have not mixed: %s, not below %g and %g, after %s: the %s",
         found,

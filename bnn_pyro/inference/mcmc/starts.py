@@ -90,6 +90,8 @@ def _values(
     """Return the values that a source gives, of one chain or of all."""
     if isinstance(source, Mapping):
         return source
+    if isinstance(source, SampledPosterior):
+        source = source.weighted(None)  # all draws are good to start from
     if isinstance(source, (GuidePosterior, SampledPosterior)):
         return source.draw_values(chains)
     if isinstance(source, str) and source == "ensemble" and isinstance(model, SparseNetwork):
