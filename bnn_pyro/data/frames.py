@@ -113,7 +113,7 @@ class Unread:
         """
         cells = self.column(name)
         if cells.dtype.kind in "iu":
-            found = [str(value) for value in cells.tolist()]
+            found: list[str | None] = [str(value) for value in cells.tolist()]
         elif cells.dtype.kind == "f":
             values = cells.to_numpy(np.float64)
             found = [

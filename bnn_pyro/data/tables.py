@@ -182,9 +182,11 @@ def _number_classes(y: Array) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     return labels.astype(np.int64), tuple(str(value) for value in values)
 
 
-def _whole(y: Numbers) -> Numbers:
+def _whole(y: Array) -> Array:
     """Return floats as integers where all of them are whole and exact."""
-    return y.astype(np.int64) if bool(((y % 1 == 0) & (np.abs(y) < _EXACT)).all()) else y
+    values = y.astype(np.float64)
+    is_whole = (values % 1 == 0) & (np.abs(values) < _EXACT)
+    return values.astype(np.int64) if is_whole.all() else y
 
 
 def read_rows(
