@@ -1,5 +1,6 @@
 """TableEncoding: how the columns of a table become the inputs of a network, and its outputs the target's units."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -91,10 +92,10 @@ class LevelColumn:
             texts: Its cells, None for missing ones.
         """
         is_missing = np.asarray(pd.isna(texts), dtype=bool)
-        found, counts = np.unique(texts[~is_missing].astype(str), return_counts=True)
-        frequent = counts >= max(RARE, _RARE_FRACTION * len(texts))
-        levels = tuple(str(text) for text in found[frequent])
-        return LevelColumn(name, levels, bool((~frequent).any()), bool(is_missing.any()))
+        counts = Counter(texts[~is_missing].tolist())
+        least = max(RARE, _RARE_FRACTION * len(texts))
+        levels = tuple(sorted(text for text, count in counts.items() if count >= least))
+        return LevelColumn(name, levels, len(levels) < len(counts), bool(is_missing.any()))
 
     def features(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield name and fields of each `Feature` that is made of it."""
@@ -194,17 +195,19 @@ class TableEncoding:
         Args:
             inputs: The training rows.
         """
-        missing = {column.name: int(inputs[column.name].isna().sum()) for column in self.columns if column.missing}
+        missing: dict[type[Column], list[str]] = {NumberColumn: [], LevelColumn: []}
+        for column in self.columns:
+            if column.missing:
+                missing[type(column)].append(f"{column.name} ({inputs[column.name].isna().sum():,})")
         texts = [column for column in self.columns if isinstance(column, LevelColumn)]
         levels = [f"{column.name} ({len(column.levels)}{' and rare ones' if column.other else ''})" for column in texts]
         unread = [name for name in self.ignored if name in inputs.columns]
         constant = [c.name for c in self.columns if isinstance(c, NumberColumn) and inputs[c.name].nunique() < 2]
         found = {
-            "missing cells filled by the median, and marked by another input": [
-                f"{name} ({count:,})" for name, count in missing.items()
-            ],
+            "missing cells filled by the median, and marked by another input": missing[NumberColumn],
+            "missing cells of text marked by another input": missing[LevelColumn],
             "text as indicators of its levels": levels,
-            "left out, as text without frequent levels": unread,
+            "left out, as text that tells no rows apart (numbers with signs or units count as text)": unread,
             "constant in the training rows": constant,
         }
         return tuple(f"{what}: {_listed(names)}" for what, names in found.items() if names)

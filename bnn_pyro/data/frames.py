@@ -1,6 +1,7 @@
 """Tables as a person has them: a text file or a DataFrame, read into columns that are either of numbers or of text."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bnn_pyro.data.text_files import MISSING, Cells, read_text_table, to_numbers
+from bnn_pyro.data.text_files import INDEX, MISSING, Cells, read_text_table, to_numbers
 
 FRAME = "frame"
 """The name of a data set that was given as a DataFrame."""
@@ -40,7 +41,7 @@ class Unread:
     Attributes:
         where: What the cells are of, for messages.
         frame: The cells: a column is of integers or float64, or object with text, or a category of text; missing cells
-            are NaN or None.
+            are NaN or None. One of other cells is refused when it is read.
         decimal: The character that marks decimals in text, a point or a comma.
         notes: What was done, in words.
     """
@@ -57,9 +58,10 @@ class Unread:
             name: The column.
 
         Raises:
-            ValueError: If a cell is text that is no number, or one that is infinite in float32.
+            ValueError: If a cell is text that is no number, or one that is infinite in float32, or the column is of
+                other cells.
         """
-        cells = self.frame[name]
+        cells = self.column(name)
         if cells.dtype.kind in "iuf":
             return self._finite(name, cells.to_numpy(np.float64))
         texts = self.texts(name)
@@ -71,9 +73,25 @@ class Unread:
             row = int(wrong.argmax())
             raise ValueError(
                 f"column {name!r} of {self.where} must hold numbers, got {texts[row]!r} in row {row + 1}; "
-                f"mend such cells, leave them empty if they are missing, or leave the column out, with --drop {name}"
+                "mend such cells, or leave them empty if they are missing"
             )
         return self._finite(name, values)
+
+    def column(self, name: str) -> "pd.Series[object]":
+        """Return the cells of a column.
+
+        Args:
+            name: The column.
+
+        Raises:
+            ValueError: If they are neither numbers nor text.
+        """
+        cells = self.frame[name]
+        kind = cells.dtype
+        is_plain = isinstance(kind, np.dtype) and kind.kind in "iufO"
+        if not is_plain and not isinstance(kind, pd.CategoricalDtype | pd.StringDtype):
+            raise ValueError(f"column {name!r} of {self.where} must hold real numbers or text, got {kind}")
+        return cells
 
     def _finite(self, name: str, values: Numbers) -> Numbers:
         infinite = np.abs(values) > np.finfo(np.float32).max  # these become infinite on the way to the network
@@ -89,9 +107,14 @@ class Unread:
 
         Args:
             name: The column.
+
+        Raises:
+            ValueError: If the column is of neither numbers nor text.
         """
-        cells = self.frame[name]
-        if cells.dtype.kind in "iuf":
+        cells = self.column(name)
+        if cells.dtype.kind in "iu":
+            found: list[str | None] = [str(value) for value in cells.tolist()]
+        elif cells.dtype.kind == "f":
             values = cells.to_numpy(np.float64)
             found = [
                 None if np.isnan(value) else f"{value:.0f}" if value % 1 == 0 else repr(value)
@@ -109,8 +132,7 @@ def read_cells(source: Path | pd.DataFrame) -> Unread:
         source: A text file with a header, or a frame, which is left alone.
 
     Raises:
-        ValueError: If the file is malformed, or the frame has no rows, columns without distinct names, or a column of
-            other than real numbers and text.
+        ValueError: If the file is malformed, or the frame has no rows or columns without distinct names.
     """
     if isinstance(source, Path):
         return Unread(f"'{source}'", *read_text_table(source))
@@ -119,28 +141,36 @@ def read_cells(source: Path | pd.DataFrame) -> Unread:
         raise ValueError(f"the frame must have columns of distinct names, got {', '.join(names)}")
     if source.empty:
         raise ValueError(f"the frame must have rows and columns, got an empty set of shape {source.shape}")
-    cells = {name: _from_frame(source.iloc[:, number], name) for number, name in enumerate(names)}
+    cells = {name: _from_frame(source.iloc[:, number]) for number, name in enumerate(names)}
     return Unread("the frame", pd.DataFrame(cells, index=source.index))
 
 
-def _from_frame(column: "pd.Series[object]", name: str) -> "pd.Series[object]":
-    """Return a column of a user's frame as numbers, text or categories of text; durations are in seconds."""
+def _from_frame(column: "pd.Series[object]") -> "pd.Series[object]":
+    """Return a column of a user's frame as numbers, text or categories of text; durations are in seconds.
+
+    One of other cells is returned as it is.
+    """
     kind = column.dtype
     if isinstance(kind, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(kind):
-        return column.astype(object).map(str, na_action="ignore").astype("category")
+        return _stripped(column.astype(object)).astype("category")
     if pd.api.types.is_integer_dtype(kind) and not column.hasnans:
-        return column.astype(np.int64)
+        return column.astype(np.uint64 if pd.api.types.is_unsigned_integer_dtype(kind) else np.int64)
     if pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_complex_dtype(kind):
         return pd.Series(column.to_numpy(np.float64, na_value=np.nan), column.index)
     if pd.api.types.is_object_dtype(kind) or pd.api.types.is_string_dtype(kind):
-        missing = column.isna().tolist()
-        texts = [None if gone else str(value).strip() for gone, value in zip(missing, column, strict=True)]
-        return pd.Series([None if text in MISSING else text for text in texts], column.index, dtype=object)
+        return _stripped(column)
     if kind.kind == "m":
         return column.dt.total_seconds()
     if kind.kind == "M" or isinstance(kind, pd.PeriodDtype | pd.DatetimeTZDtype):
         return column.astype(object).map(str, na_action="ignore").astype(object)
-    raise ValueError(f"column {name!r} of the frame must hold real numbers or text, got {kind}")
+    return column
+
+
+def _stripped(column: "pd.Series[object]") -> "pd.Series[object]":
+    """Return cells as text, None for missing ones and for texts that stand for them."""
+    missing = column.isna().tolist()
+    texts = [None if gone else str(value).strip() for gone, value in zip(missing, column, strict=True)]
+    return pd.Series([None if text in MISSING else text for text in texts], column.index, dtype=object)
 
 
 # ---- numbers or text -------------------------------------------------------------------------------------------------
@@ -173,7 +203,8 @@ def read_table(source: Path | pd.DataFrame, target: str | None = None, drop: Seq
     """Read a table.
 
     A column is of numbers if all of its cells are, and else of text. Columns named as identifiers are, such as ``id``,
-    are left out where each row has another one. Rows without a target are left out.
+    are left out where each row has another one, and so is an index that was written as the first column, of the name
+    ``Unnamed: 0``. Rows without a target are left out.
 
     Args:
         source: A text file with a header, or a frame.
@@ -212,6 +243,8 @@ def read_table(source: Path | pd.DataFrame, target: str | None = None, drop: Seq
 
 
 def _is_identifier(unread: Unread, name: str) -> bool:
+    if name == INDEX and name == unread.frame.columns[0] and unread.frame.shape[1] > 2:
+        return True
     if name.lower() not in _IDENTIFIERS:
         return False
     texts = unread.texts(name).tolist()
@@ -252,7 +285,7 @@ def _decided(unread: Unread, name: str) -> Numbers | Cells:
     Raises:
         ValueError: If it holds dates, or numbers beside text that is too rare to be a level.
     """
-    cells, where = unread.frame[name], unread.where
+    cells, where = unread.column(name), unread.where
     if cells.dtype.kind in "iuf":
         return unread.numbers(name)
     texts = unread.texts(name)
@@ -263,13 +296,16 @@ def _decided(unread: Unread, name: str) -> Numbers | Cells:
     is_text = np.isnan(values)
     if not is_text.any():
         return unread.numbers(name)
-    others, counts = np.unique(present[is_text].astype(str), return_counts=True)
-    if np.mean([_DATE.fullmatch(text) is not None for text in others]) > 0.9:
+    counts = Counter(present[is_text].tolist())
+    if np.mean([_DATE.fullmatch(text) is not None for text in counts]) > 0.9:
         raise ValueError(
-            f"column {name!r} of {where} must hold numbers or text, got dates, such as '{others[0]}': make numbers of "
-            f"them, such as days since the first one, or leave the column out, with --drop {name}"
+            f"column {name!r} of {where} must hold numbers or text, got dates, such as '{min(counts)}': make numbers "
+            f"of them, such as days since the first one, or leave the column out, with --drop {name}"
         )
-    few_numbers = len(np.unique(values[~is_text])) <= _MOST_LEVELS and counts.max() >= RARE
+    few_numbers = len(np.unique(values[~is_text])) <= _MOST_LEVELS and max(counts.values()) >= RARE
     if is_text.mean() <= 0.5 and not few_numbers:
-        unread.numbers(name)  # raises, and says which cell is the first one
+        try:
+            unread.numbers(name)  # raises, and says which cell is the first one
+        except ValueError as error:
+            raise ValueError(f"{error}; or leave the column out, with --drop {name}") from error
     return texts

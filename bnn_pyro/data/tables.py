@@ -26,6 +26,7 @@ Task = Literal["classification", "regression"]
 
 _MAX_CLASSES = 20  # that whole numbers of a table stand for, unless it is said what they are
 _TEST_FRACTION = 0.2
+_EXACT = 2**53  # below it float64 holds every whole number
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,11 @@ class Source:
         for values in [self.x] if isinstance(self.x, np.ndarray) else []:
             _check_finite(values, f"the inputs in {self.where}")
         _check_finite(self.y, f"the targets in {self.where}")
+        if self.classes is not None and len(self.classes) < 2:
+            raise ValueError(
+                f"the targets in {self.where} must be of two classes at least, got {', '.join(self.classes)!r} in all "
+                "rows; if they are numbers to predict, ask for the task regression"
+            )
         if self.classes is not None and (self.y.min() < 0 or self.y.max() >= len(self.classes)):
             raise ValueError(
                 f"the labels in {self.where} must be in 0, ..., {len(self.classes) - 1}, one for each class, "
@@ -166,7 +172,7 @@ def _targets(y: Array, path: Path, task: Task | None) -> tuple[Numbers, tuple[st
         return y.astype(np.float64), None
     if y.dtype.kind == "f":
         _check_finite(y.astype(np.float64), f"the targets in '{path}'")
-        return _number_classes(y.astype(np.int64) if (y % 1 == 0).all() else y)
+        return _number_classes(_whole(y))
     labels, classes = _number_classes(y)
     return (labels if y.dtype.kind in "US" else y.astype(np.int64)), classes
 
@@ -174,6 +180,13 @@ def _targets(y: Array, path: Path, task: Task | None) -> tuple[Numbers, tuple[st
 def _number_classes(y: Array) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     values, labels = np.unique(y, return_inverse=True)
     return labels.astype(np.int64), tuple(str(value) for value in values)
+
+
+def _whole(y: Array) -> Array:
+    """Return floats as integers where all of them are whole and exact."""
+    values = y.astype(np.float64)
+    is_whole = (values % 1 == 0) & (np.abs(values) < _EXACT)
+    return values.astype(np.int64) if is_whole.all() else y
 
 
 def read_rows(
@@ -187,16 +200,24 @@ def read_rows(
 
 def _table_targets(table: Table, task: Task | None) -> tuple[Numbers, tuple[str, ...] | None]:
     y, name = table.y, f"the targets in {table.where}"
-    distinct = len(np.unique(y.astype(str))) if y.dtype == object else len(np.unique(y))
+    distinct = len(set(y.tolist()))
+    is_many = distinct > max(_MAX_CLASSES, len(y) // 2)
     if y.dtype == object:
         if task == "regression":
             raise ValueError(f"task must be classification where {name} are text, such as {y[0]!r}, got regression")
-        return _number_classes(y.astype(str))
+        if is_many:
+            raise ValueError(
+                f"{name} must be numbers or few classes, got {distinct:,} distinct texts in {len(y):,} rows, such as "
+                f"{y[0]!r}; write numbers without units, signs of currency or per cent, or spaces"
+            )
+        classes = tuple(sorted(set(y.tolist())))
+        label = {text: number for number, text in enumerate(classes)}
+        return np.array([label[text] for text in y.tolist()], dtype=np.int64), classes
     if task == "regression" or (task is None and not (table.is_whole and distinct <= _MAX_CLASSES)):
         return y.astype(np.float64), None
-    if distinct > max(_MAX_CLASSES, len(y) // 2):
+    if is_many:
         raise ValueError(f"task must be regression where {name} are {distinct:,} distinct numbers, got classification")
-    return _number_classes(y.astype(np.int64) if (y % 1 == 0).all() else y.astype(np.float64))
+    return _number_classes(_whole(y.astype(np.float64)))
 
 
 def _check_test_index(test_index: Array, rows: int, path: Path) -> None:

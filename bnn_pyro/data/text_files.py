@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,9 @@ MISSING = frozenset(
 )
 """The texts that stand for a missing cell."""
 
+INDEX = "Unnamed: 0"
+"""The name that pandas reads for a first column without one, such as an index that was written."""
+
 Cells = NDArray[np.object_]
 """Cells of a column: text, or None where there is none."""
 
@@ -25,8 +29,9 @@ _SEPARATORS = ("\t", ";", "|", ",")  # what is the rarest within cells comes fir
 _WHITESPACE = " "
 _SAMPLE = 100  # lines that the separator is found by
 
-_GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")  # 1,234.5
-_COMMA = re.compile(r"[+-]?(\d{1,3}([.'\u00a0\u202f ]\d{3})+|\d+)?(,\d*)?([eE][+-]?\d+)?")  # 1.234,5 or 0,5
+_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 1,234.5
+_POINT_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")  # 1.234
+_COMMA = re.compile(r"[+-]?([1-9]\d{0,2}([.'\u00a0\u202f ]\d{3})+|\d+)?(,\d*)?([eE][+-]?\d+)?")  # 1.234,5 or 0,5
 _COMMA_GROUPS = re.compile(r"[.'\u00a0\u202f ]")
 
 
@@ -44,8 +49,8 @@ def read_text_table(path: Path) -> tuple[pd.DataFrame, str, tuple[str, ...]]:
         in words.
 
     Raises:
-        ValueError: If the file is not text, has no header of distinct names or no row below it, or a row has more or
-            fewer cells than the header.
+        ValueError: If the file is not text, has no header of distinct names or no row below it, a row has more or
+            fewer cells than the header, or row names repeat.
     """
     lines, separator = _split(_text(path), path)
     if len(lines) < 2:
@@ -89,7 +94,8 @@ def _lines(text: str, separator: str) -> list[list[str]]:
     if separator == _WHITESPACE:
         return [line.split() for line in text.splitlines() if line.strip()]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
-    return [[cell.strip() for cell in line] for line in reader if line]
+    lines = [[cell.strip() for cell in line] for line in reader if line]
+    return [line for line in lines if any(line) or len(line) >= len(lines[0])]  # the others are of blanks
 
 
 def _separator(sample: str) -> str:
@@ -117,17 +123,20 @@ def _headed(lines: list[list[str]], path: Path) -> tuple[list[str], list[list[st
     """Return the names of the columns, the rows and what was left out of both."""
     header, rows = lines[0], lines[1:]
     notes: tuple[str, ...] = ()
-    if all(len(row) == len(header) + 1 for row in rows):
-        if any(row[-1] for row in rows):
-            header = ["", *header]
-        else:  # rows end with a separator
-            rows = [row[:-1] for row in rows]
+    width = len(header)
+    if all(len(row) > width and not any(row[width:]) for row in rows):  # rows end with separators
+        rows = [row[:width] for row in rows]
+    elif all(len(row) == width + 1 for row in rows):
+        _check_row_names(rows, path)
+        header = ["", *header]
     for number, row in enumerate(rows, start=1):
         if len(row) != len(header):
             raise ValueError(f"row {number} of '{path}' must have {len(header)} cells, as the header, got {len(row)}")
-    if len(header) > 2 and not header[-1] and not any(row[-1] for row in rows):  # lines that end with a separator
-        header, rows = header[:-1], [row[:-1] for row in rows]
-    if len(header) > 2 and (not header[0] or header[0] == "Unnamed: 0"):
+    used = len(header)
+    while used > 2 and not header[used - 1] and not any(row[used - 1] for row in rows):
+        used -= 1
+    header, rows = header[:used], [row[:used] for row in rows]  # without the empty columns that spreadsheets write
+    if len(header) > 2 and (not header[0] or header[0] == INDEX):
         header, rows = header[1:], [row[1:] for row in rows]
         notes = ("the first column, of row names, is left out",)
     if len(set(header)) < len(header) or any(not cell or is_number(cell) for cell in header):
@@ -138,6 +147,15 @@ def _headed(lines: list[list[str]], path: Path) -> tuple[list[str], list[list[st
     return header, rows, notes
 
 
+def _check_row_names(rows: list[list[str]], path: Path) -> None:
+    name, count = Counter(row[0] for row in rows).most_common(1)[0]
+    if count > 1:
+        raise ValueError(
+            f"the rows of '{path}' must have as many cells as the header, or one more with a row name that no other "
+            f"row has, got {name!r} first in {count:,} rows; put cells with a comma in them in quotation marks"
+        )
+
+
 def _cells(column: Sequence[str]) -> Cells:
     return np.array([None if cell in MISSING else cell for cell in column], dtype=object)
 
@@ -146,7 +164,7 @@ def _cells(column: Sequence[str]) -> Cells:
 
 
 def is_number(cell: str) -> bool:
-    """Return whether a text is a number with a point for decimals, as Python writes it.
+    """Return whether a text is a number with a point for decimals; one with an underscore, as 18_24, is none.
 
     Args:
         cell: The text.
@@ -155,13 +173,14 @@ def is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return True
+    return "_" not in cell
 
 
 def to_numbers(cells: Cells, decimal: str = ".") -> NDArray[np.float64]:
     """Return the numbers that texts are; NaN for those that are none.
 
-    A comma or, where a comma marks decimals, a point may separate groups of three digits.
+    A comma or, where a comma marks decimals, a point may separate groups of three digits. Where points stand elsewhere
+    in some texts, and commas in none, the points mark decimals in all of them.
 
     Args:
         cells: Texts, shape ``(n,)``; none of them None.
@@ -170,13 +189,21 @@ def to_numbers(cells: Cells, decimal: str = ".") -> NDArray[np.float64]:
     Returns:
         Shape ``(n,)``.
     """
-    if decimal == ".":
+    texts = set(cells.tolist())
+    if decimal == "," and not any("," in text for text in texts) and any(map(_has_point, texts)):
+        decimal = "."
+    if decimal == "." and not any("_" in text for text in texts):
         try:
             return cells.astype(np.float64)
         except ValueError:
             pass
-    known = {cell: _number(cell, decimal) for cell in set(cells.tolist())}
+    known = {text: _number(text, decimal) for text in texts}
     return np.array([known[cell] for cell in cells.tolist()], dtype=np.float64)
+
+
+def _has_point(text: str) -> bool:
+    """Return whether a text is a number in which a point must mark decimals, as it separates no groups of digits."""
+    return "." in text and is_number(text) and not _POINT_GROUPED.fullmatch(text)
 
 
 def _number(cell: str, decimal: str) -> float:
@@ -191,17 +218,22 @@ def _decimal(columns: Sequence[Cells], separator: str) -> str:
     """Return which character marks decimals: a comma where a column is of numbers with it and else of none.
 
     A column of numbers such as ``1,234`` alone can be of either kind. It follows the others, and where these say
-    nothing, the separator: semicolons stand where commas are in use for decimals.
+    nothing, the separator: semicolons stand where commas are in use for decimals. Where commas separate the columns,
+    and others have decimal points, a point marks decimals.
     """
-    has_point = has_either = False
+    has_point = has_strict = has_comma = has_either = False
     for column in columns:
         texts = {cell for cell in column.tolist() if cell is not None}
         if not any("," in text for text in texts):
             has_point |= any("." in text and is_number(text) for text in texts)
+            has_strict |= any(map(_has_point, texts))
             continue
         if np.isnan(to_numbers(np.array(list(texts), dtype=object), ",")).any():
             continue
-        if not all("," not in text or _GROUPED.fullmatch(text) for text in texts):
-            return ","
-        has_either = True
+        if all("," not in text or _GROUPED.fullmatch(text) for text in texts):
+            has_either = True
+        else:
+            has_comma = True
+    if has_comma and not (has_strict and separator == ","):
+        return ","
     return "," if has_either and separator == ";" and not has_point else "."

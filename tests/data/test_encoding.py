@@ -132,6 +132,12 @@ def test_a_level_is_in_a_hundredth_of_the_rows() -> None:
     assert LevelColumn.learn("t", texts) == LevelColumn("t", ("a", "b"), other=True)
 
 
+def test_a_long_text_costs_its_own_length() -> None:
+    """Not its length in each row, which would be 4 TB here."""
+    texts = np.array([*["a", "b"] * 50_000, "c" * 10_000_000], dtype=object)
+    assert LevelColumn.learn("t", texts) == LevelColumn("t", ("a", "b"), other=True)
+
+
 def test_what_was_done_is_told() -> None:
     frame = table(name=[f"n{n}" for n in range(ROWS)], one=1.5, word="same")
     encoding = learned(frame)
@@ -139,8 +145,13 @@ def test_what_was_done_is_told() -> None:
     assert encoding.notes(read_table(frame).inputs) == (
         "missing cells filled by the median, and marked by another input: gap (5)",
         "text as indicators of its levels: colour (2 and rare ones), flag (2)",
-        "left out, as text without frequent levels: name, word",
+        "left out, as text that tells no rows apart (numbers with signs or units count as text): name, word",
         "constant in the training rows: one",
+    )
+    frame = table(colour=[None if n < 3 else ("red", "blue")[n % 2] for n in range(ROWS)])
+    assert learned(frame).notes(read_table(frame).inputs)[:2] == (
+        "missing cells filled by the median, and marked by another input: gap (5)",
+        "missing cells of text marked by another input: colour (3)",
     )
     assert learned(frame[["size", "y"]]).notes(frame) == ()
 

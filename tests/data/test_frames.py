@@ -53,6 +53,9 @@ def test_the_frame_is_left_alone() -> None:
         (pd.array([True, None, False], dtype="boolean"), ["True", None, "False"]),
         (pd.Categorical([1, 2, 1]), ["1", "2", "1"]),
         (pd.Categorical(["x", None, "z"]), ["x", None, "z"]),
+        (pd.Categorical(["x", "NA", "z"]), ["x", None, "z"]),
+        (np.array([1, 2**63 + 2048, 3], dtype=np.uint64), [1.0, 2.0**63 + 2048, 3.0]),
+        (["18_24", "25_34", "18_24"], ["18_24", "25_34", "18_24"]),
         (np.array([1, 2, 3], dtype=np.uint8), [1.0, 2.0, 3.0]),
         (pd.to_timedelta(["1h", None, "2h"]), [3600.0, None, 7200.0]),
         (["1.5", " 2", None], [1.5, 2.0, None]),
@@ -127,7 +130,9 @@ def test_numbers_beside_text() -> None:
     """A typing error is told; levels of which some are written as numbers are levels."""
     numbers: list[Any] = [str(n) for n in range(ROWS)]
     for wrong in ("unknown", "12 kg"):
-        with pytest.raises(ValueError, match=f"column 'b' of the frame must hold numbers, got '{wrong}' in row 3"):
+        with pytest.raises(
+            ValueError, match=f"column 'b' of the frame must hold numbers, got '{wrong}' in row 3.*--drop b"
+        ):
             read_table(frame(b=[*numbers[:2], wrong, *numbers[3:]]))
     ages = ["1", "2"] * 3 + ["3+"] * RARE + ["1"]
     assert read_table(frame(b=ages)).inputs["b"].tolist() == ages
@@ -172,5 +177,39 @@ def test_cells_are_read_as_they_are_asked_for() -> None:
     assert unread.texts("a").tolist() == ["1", "x", None]
     assert unread.texts("b").tolist() == ["1", "2.5", None] and unread.texts("c").tolist() == ["1", "2", "3"]
     np.testing.assert_equal(unread.numbers("b"), [1.0, 2.5, np.nan])
-    with pytest.raises(ValueError, match="column 'a' of the frame must hold numbers, got 'x' in row 2; .*--drop a"):
+    with pytest.raises(
+        ValueError, match="column 'a' of the frame must hold numbers, got 'x' in row 2; .* if they are missing$"
+    ):
         unread.numbers("a")
+
+
+def test_an_index_that_was_written_is_left_out(tmp_path: Path) -> None:
+    frame().to_csv(tmp_path / "own.csv")
+    table = pd.read_csv(tmp_path / "own.csv")
+    assert "Unnamed: 0" in table
+    for found in (read_table(table), read_table(pd.concat([table, table]))):
+        assert list(found.inputs) == ["a"] and found.ignored == ("Unnamed: 0",)
+    assert list(read_table(tmp_path / "own.csv").inputs) == ["a"]
+    assert list(read_table(table[["Unnamed: 0", "y"]]).inputs) == ["Unnamed: 0"]
+
+
+def test_columns_that_cannot_be_read_may_be_left_out() -> None:
+    table = frame(wave=np.arange(ROWS) * 1j, range=pd.interval_range(0, ROWS))
+    assert list(read_table(table, drop=["wave", "range"]).inputs) == ["a"]
+    unread = read_cells(table)
+    assert unread.numbers("a").tolist() == table["a"].tolist()
+    for name in ("wave", "range"):
+        for read in (unread.numbers, unread.texts):
+            with pytest.raises(ValueError, match=f"column '{name}' of the frame must hold real numbers or text, got"):
+                read(name)
+
+
+def test_whole_numbers_keep_their_digits() -> None:
+    assert read_cells(pd.DataFrame({"a": [2**53 + 1]})).texts("a").tolist() == [str(2**53 + 1)]
+
+
+def test_a_long_text_costs_its_own_length() -> None:
+    """Not its length in each row, which would be 4 TB here."""
+    texts = [*["a", "b"] * 50_000, "c" * 10_000_000]
+    found = read_table(pd.DataFrame({"a": texts, "y": np.arange(len(texts)) / 2}))
+    assert found.inputs["a"].iloc[-1] == texts[-1]

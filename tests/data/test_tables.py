@@ -177,6 +177,7 @@ BAD_NPZ: list[tuple[str, dict[str, Any], str]] = [
     ("infinite y", {"X": X, "y": np.array([0, np.inf, 0, 0, np.inf, 0])}, "targets .* in 2 of 6 rows, first in row 2"),
     ("beyond float32", {"X": X * 1e38, "y": np.arange(6.0)}, "inputs .* must hold no NaN or infinite values"),
     ("negative label", {"X": X, "y": np.array([-1, 0, 1, -1, 0, 1])}, r"must be in 0, \.\.\., 2, .* got -1 to 1"),
+    ("one label", {"X": X, "y": np.zeros(6, int)}, "must be of two classes at least, got '0' in all rows"),
     ("gap in labels", {"X": X, "y": np.array([0, 1, 9, 0, 1, 9])}, r"must be in 0, \.\.\., 2, .* got 0 to 9"),
     ("high test row", {"X": X, "y": np.arange(6.0), "test_index": np.array([[6]])}, "test_index .* from 0 to 5"),
     ("negative test row", {"X": X, "y": np.arange(6.0), "test_index": np.array([[-1]])}, "test_index .* from 0 to 5"),
@@ -313,12 +314,32 @@ def test_a_task_can_be_asked_for(
     [
         (["a", "b", "c"] * 10, "regression", "task must be classification where .* text.* got regression"),
         ([n / 7 for n in range(30)], "classification", "task must be regression where .* 30 distinct numbers"),
+        (
+            [f"{n / 2}%" for n in range(30)],
+            None,
+            "targets .* 30 distinct texts in 30 rows.*write numbers without units",
+        ),
+        (["a"] * 30, None, "targets .* must be of two classes at least, got 'a' in all rows"),
+        ([1] * 30, None, "targets .* must be of two classes at least, got '1' in all rows.* the task regression"),
         ([1.5] * 30, "ranking", "task must be classification or regression, got 'ranking'"),
     ],
 )
 def test_a_task_that_does_not_fit(tmp_path: Path, cells: list[Any], task: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load(write_csv(tmp_path / "own.csv", {"a": range(30), "y": cells}), task=task)
+
+
+def test_large_whole_numbers_are_classes_of_their_own(tmp_path: Path) -> None:
+    """Beyond the range of int64 they are kept as floats."""
+    cells, a = [1e25, 3e25] * 15, np.arange(30.0)
+    assert load(write_csv(tmp_path / "own.csv", {"a": a.tolist(), "y": cells}), task="classification").num_classes == 2
+    data = load(write_npz(tmp_path / "own.npz", X=a[:, None], y=np.array(cells)), task="classification")
+    assert data.classes == ("1e+25", "3e+25")
+
+
+def test_one_number_can_be_learned_by_regression(tmp_path: Path) -> None:
+    data = load(write_csv(tmp_path / "own.csv", {"a": range(30), "y": [1] * 30}), task="regression")
+    assert data.task == "regression" and bool((data.train.y == 0).all())
 
 
 def test_arrays_have_names_too(tmp_path: Path) -> None:

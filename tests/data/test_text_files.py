@@ -27,6 +27,8 @@ def read(folder: Path, text: str, encoding: str = "utf-8") -> tuple[dict[str, li
         ("a, b, y\n1, x, 3\n4, z, 6", ""),
         ('a;b;y;\n1;"x";3;\n4;z;6;\n', "semicolons"),
         ("a;b;y\n1;x;3;\n4;z;6;\n", "semicolons"),
+        ("a;b;y;;;\n1;x;3;;;\n4;z;6;;;\n", "semicolons"),  # as spreadsheets write empty columns
+        ("a;b;y\n1;x;3\n4;z;6\n   \n", "semicolons"),  # and a line of blanks
     ],
 )
 def test_separators_are_found(tmp_path: Path, text: str, separator: str, encoding: str) -> None:
@@ -61,6 +63,8 @@ def test_cells_may_hold_separators(tmp_path: Path, text: str) -> None:
         ("a;y\n1.234,5;2\n12;3\n", ","),
         ("a;y\nx,y;2\nz,1;3\n", "."),
         ("a;y\n1.5;2\n2;3\n", "."),
+        ('a,b,y\n"1,2",0.123,2\n"2",12.5,3\n', "."),  # one odd column makes no thousands of the others' decimals
+        ('a,y\n"0,123",2\n"2",3\n', ","),  # no group of thousands begins with 0
     ],
 )
 def test_decimal_commas_are_found(tmp_path: Path, text: str, decimal: str) -> None:
@@ -82,6 +86,11 @@ def test_decimal_commas_are_found(tmp_path: Path, text: str, decimal: str) -> No
         ("1 234,5", ",", 1234.5),
         ("1\u202f234", ",", 1234.0),
         ("1.5", ",", 1.5),
+        ("0.123", ",", 0.123),
+        ("0,123", ".", np.nan),
+        ("0,123", ",", 0.123),
+        ("18_24", ".", np.nan),
+        ("18_24", ",", np.nan),
         ("7", ",", 7.0),
         ("12.34.56", ",", np.nan),
         ("red", ".", np.nan),
@@ -124,6 +133,7 @@ def test_missing_cells_are_none(tmp_path: Path) -> None:
 
 def test_what_is_a_number() -> None:
     assert is_number("1e3") and is_number("-.5") and not is_number("1,5") and not is_number("a")
+    assert not is_number("18_24")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +144,7 @@ def test_what_is_a_number() -> None:
         ("1;2\n3;4\n", "a header of distinct column names, got 1, 2; write a line with the names"),
         ("a;a\n3;4\n", "a header of distinct column names"),
         ("a;\n3;4\n", "a header of distinct column names"),
+        ("a,y\n1,5,2\n1,7,3\n", "one more with a row name that no other row has, got '1' first in 2 rows"),
         ("a;b;y\n1;2;3\n1;2;3\n1;2\n", "row 3 of .* must have 3 cells, as the header, got 2"),
     ],
 )
@@ -147,3 +158,15 @@ def test_what_is_no_text(tmp_path: Path) -> None:
     path.write_bytes(b"a,y\n1,\xff\n")
     with pytest.raises(ValueError, match="must be a table as text in UTF-8"):
         read_text_table(path)
+
+
+def test_points_are_of_one_kind_in_a_column() -> None:
+    """Where points stand where they separate no groups, they mark decimals in the other cells too."""
+    cells = np.array(["1.234", "12.5"], dtype=object)
+    assert to_numbers(cells, ",").tolist() == [1.234, 12.5]
+    assert to_numbers(np.array(["1.234", "12,5"], dtype=object), ",").tolist() == [1234.0, 12.5]
+
+
+def test_a_row_without_cells_is_a_row(tmp_path: Path) -> None:
+    columns, _, _ = read(tmp_path, "a,y\n1,2\n,\n3,4\n \n")
+    assert columns == {"a": ["1", None, "3"], "y": ["2", None, "4"]}
