@@ -192,10 +192,10 @@ def _small_sampling(epochs: int) -> _Settings:
 def _table_settings(rows: int, method: str) -> _Settings:
     """Return settings of about as many steps for a small table as for a large one.
 
-    Those of variational inference are those of ``benchmarks/select_then_sample.py``, but that for two fifths of the run
-    gates are held open, and the weight of the divergence rises (``benchmarks/table_recipe.py``). Nodes are selected by a
-    tempered posterior, as at weight 1 too few are left; the posterior of the pruned network, which is sampled then, is
-    not tempered.
+    Those of variational inference are those of ``benchmarks/select_then_sample.py``, but that for two fifths of the
+    run gates are held open, and the weight of the divergence rises (``benchmarks/table_recipe.py``). Nodes are
+    selected by a tempered posterior, as at weight 1 too few are left; the posterior of the pruned network, which is
+    sampled then, is not tempered.
     """
     if method == "sghmc":
         epochs = min(1_000, max(20, round(_SAMPLED_TABLE_STEPS * 64 / rows)))
