@@ -400,7 +400,7 @@ def table_of(rows: Sequence[Row]) -> str:
 
 
 def picture_of(rows: Sequence[Row]) -> Figure:
-    """Return the picture of NLL against weights, a panel per table, of means over splits."""
+    """Return the picture of NLL against weights, a panel per table, of means over the splits that all there have."""
     tables = list(dict.fromkeys(row["table"] for row in rows))
     figure, panels = new_panels(len(tables), 2.6, 2.1, most=5)
     looks = {
@@ -410,8 +410,11 @@ def picture_of(rows: Sequence[Row]) -> Figure:
     for table, axes in zip(tables, panels, strict=True):
         style_axes(axes)
         axes.set(title=table, xscale="log", xlabel="weights", ylabel="test NLL")
+        here = [row for row in rows if row["table"] == table and "weights" in row]
+        each = [{row["split"] for row in here if row["contestant"] == name} for name in looks]
+        common = set.intersection(*(splits for splits in each if splits))  # others would be of other rows
         for name, (color, marker) in looks.items():
-            found = [row for row in rows if (row["table"], row["contestant"]) == (table, name) and "weights" in row]
+            found = [row for row in here if row["contestant"] == name and row["split"] in common]
             if found:
                 point = (mean(row[value] for row in found) for value in ("weights", "nll"))
                 axes.scatter(*point, color=color, marker=marker, label=name, s=36)
