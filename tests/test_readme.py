@@ -15,10 +15,13 @@ from bnn_pyro.data import DATASETS, load
 from bnn_pyro.networks.named import NETS
 from bnn_pyro.recipes import PRIORS
 from bnn_pyro.reports.folder import RUN_FILES
+from bnn_pyro.reports.path_files import PATH_FILES
 from bnn_pyro.reports.refined_files import REFINED_FILES
+from bnn_pyro.reports.tables import TABLE_FILES
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+FILES = (*RUN_FILES, *REFINED_FILES, *TABLE_FILES, *PATH_FILES, *COMPARISON_FILES)
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 NAMED = set(re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", TEXT, flags=re.DOTALL | re.MULTILINE)))
 
@@ -30,14 +33,22 @@ def executed(example: str) -> dict[str, Any]:
     return names
 
 
-def test_there_are_two_examples_of_some_twenty_lines() -> None:
-    assert len(EXAMPLES) == 2
+def test_there_are_three_examples_of_some_twenty_lines() -> None:
+    assert len(EXAMPLES) == 3
     for example in EXAMPLES:
         assert sum(bool(line.strip()) for line in example.splitlines()) <= 25
 
 
-def test_the_example_of_a_network(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_of_an_estimator() -> None:
     names = executed(EXAMPLES[0])
+    rows, model = names["X"][:5], names["model"]
+    assert model.score(names["X"], names["y"]) > 0.9
+    assert bool((names["low"] < names["mean"]).all() and (names["mean"] < names["high"]).all())
+    assert names["network"](torch.from_numpy(rows)).shape == (5,) and names["std"].shape == (5,)
+
+
+def test_the_example_of_a_network(capsys: pytest.CaptureFixture[str]) -> None:
+    names = executed(EXAMPLES[1])
     posterior, small, test = names["posterior"], names["small"], load("digits", flatten=True).test
     assert "Sequential" in capsys.readouterr().out
     assert names["probabilities"].shape == (len(test), 10)
@@ -48,7 +59,7 @@ def test_the_example_of_a_network(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_example_of_a_model_of_ones_own() -> None:
-    gates = executed(EXAMPLES[1])["guide"].inclusion()["w.gate"]
+    gates = executed(EXAMPLES[2])["guide"].inclusion()["w.gate"]
     assert (gates > 0.5).nonzero().flatten().tolist() == [3, 11]
 
 
@@ -63,7 +74,12 @@ def test_the_set_up_is_two_commands() -> None:
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)\s]+)\)", TEXT))
 def test_links_lead_to_files(link: str) -> None:
-    assert (ROOT / link).is_file()
+    path, _, heading = link.partition("#")
+    if path:
+        assert (ROOT / path).is_file()
+    if heading:
+        headings = re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
+        assert heading in [re.sub(r"[^a-z0-9 -]", "", each.lower()).replace(" ", "-") for each in headings]
 
 
 SOURCE = re.compile(r"(bnn_pyro|guides|tests|benchmarks)/[a-z_/]+\.py")
@@ -74,7 +90,7 @@ def test_named_sources_exist(path: str) -> None:
     assert (ROOT / path).is_file()
 
 
-@pytest.mark.parametrize("name", [*DATASETS, *PRIORS, *NETS, *RUN_FILES, *REFINED_FILES, *COMPARISON_FILES])
+@pytest.mark.parametrize("name", [*DATASETS, *PRIORS, *NETS, *FILES])
 def test_tables_have_every_name_of_the_command_line(name: str) -> None:
     assert name in NAMED
 

@@ -14,7 +14,20 @@ from tests.cli.calls import call, made_table
 
 def test_export_writes_the_pruned_net_in_every_form(workplace: Path) -> None:
     made_table(workplace / "my.csv")
-    options = ["--target", "answer", "--epochs", "2", "--hidden", "6,5", "--prior", "ss-ig", "--out", "run"]
+    options = [
+        "--target",
+        "answer",
+        "--refine",
+        "no",
+        "--epochs",
+        "2",
+        "--hidden",
+        "6,5",
+        "--prior",
+        "ss-ig",
+        "--out",
+        "run",
+    ]
     assert call("fit", "my.csv", *options)[0] == 0
     before = {path.name for path in (workplace / "run").iterdir()}
     raw = torch.randn(5, 3)

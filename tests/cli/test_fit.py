@@ -9,7 +9,7 @@ import torch
 from bnn_pyro import recipes
 from bnn_pyro.data import DATASETS
 from bnn_pyro.networks.named import NETS
-from bnn_pyro.recipes import METHODS, PRIORS
+from bnn_pyro.recipes import METHODS, PRIORS, Recipe
 from bnn_pyro.reports.dependence_file import DEPENDENCE_FILE
 from bnn_pyro.reports.folder import RUN_FILES
 from bnn_pyro.reports.tables import TABLE_FILES
@@ -40,7 +40,9 @@ def test_fit_prunes_the_digits_and_writes_a_run(workplace: Path) -> None:
 def test_fit_a_table_of_ones_own_with_options(workplace: Path) -> None:
     made_table(workplace / "my.csv")
     options = ["--hidden", "6,4", "--prior", "ss-ig", "--select-inputs", "--inclusion", "0.3", "--kl-weight", "1"]
-    code, out, err = call("fit", "my.csv", "--target", "answer", "--epochs", "2", "--out", "run", *options)
+    code, out, err = call(
+        "fit", "my.csv", "--target", "answer", "--epochs", "2", "--refine", "no", "--out", "run", *options
+    )
     assert (code, err) == (0, "")
     config = json.loads((workplace / "run" / "config.json").read_text())
     assert config.items() >= {"data": "my.csv", "hidden": [6, 4], "inclusion": 0.3, "select_inputs": True}.items()
@@ -69,6 +71,8 @@ def test_a_table_as_people_have_them_is_fitted_and_what_was_done_is_told(workpla
         "4",
         "--prior",
         "ss-ig",
+        "--refine",
+        "no",
         "--out",
         "run",
     ]
@@ -115,6 +119,32 @@ def test_processes_of_torchrun_are_joined(monkeypatch: pytest.MonkeyPatch, rank:
     monkeypatch.setattr(recipes, "run", fail)
     code, out, err = call("fit", "digits")
     assert (code, err) == (2, "error: enough\n") and joined == ["gloo", "left"] and bool(out) == speaks
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("digits",), (False, False)),
+        (("my.csv",), (True, True)),
+        (("my.csv", "--refine", "yes"), (True, False)),
+        (("my.csv", "--refine", "no"), (False, False)),
+        (("my.csv", "--prior", "ig"), (False, False)),
+        (("my.csv", "--method", "sghmc"), (False, False)),
+    ],
+)
+def test_tables_are_refined_where_it_is_worth_it(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], expected: tuple[bool, bool]
+) -> None:
+    made_table(workplace / "my.csv")
+    given = []
+
+    def run(dataset: object, settings: Recipe, **options: object) -> None:
+        given.append(settings)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(recipes, "run", run)
+    assert call("fit", *arguments)[0] == 2
+    assert [(each.refinement is not None, each.refine_if_worth) for each in given] == [expected]
 
 
 def test_fit_by_sampling(workplace: Path) -> None:

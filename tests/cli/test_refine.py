@@ -18,6 +18,7 @@ from bnn_pyro.reports.tables import TABLE_FILES
 from tests.cli.calls import call
 
 FIT = ["fit", "my.csv", "--target", "middle", "--epochs", "2", "--hidden", "6", "--prior", "ss-ig", "--out", "run"]
+FIT += ["--refine", "no"]
 
 
 def made_numbers(path: Path, rows: int = 80) -> None:
