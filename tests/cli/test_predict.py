@@ -25,7 +25,7 @@ def test_raw_test_rows_have_the_scores_of_the_run(workplace: Path) -> None:
     table = made_rows()
     table.to_csv(workplace / "my.csv", index=False)
     fit = ["fit", "my.csv", "--target", "price", "--epochs", "2", "--hidden", "6", "--prior", "ss-ig", "--out", "run"]
-    assert call(*fit, "--refine", "no")[0] == 0
+    assert call(*fit, "--refine", "no", "--kl-weight", "1")[0] == 0
     rows = table.iloc[hold_out(table["price"].to_numpy(), np.arange(80), 0.2, 0)[1]]
     rows.assign(more=1).to_csv(workplace / "new.csv", sep=";", decimal=",", index=False)
     predict = ["predict", "run", "new.csv", "--out", "predictions.csv"]
