@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 # What needs torch is imported inside the functions, so that `--help` and a mistyped option answer at once.
 
-SMALL = 100  # nodes a layer, up to which a second thread costs more time than it saves
-
 Data = Annotated[str, typer.Argument(help="Name of a data set, or path of a .csv, .tsv, .txt or .npz file.")]
 DataDir = Annotated[
     Path | None,
@@ -79,9 +77,11 @@ def set_up_torch(threads: int | None, widths: Sequence[int] = ()) -> None:
     """
     import torch
 
+    from bnn_pyro.networks.named import is_narrow
+
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    if threads is None and widths and max(widths) <= SMALL:
+    if threads is None and widths and is_narrow(widths):
         threads = 1
     if threads is not None:
         torch.set_num_threads(threads)

@@ -14,6 +14,7 @@ from bnn_pyro.evaluation.agreement import (
     total_variation,
     wasserstein,
 )
+from bnn_pyro.evaluation.spacing import evenly_spaced
 from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.diagnostics import ess_bulk, r_hat
@@ -59,7 +60,7 @@ class Sample:
             draws: How many at most.
         """
         size = len(self.values)
-        return self._part(torch.linspace(0, size - 1, min(draws, size)).round().long())
+        return self._part(evenly_spaced(size, draws))
 
     def _part(self, chosen: Tensor) -> "Sample":
         chosen = chosen.to(self.values.device)
@@ -117,7 +118,7 @@ def compared_rows(rows: int) -> Tensor:
     Args:
         rows: How many there are.
     """
-    return torch.linspace(0, rows - 1, min(rows, COMPARED_ROWS)).round().long()
+    return evenly_spaced(rows, COMPARED_ROWS)
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bnn_pyro.comparison.page import MethodRow
 from bnn_pyro.evaluation.agreement import mixture_points
+from bnn_pyro.evaluation.spacing import evenly_spaced
 from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.reports.figures import (
     COLORS,
@@ -149,7 +150,7 @@ def _band(found: Classes | Normals, targets: Tensor, y_std: float) -> tuple[Valu
     """Return the lower end, the mean and the upper end, each `(rows,)`."""
     if isinstance(found, Normals):
         size = len(found.mean)
-        chosen = torch.linspace(0, size - 1, min(size, 500)).round().long()
+        chosen = evenly_spaced(size, 500)
         points = y_std * (mixture_points(found.mean[chosen], found.sd[chosen]) - targets)
         middle = y_std * (found.mean.mean(0) - targets)
     else:

@@ -29,11 +29,11 @@ from bnn_pyro.posterior.prune import prune
 from bnn_pyro.posterior.sampled import SampledPosterior, some_rows
 from bnn_pyro.recipes import train_run
 from bnn_pyro.reports.measures import Run
+from bnn_pyro.reports.refined_measures import SCORED_DRAWS
 
 Table = Any
 """Numbers in rows and columns, as scikit-learn takes them: an array, a DataFrame, a list of lists."""
 
-_SAMPLED_DRAWS = 400  # that predictions average over, of chains; of a guide as many as its posterior usually makes
 _ROWS_AT_ONCE = 256  # so that memory does not grow with draws times rows
 _SHOWN_ROWS = 1_000  # training rows that are kept for the importance of inputs without gates
 
@@ -138,7 +138,7 @@ class SparseBayesEstimator(KeptInputs, BaseEstimator):  # type: ignore[misc]
             warnings.warn(message, ConvergenceWarning, stacklevel=4)
         best = run.posterior if run.refined is None else run.refined
         with seeded(seed, run.test[0].device):
-            drawn = best.network_draws(num_samples=None if run.refined is None else _SAMPLED_DRAWS)
+            drawn = best.network_draws(num_samples=None if run.refined is None else SCORED_DRAWS)
         # of double precision, in which a row's prediction does not depend on the rows beside it
         self._predictive = PredictiveNet(drawn, best.model.likelihood).double()
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-_SMALL = 100  # nodes a layer, up to which a second thread costs more time than it saves
+from bnn_pyro.networks.named import is_narrow
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def threads_for(widths: Sequence[int]) -> Iterator[None]:
         Nothing.
     """
     before = torch.get_num_threads()
-    if max(widths, default=0) <= _SMALL:
+    if is_narrow(widths):
         torch.set_num_threads(1)
     try:
         yield

@@ -14,6 +14,9 @@ _OF_IMAGES = ("lenet", *_RESNETS)
 NETS: tuple[str, ...] = ("mlp", "residual-mlp", *_OF_IMAGES)
 """The nets by name."""
 
+NARROW = 100
+"""Nodes of a layer, up to which a network is trained on one thread."""
+
 
 def reads_images(name: str) -> bool:
     """Tell whether a net reads images as they are, shape ``(channels, height, width)``, and not flattened.
@@ -22,6 +25,15 @@ def reads_images(name: str) -> bool:
         name: One of `NETS`.
     """
     return name in _OF_IMAGES
+
+
+def is_narrow(widths: Sequence[int]) -> bool:
+    """Tell whether all layers are so narrow that a second thread costs more time than it saves.
+
+    Args:
+        widths: Those of the hidden layers.
+    """
+    return max(widths, default=0) <= NARROW
 
 
 def default_widths(name: str, given: Sequence[int]) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from bnn_pyro.evaluation.spacing import evenly_spaced
 from bnn_pyro.likelihoods import NOISE_SITE, Classes
 from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.base import NetworkDraws, Posterior
@@ -295,7 +296,7 @@ class SampledPosterior(Posterior):
         """
         total, device = self.num_draws, self.draws.vectors.device
         if self.chain_weights is None:
-            return torch.linspace(0, total - 1, min(num_samples, total)).round().long().to(device)
+            return evenly_spaced(total, num_samples).to(device)
         size = self.draws.energy.shape[1]
         most = int(size / float(self.chain_weights.max()) + 1e-6)
         counts = shares(self.chain_weights, min(num_samples, most))
@@ -354,7 +355,7 @@ def some_rows(x: Tensor) -> Tensor:
     Args:
         x: Inputs, shape ``(rows, *input_shape)``.
     """
-    rows = torch.linspace(0, len(x) - 1, min(_MIXING_ROWS, len(x))).round().long().unique()
+    rows = evenly_spaced(len(x), _MIXING_ROWS).unique()
     return x[rows.to(x.device)]
 
 

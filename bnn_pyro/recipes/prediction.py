@@ -18,6 +18,7 @@ from bnn_pyro.posterior.scores import scores
 from bnn_pyro.recipes.config_file import read_config
 from bnn_pyro.recipes.refined_runs import load_refined
 from bnn_pyro.recipes.runs import load_run
+from bnn_pyro.reports.measures import NUM_SAMPLES
 from bnn_pyro.reports.predictions import Prediction, predict_draws
 from bnn_pyro.reports.refined_files import REFINED_FILES
 from bnn_pyro.reports.refined_measures import SCORED_DRAWS
@@ -27,7 +28,6 @@ QUANTILES: tuple[float, ...] = (0.05, 0.5, 0.95)
 """The levels of the quantiles that are predicted."""
 
 _ROWS_AT_ONCE = 4096  # so that memory does not grow with draws times rows
-_NUM_SAMPLES = 32  # of a guide, as in the run
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,7 @@ def _posterior(folder: str | Path) -> tuple[Posterior, int, str]:
         refined = load_refined(folder)
         return refined, SCORED_DRAWS, "refined network"
     found = load_run(folder)
-    return found, _NUM_SAMPLES, f"{'tempered ' if found.tempered else ''}posterior"
+    return found, NUM_SAMPLES, f"{'tempered ' if found.tempered else ''}posterior"
 
 
 def _columns(predicted: Prediction, encoding: TableEncoding) -> dict[str, list[float] | list[str]]:

@@ -22,7 +22,7 @@ from bnn_pyro.refinement import Refinement, refine, selected_network
 from bnn_pyro.reports.dependence_file import DEPENDENCE_FILE, draw_dependence
 from bnn_pyro.reports.figures import write_figure
 from bnn_pyro.reports.folder import write_json, write_page
-from bnn_pyro.reports.measures import Metrics
+from bnn_pyro.reports.measures import NUM_SAMPLES, Metrics
 from bnn_pyro.reports.plots import plot_calibration
 from bnn_pyro.reports.predictions import Prediction, calibration_curves, predict_draws, predict_net
 from bnn_pyro.reports.refined_files import REFINED_FILES, draw_bands, save_refined, write_bands, write_ensemble
@@ -32,7 +32,6 @@ from bnn_pyro.reports.run_warnings import run_warnings
 from bnn_pyro.reports.tables import find_table
 
 _PARTIAL = "refine.partial"
-_NUM_SAMPLES = 32  # of the posterior, as in the run
 _TOLERANCE = 1e-6  # of the scale of the targets, which JSON keeps in full
 
 
@@ -104,7 +103,7 @@ def refine_run(
     )
     write_figure(dependence, path / DEPENDENCE_FILE)
     write_figure(plot_calibration(measured.curves), path / "calibration.png")
-    write_page(path, metrics, config, input_shape=x.shape[1:], num_samples=_NUM_SAMPLES)
+    write_page(path, metrics, config, input_shape=x.shape[1:], num_samples=NUM_SAMPLES)
     write_json(metrics, path / "metrics.json")  # last, as it tells that the run is refined
     partial.unlink(missing_ok=True)
     return metrics
@@ -118,7 +117,7 @@ def _measured(
     likelihood, noise = posterior.model.likelihood, posterior.median_values().get(NOISE_SITE)
     nets: dict[str, nn.Module] = {"pruned": load_pruned(folder)}
     predictions: dict[str, Prediction] = {
-        "posterior": predict_draws(posterior, x, _NUM_SAMPLES),
+        "posterior": predict_draws(posterior, x, NUM_SAMPLES),
         "pruned": predict_net(nets["pruned"], likelihood, x, noise),
     }
     if (folder / DENSE).is_dir():
@@ -127,7 +126,7 @@ def _measured(
         own = training_noise(nets["dense"], train) if isinstance(likelihood, GaussianNoise) else None
         predictions["dense"] = predict_net(nets["dense"], likelihood, x, own)
     measured = measure_refined(sampled, predictions, nets, (x, y), y_std=dataset.y_std)
-    curves = calibration_curves(predictions, y, num_samples=_NUM_SAMPLES)
+    curves = calibration_curves(predictions, y, num_samples=NUM_SAMPLES)
     return dataclasses.replace(measured, curves=curves | measured.curves)
 
 

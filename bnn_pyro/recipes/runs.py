@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bnn_pyro.data import Dataset
+from bnn_pyro.evaluation.spacing import evenly_spaced
 from bnn_pyro.export import load_net
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.sgmcmc.fit import fit_sghmc
@@ -216,7 +217,7 @@ def shown_rows(x: Tensor) -> Tensor:
     Args:
         x: Inputs, shape ``(rows, *input_shape)``, or targets.
     """
-    return x[torch.linspace(0, len(x) - 1, min(_SHOWN_ROWS, len(x))).round().long().to(x.device)]
+    return x[evenly_spaced(len(x), _SHOWN_ROWS).to(x.device)]
 
 
 def _fit(

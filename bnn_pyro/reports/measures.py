@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 LATENCY_BATCHES = (1, 256)
 
+NUM_SAMPLES = 32
+"""Draws of a guide that the scores of a run are averaged over."""
+
 
 _LATENCY_REPEATS = 101
 
@@ -68,7 +71,7 @@ class Run:
     input_shape: tuple[int, ...] | None = None
     y_std: float = 1.0
     dense_noise: Tensor | None = None
-    num_samples: int = 32
+    num_samples: int = NUM_SAMPLES
     y_mean: float = 0.0
     train_x: Tensor | None = None
     train_y: Tensor | None = None

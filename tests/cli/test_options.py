@@ -7,7 +7,6 @@ import torch
 import typer
 
 from bnn_pyro.cli.options import (
-    SMALL,
     announce_data,
     load_data,
     recipe_of,
@@ -17,6 +16,7 @@ from bnn_pyro.cli.options import (
     widths_of,
 )
 from bnn_pyro.data import load
+from bnn_pyro.networks.named import NARROW
 
 
 def test_what_the_user_can_mend_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,7 +29,7 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    ("asked", "widths", "threads"), [(None, (SMALL,), 1), (None, (4, SMALL + 1), 2), (None, (), 2), (2, (4,), 2)]
+    ("asked", "widths", "threads"), [(None, (NARROW,), 1), (None, (4, NARROW + 1), 2), (None, (), 2), (2, (4,), 2)]
 )
 def test_narrow_nets_have_one_thread(asked: int | None, widths: tuple[int, ...], threads: int) -> None:
     torch.set_num_threads(2)

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from bnn_pyro.evaluation import NormalMixture
+from bnn_pyro.evaluation.spacing import evenly_spaced
 from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.reports.figures import COLORS, MUTED, new_panels, numpy_values, set_title, style_axes
@@ -222,7 +223,7 @@ def draw_rows(axes: Axes, values: Tensor) -> None:
         axes: The panel.
         values: Where the rows are on the horizontal axis, shape ``(rows,)``.
     """
-    places = torch.linspace(0, len(values) - 1, min(len(values), _MOST_TICKS)).round().long()
+    places = evenly_spaced(len(values), _MOST_TICKS)
     at = numpy_values(values.sort().values[places])
     axes.vlines(at, 0, 0.03, transform=axes.get_xaxis_transform(), color=MUTED, linewidth=0.6, alpha=0.6)
 

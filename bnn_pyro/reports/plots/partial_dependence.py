@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from bnn_pyro.evaluation.spacing import evenly_spaced
 from bnn_pyro.likelihoods import Classes
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.reports.figures import COLORS, MUTED, new_panels, numpy_values, set_title, style_axes
@@ -96,7 +97,7 @@ def partial_dependence(
     values = rows_of(posterior, x)
     if not numbers or not all(0 <= number < values.shape[1] for number in numbers):
         raise ValueError(f"numbers must be those of some of {values.shape[1]} inputs, from 0, got {list(numbers)}")
-    averaged = _evenly(values, _rows_to_average(posterior, values[:1]))
+    averaged = values[evenly_spaced(len(values), _rows_to_average(posterior, values[:1]))]
     grids = [_grid(values[:, number]) for number in numbers]
     swept = torch.cat([_swept(averaged, number, grid) for number, grid in zip(numbers, grids, strict=True)])
     predicted = posterior.predict(swept, num_samples=num_samples, return_draws=True)
@@ -196,10 +197,6 @@ def _rows_to_average(posterior: Posterior, x: Tensor) -> int:
     like = next(posterior.model.net.parameters())
     outputs = posterior.median_model()(x.to(like)).shape[-1] if posterior.is_classification else 1
     return max(_LEAST_AVERAGED, min(_AVERAGED, 2 * _AVERAGED // outputs))
-
-
-def _evenly(values: Tensor, most: int) -> Tensor:
-    return values[torch.linspace(0, len(values) - 1, min(len(values), most)).round().long()]
 
 
 def _grid(values: Tensor) -> Tensor:
