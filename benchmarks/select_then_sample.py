@@ -23,13 +23,9 @@ processor seconds, which newer rows have, are of the process and its compilers.
 """
 
 import argparse
-import json
-import math
-import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -38,7 +34,20 @@ from typing import Any
 import timing
 import torch
 from matplotlib.figure import Figure
-from results_file import locked, write_whole
+from table_scores import (
+    BDE,
+    SMALL,
+    Row,
+    add,
+    bde,
+    ensemble,
+    load_split,
+    parser,
+    processor_seconds,
+    read,
+    scores,
+    sklearn_prediction,
+)
 from torch import Tensor
 
 from bnn_pyro import (
@@ -58,12 +67,10 @@ from bnn_pyro import (
     refine,
     sample,
     train_dense,
-    train_ensemble,
 )
-from bnn_pyro.data import Dataset, Split, load
-from bnn_pyro.evaluation import NormalMixture
+from bnn_pyro.data import Dataset
 from bnn_pyro.evaluation.metrics import paired_difference
-from bnn_pyro.likelihoods import NOISE_SITE, Classes, Likelihood, Normals
+from bnn_pyro.likelihoods import Classes, Likelihood, Normals
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.guide import GuidePosterior
@@ -75,24 +82,10 @@ from bnn_pyro.reports.markdown import markdown_table
 
 RESULTS = timing.RESULTS / "select_then_sample.json"
 CHOICE = timing.RESULTS / "select_then_sample-choice.json"
-TABLES = (
-    "boston-housing",
-    "concrete",
-    "energy",
-    "wine-red",
-    "yacht",
-    "australian",
-    "glass",
-    "heart",
-    "ionosphere",
-    "sonar",
-)
-LARGE = ("power-plant", "kin8nm", "naval", "protein", "bikesharing")
 HIDDEN, DEEP = (50, 50), (16, 16, 16, 16)
 STEPS, BATCH = 8000, 64
 REFINED = Refinement()
 WHOLE = SamplingPlan(kernel="mclmc", chains=8, warmup=6000, draws=100, thinning=100, target_error=0.02)
-Row = dict[str, Any]
 
 
 @dataclass
@@ -161,8 +154,8 @@ class Job:
 
 
 # ---- contestants -----------------------------------------------------------------------------------------------------
-Answer = tuple[Classes | Normals | None, Row]
-"""A prediction of the test rows, if it has a density, and what else the row says."""
+Answer = tuple[Classes | Normals | Tensor, Row]
+"""A prediction of the test rows, or means of one without a density, and what else the row says."""
 
 
 def _svi(job: Job, x: Tensor) -> Answer:
@@ -205,47 +198,15 @@ def _whole_deep(job: Job, x: Tensor) -> Answer:
 
 def _ensemble(job: Job, x: Tensor) -> Answer:
     model = job.network(Gaussian())
-    values = train_ensemble(model, job.train, members=5, seed=0, progress=False)
-    weights = {parameter.name: values[parameter.name] for parameter in model.bayesian}
-    with torch.no_grad():
-        outputs = torch.vmap(model.call_net, in_dims=(0, None))(weights, x)
-    return model.likelihood.predict(outputs, values.get(NOISE_SITE)), {"weights": 5 * _weights(model)}
+    return ensemble(model, job.train, x), {"weights": 5 * _weights(model)}
 
 
 def _trees(job: Job, x: Tensor) -> Answer:
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-
-    rows, y = (part.numpy() for part in job.train)
-    if job.data.num_classes is None:
-        found = torch.from_numpy(HistGradientBoostingRegressor(random_state=0).fit(rows, y).predict(x.numpy()))
-        return None, {"mean": found.to(x)}
-    classifier = HistGradientBoostingClassifier(random_state=0).fit(rows, y)
-    probabilities = torch.zeros(len(x), job.data.outputs)
-    probabilities[:, classifier.classes_] = torch.from_numpy(classifier.predict_proba(x.numpy())).to(x)
-    return Classes(probabilities, probabilities.unsqueeze(0)), {}
+    return sklearn_prediction("trees", job.data, x), {}
 
 
 def _bde(job: Job, x: Tensor) -> Answer:
-    from bde import BdeClassifier, BdeRegressor
-
-    rows, y = (part.numpy() for part in job.train)
-    options: Any = {
-        "n_members": 8,
-        "hidden_layers": [16, 16, 16, 16],
-        "seed": 0,
-        "epochs": 1000,
-        "patience": 20,
-        "warmup_steps": 20_000,
-        "n_samples": 1000,
-        "n_thinning": 10,
-    }
-    if job.data.num_classes is None:
-        raw = BdeRegressor(**options).fit(rows, y).predict(x.numpy(), raw=True)
-        found = torch.tensor(raw.tolist()).flatten(0, 1)
-        sd = torch.nn.functional.softplus(found[..., 1]) + 1e-6
-        return Normals(found[..., 0], sd), {"bde": options}
-    probabilities = torch.tensor(BdeClassifier(**options).fit(rows, y).predict_proba(x.numpy()).tolist())
-    return Classes(probabilities, probabilities.unsqueeze(0)), {"bde": options}
+    return bde(job.data, x), {"bde": BDE}
 
 
 CONTESTANTS: dict[str, Callable[[Job, Tensor], Answer]] = {
@@ -283,44 +244,18 @@ def _weights(model: SparseNetwork) -> int:
     return sum(parameter.numel() for parameter in model.net.parameters())
 
 
-# ---- scores ----------------------------------------------------------------------------------------------------------
-def scores(found: Classes | Normals | None, test: Split, y_std: float, center: Tensor | None = None) -> Row:
-    """Return accuracy and NLL of classes, or RMSE, NLL, CRPS and the coverage of central 90 % intervals."""
-    y = test.y
-    if isinstance(found, Classes):
-        picked = found.probabilities.gather(1, y.unsqueeze(1)).clamp(min=1e-12)
-        right = (found.probabilities.argmax(1) == y).float()
-        return {"accuracy": float(right.mean()), "nll": float(-picked.log().mean())}
-    if found is None:
-        assert center is not None
-        return {"rmse": y_std * float((center - y).square().mean().sqrt())}
-    mixture, original = NormalMixture(found.mean, found.sd.expand_as(found.mean)).scaled(std=y_std), y_std * y.double()
-    density, (low, high) = mixture.log_prob(original), mixture.interval(0.9)
-    return {
-        "rmse": float((mixture.mean - original).square().mean().sqrt()),
-        "nll": -float(density.mean()),
-        "nll_se": float(density.std() / math.sqrt(len(y))),
-        "crps": float(mixture.crps(original).mean()),
-        "coverage90": float(((original > low) & (original < high)).double().mean()),
-    }
-
-
 # ---- rows ------------------------------------------------------------------------------------------------------------
 def main() -> None:
     """Run what the command line asks for, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", nargs="+", default=TABLES, choices=(*TABLES, *LARGE))
-    parser.add_argument("--splits", nargs="+", type=int, default=[1, 2, 3, 4, 5])
-    parser.add_argument("--contestants", nargs="+", default=OURS, choices=CONTESTANTS)
-    parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    parser.add_argument("--kl-weight", type=float, default=0.3)
-    parser.add_argument("--hidden", nargs="+", type=int, default=HIDDEN, help="widths of the hidden layers")
-    parser.add_argument("--varying", action="store_true", help="let the network predict the noise of real targets")
-    parser.add_argument("--rounds", type=int, default=1, help="most rounds of 10,000 steps of each sampler")
-    parser.add_argument("--seconds", type=float, help="most seconds of each sampler")
-    parser.add_argument("--choose", action="store_true", help="score a fifth of the training rows of split 0")
-    parser.add_argument("--table", action="store_true", help="print the table of all rows and stop")
-    options = parser.parse_args()
+    parsed = parser(__doc__, SMALL)
+    parsed.add_argument("--contestants", nargs="+", default=OURS, choices=CONTESTANTS)
+    parsed.add_argument("--kl-weight", type=float, default=0.3)
+    parsed.add_argument("--hidden", nargs="+", type=int, default=HIDDEN, help="widths of the hidden layers")
+    parsed.add_argument("--varying", action="store_true", help="let the network predict the noise of real targets")
+    parsed.add_argument("--rounds", type=int, default=1, help="most rounds of 10,000 steps of each sampler")
+    parsed.add_argument("--seconds", type=float, help="most seconds of each sampler")
+    parsed.add_argument("--choose", action="store_true", help="score a fifth of the training rows of split 0")
+    options = parsed.parse_args()
     timing.prepare(1)
     torch.set_flush_denormal(True)
     path = CHOICE if options.choose else RESULTS
@@ -335,8 +270,7 @@ def main() -> None:
 
 
 def _add_rows(table: str, split: int, path: Path, options: argparse.Namespace) -> None:
-    name = str(options.data_dir / "tables" / f"{table}.npz") if _is_file(table, options.data_dir) else table
-    data = load(name, data_dir=options.data_dir, split=split, validation=0.2 if options.choose else 0.0)
+    data = load_split(table, options.data_dir, split, validation=0.2 if options.choose else 0.0)
     test = data.validation if options.choose else data.test
     assert test is not None
     rule = StoppingRule(rounds=options.rounds, seconds=options.seconds)
@@ -352,39 +286,18 @@ def _add_rows(table: str, split: int, path: Path, options: argparse.Namespace) -
             job.selection()  # whose seconds are SVI's
         if "stacked" in contestant:
             job.refined()
-        started, processor = time.perf_counter(), _processor_seconds()
+        started, processor = time.perf_counter(), processor_seconds()
         found, more = CONTESTANTS[contestant](job, test.x.flatten(1))
         seconds = time.perf_counter() - started
-        if (against := more.pop("against", None)) is not None and found is not None:
+        if (against := more.pop("against", None)) is not None and not isinstance(found, Tensor):
             difference = paired_difference(log_scores(against, test.y), log_scores(found, test.y))
             more["minus_refined_nll"] = list(difference)
-        row = {**key, **scores(found, test, data.y_std, more.pop("mean", None)), **more, "seconds": seconds}
-        row["processor_seconds"] = _processor_seconds() - processor
-        row |= {"dense_weights": _weights(job.network(Gaussian())), **_origin(options)}
-        with locked(path):
-            write_whole(path, {"rows": [*read(path), row]})
-        print({name: value for name, value in row.items() if name not in ("versions", "settings", "bde")}, flush=True)
-
-
-def _processor_seconds() -> float:
-    """Return what this process and its compilers have used."""
-    own, theirs = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return own.ru_utime + own.ru_stime + theirs.ru_utime + theirs.ru_stime
-
-
-def _is_file(table: str, data_dir: Path) -> bool:
-    return (data_dir / "tables" / f"{table}.npz").exists()
-
-
-def _origin(options: argparse.Namespace) -> Row:
-    plans = {"refined": repr(REFINED.plan), "whole": repr(WHOLE), "rounds": options.rounds, "seconds": options.seconds}
-    return {"date": str(date.today()), **timing.origin(plans=plans, svi_steps=STEPS, threads=1)}
-
-
-def read(path: Path) -> list[Row]:
-    """Return the rows that there are."""
-    rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-    return rows
+        row = {**key, **scores(found, test, data.y_std), **more, "seconds": seconds}
+        row["processor_seconds"] = processor_seconds() - processor
+        row["dense_weights"] = _weights(job.network(Gaussian()))
+        plans = {"refined": repr(REFINED.plan), "whole": repr(WHOLE)}
+        limits = {"rounds": options.rounds, "seconds": options.seconds}
+        add(path, row, plans=plans | limits, svi_steps=STEPS, threads=1)
 
 
 def table_of(rows: Sequence[Row]) -> str:

@@ -248,7 +248,7 @@ def test_share_of_uncertainty() -> None:
     ("rows", "hidden", "verdict", "words"),
     [
         (ROWS, KEEP["hidden1"], True, "the pruned network has 0.57 parameters per row"),
-        (231, KEEP["hidden1"], False, "has 0.1 parameters per row, less than 0.1: their uncertainty is small"),
+        (2_301, KEEP["hidden1"], False, "has 0.01 parameters per row, less than 0.01: their uncertainty is small"),
         (ROWS, torch.zeros(5, dtype=torch.bool), False, "no node of 'hidden1' is left"),
     ],
 )

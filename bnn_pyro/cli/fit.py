@@ -54,6 +54,7 @@ EPILOG = """\
   bnn-pyro fit                                           [dim]8 x 8 digits[/dim]
   bnn-pyro fit mnist --data-dir data                     [dim]784-400-400-10[/dim]
   bnn-pyro fit mnist --data-dir data --kl-weight 1       [dim]not tempered[/dim]
+  bnn-pyro fit my.csv --quick                            [dim]not sampled[/dim]
   bnn-pyro fit my.csv --kl-weight auto                   [dim]chosen by a path[/dim]
   bnn-pyro fit mnist --data-dir data --method sghmc      [dim]sampled[/dim]
   bnn-pyro fit yacht --data-dir data --prior ss-gl       [dim]regression[/dim]
@@ -95,7 +96,7 @@ EPILOG = """\
   no              [dim]the posterior is left as the method gives it (default for[/dim]
                   [dim]images, priors without gates, and sghmc)[/dim]
   auto            [dim]the pruned network is sampled where that is likely to pay,[/dim]
-                  [dim]from 0.1 parameters per row on (default for tables)[/dim]
+                  [dim]from .01 parameters per row on (default for tables)[/dim]
   yes             [dim]the pruned network is sampled: 2 minutes, after its starting[/dim]
                   [dim]points are made; bnn-pyro refine does it later[/dim]
 
@@ -147,6 +148,10 @@ def fit(
         bool,
         typer.Option("--reference", help="With --refine: the whole network is sampled too.", rich_help_panel="Model"),
     ] = False,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Leave out what takes most of the time, such as refining.", rich_help_panel="Run"),
+    ] = False,
     epochs: Annotated[int | None, typer.Option(help="Epochs of inference.", rich_help_panel="Run")] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="Where to train: cpu or cuda.", rich_help_panel="Run")] = "cpu",
@@ -172,10 +177,10 @@ def fit(
         given_kl_weight, is_auto = kl_weight_of(kl_weight)
         changes = {"kl_weight": given_kl_weight, "inclusion": inclusion, "select_inputs": select_inputs}
         settings = recipe_of(dataset, net, chosen_prior, method, epochs, hidden, changes)
-        if refine is None:
-            refine = "auto" if dataset.encoding is not None and method == "svi" and settings.has_gates else "no"
-        if refine != "no":
-            settings = replace(settings, refinement=Refinement(), refine_if_worth=refine == "auto")
+        settings = settings.quick() if quick else settings
+        if refine is not None:
+            refinement = None if refine == "no" else settings.refinement or Refinement()
+            settings = replace(settings, refinement=refinement, refine_if_worth=refine == "auto")
         settings = replace(settings, reference=reference, path=path_plan_of(None) if is_auto else None)
         set_up_torch(threads, settings.hidden)
         if _is_first():

@@ -189,6 +189,7 @@ def conclude(metrics: "Metrics", folder: Path, seconds: float | None = None) -> 
         folder: The run's folder.
         seconds: What the command took; None for what the run took.
     """
+    from bnn_pyro.reports.input_tables import trial_text
     from bnn_pyro.reports.page import summary_header, summary_rows, tempered_by
     from bnn_pyro.reports.path_files import path_summary, path_table, read_path
     from bnn_pyro.reports.refined_page import is_refined
@@ -204,6 +205,8 @@ def conclude(metrics: "Metrics", folder: Path, seconds: float | None = None) -> 
     note = tempered_by(metrics)
     but = " The refined network's is not." if note and is_refined(metrics) else ""
     typer.echo(f"\n{note[:1].upper()}{note[1:]}.{but}" if note else "")
+    if trial := trial_text(metrics):
+        typer.echo(f"{trial}.")
     if "not_refined" in metrics:
         typer.echo(f"Not refined: {metrics['not_refined']}.")
     for warning in run_warnings(metrics):

@@ -103,7 +103,7 @@ def path(
         dataset = load_data(data, data_dir, target, task, drop)
         changes = {"inclusion": inclusion, "select_inputs": select_inputs}
         settings = recipe_of(dataset, net, prior, "svi", epochs, hidden, changes)
-        settings = replace(settings, path=plan, refinement=Refinement() if plan.refine else None)
+        settings = replace(settings, path=plan, refinement=Refinement() if plan.refine else None, refine_if_worth=False)
         set_up_torch(threads, settings.hidden)
         announce_data(dataset)
         weights = ", ".join(f"{weight:g}" for weight in sorted(set(plan.kl_weights)))

@@ -55,7 +55,7 @@ def table_recipe(
         changes |= {"kl_weight": float(kl_weight), "schedule": replace(settings.schedule, frozen_kl_weight=None)}
     if select_inputs is not None:
         changes["select_inputs"] = bool(select_inputs)
-    refinement, if_worth = _refinement(refine)
+    refinement, if_worth = _refinement(refine, settings.refinement or Refinement())
     settings = replace(settings, **changes, refinement=refinement, refine_if_worth=if_worth)
     return settings if steps is None else _with_steps(settings, steps, rows)
 
@@ -71,7 +71,7 @@ def _widths(hidden: object) -> tuple[int, ...]:
     return tuple(int(width) for width in found)
 
 
-def _refinement(refine: object) -> tuple[Refinement | None, bool]:
+def _refinement(refine: object, usual: Refinement) -> tuple[Refinement | None, bool]:
     """Return how a run is refined, and whether only if that is worth it."""
     if isinstance(refine, Refinement):
         return refine, False
@@ -79,7 +79,7 @@ def _refinement(refine: object) -> tuple[Refinement | None, bool]:
         refine = "yes" if refine else "no"
     if refine not in ("auto", "no", "yes"):
         raise ValueError(f"refine must be auto, no, yes, a bool or a Refinement, got {refine!r}")
-    return (None, False) if refine == "no" else (Refinement(), refine == "auto")
+    return (None, False) if refine == "no" else (usual, refine == "auto")
 
 
 def _with_steps(settings: Recipe, steps: object, rows: int) -> Recipe:

@@ -30,6 +30,7 @@ _LATER = {  # settings that a run may be older than
     "reference": False,
     "varying_noise": False,
     "path": None,
+    "least_kl_weight": None,
 }
 _FLAT = ("hold", "freeze", "kl_warmup", "frozen_kl_weight", "decay", "shrink_below")  # once no part of a schedule
 

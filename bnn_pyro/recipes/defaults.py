@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from bnn_pyro.data import DATASETS, is_data
 from bnn_pyro.data.augmentation import Augmentation
+from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.inference.sgmcmc.group_em import GroupEM
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.sgmcmc.sampler import Sampler
@@ -13,6 +14,7 @@ from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
 from bnn_pyro.networks.named import default_widths, reads_images
 from bnn_pyro.recipes.definition import Recipe, check_names
 from bnn_pyro.recipes.dense_training import DenseTraining
+from bnn_pyro.refinement import Refinement
 
 Task = Literal["classification", "regression"]
 
@@ -72,6 +74,7 @@ _IMAGE_KL_WEIGHTS = {"ss-ghs": (0.12, 0.06), "ss-gl": (0.07, 0.035), "ss-ig": (0
 _TABLE_KL_WEIGHTS: dict[Task, float] = {"classification": 0.2, "regression": 1.0}
 _TABLE_STEPS = 8_000  # of variational inference on a table, whose rows may be few or many
 _SAMPLED_TABLE_STEPS = 5_000  # of sampling
+_TABLE_SECONDS = 90.0  # of sampling, so that a run takes less than 3 minutes on a quiet core
 _TABLE_DENSE_EPOCHS, _TABLE_DENSE_STEPS = 300, 2_000  # of its dense network: the larger of both, no longer than that
 
 
@@ -107,7 +110,7 @@ def recipe(
     chosen = {**(_SETTINGS.get(data) or _table_settings(rows, method)), "net": net, "prior": prior}
     chosen["hidden"] = default_widths(net, chosen["hidden"])
     if reads_images(net):
-        chosen["select_inputs"] = False
+        chosen |= {"select_inputs": False, "refinement": None, "refine_if_worth": False}
     if net.startswith("resnet"):
         dense = replace(chosen["dense"], epochs=30)
         chosen |= {"sigma": 0.2, "inclusion": 1e-4, "dense": dense, "batch_size": 128}
@@ -120,7 +123,8 @@ def recipe(
         chosen |= _LENET | ({"sigma": _CLOTHING_SIGMA} if data == "fashion-mnist" else {})
     if not prior.startswith("ss-"):
         schedule = replace(chosen["schedule"], hold=0, freeze=0, frozen_kl_weight=None)
-        chosen |= {"schedule": schedule, "select_inputs": False, "inclusion": None}
+        chosen |= {"schedule": schedule, "select_inputs": False, "inclusion": None, "least_kl_weight": None}
+        chosen |= {"refinement": None, "refine_if_worth": False}
         if data not in _SETTINGS:
             chosen["kl_weight"] = _TABLE_KL_WEIGHTS[task]
     if method == "sghmc":
@@ -195,7 +199,7 @@ def _table_settings(rows: int, method: str) -> _Settings:
     Those of variational inference are those of ``benchmarks/select_then_sample.py``, but that for two fifths of the
     run gates are held open, and the weight of the divergence rises (``benchmarks/table_recipe.py``). Nodes are
     selected by a tempered posterior, as at weight 1 too few are left; the posterior of the pruned network, which is
-    sampled then, is not tempered.
+    sampled then where that is likely to pay, is not tempered.
     """
     if method == "sghmc":
         epochs = min(1_000, max(20, round(_SAMPLED_TABLE_STEPS * 64 / rows)))
@@ -213,8 +217,12 @@ def _table_settings(rows: int, method: str) -> _Settings:
         "epochs": epochs,
         "batch_size": batch_size,
         "kl_weight": 0.3,
-        "schedule": Schedule(hold=hold, freeze=epochs // 7, kl_warmup=hold, shrink_below=0.03),
+        "schedule": Schedule(hold=hold, freeze=epochs // 7, kl_warmup=hold),
         "rates": _FAST,
+        "select_inputs": "auto",
+        "least_kl_weight": 0.03,
+        "refinement": Refinement(until=StoppingRule(seconds=_TABLE_SECONDS)),
+        "refine_if_worth": True,
     }
 
 

@@ -62,7 +62,8 @@ class Recipe:
         hidden: Width of each hidden layer. For `residual-mlp` the first is the width of the channels that all blocks
             share; each further one, all alike, is a block of that many nodes. For `lenet` the first two are numbers of
             filters; for a `resnet` there is one, the channels of its first stage.
-        select_inputs: Whether the inputs have gates too.
+        select_inputs: Whether the inputs have gates too; ``"auto"`` lets held-out rows decide before the run, by
+            `bnn_pyro.recipes.input_trial.try_input_gates`.
         normalize: Whether the net standardises the channels of its images, by those of training; it takes them as they
             come all the same, before pruning and after.
         augmentation: What the images of each batch undergo, in dense training and in variational inference; None leaves
@@ -88,6 +89,8 @@ class Recipe:
         varying_noise: Whether the network of a regression predicts its noise too (``HeteroscedasticNoise``), by a
             second output; else the noise is one number, which is learned. It means nothing for classes.
         path: How the KL weight is chosen on held-out rows before the run; None takes `kl_weight` as it is.
+        least_kl_weight: Where a group ends without a node, the posterior is fitted again at a third of the KL weight,
+            and so on, not below this; None leaves it as it is.
 
     Raises:
         ValueError: If a name is unknown or a number is out of range.
@@ -96,7 +99,7 @@ class Recipe:
     net: str = "mlp"
     prior: str = "ss-ghs"
     hidden: tuple[int, ...] = (50,)
-    select_inputs: bool = False
+    select_inputs: bool | Literal["auto"] = False
     normalize: bool = False
     augmentation: Augmentation | None = None
     sigma: float = 1.0
@@ -116,11 +119,14 @@ class Recipe:
     reference: bool = False
     varying_noise: bool = False
     path: PathPlan | None = None
+    least_kl_weight: float | None = None
 
     def __post_init__(self) -> None:
         """Check all that can be checked before there is any data, so that no run fails late."""
         check_names(net=self.net, prior=self.prior)
         check_widths(self.net, self.hidden)
+        if self.select_inputs not in (False, True, "auto"):
+            raise ValueError(f"select_inputs must be True, False or 'auto', got {self.select_inputs!r}")
         if self.reads_images and self.select_inputs:
             raise ValueError(f"select_inputs must be False for a {self.net}, whose first layer is a convolution")
         if self.normalize and not self.reads_images:
@@ -135,6 +141,8 @@ class Recipe:
             raise ValueError(
                 f"select_inputs and inclusion need a prior with gates, ss-{self.prior}, got {self.prior!r}"
             )
+        if self.least_kl_weight is not None and not 0 < self.least_kl_weight:
+            raise ValueError(f"least_kl_weight must be positive or None, got {self.least_kl_weight}")
         Timetable(self.schedule, self.epochs, self.kl_weight)  # checks that they fit each other
         if self.one_shot is not None and self.prior not in ("ss-ig", "ig"):
             raise ValueError(f"prior must be ss-ig or ig, with a Gaussian slab, for method sghmc, got {self.prior!r}")
@@ -198,6 +206,16 @@ class Recipe:
         """
         schedule = dataclasses.replace(self.schedule, frozen_kl_weight=None)
         return dataclasses.replace(self, kl_weight=kl_weight, schedule=schedule)
+
+    def quick(self) -> "Recipe":
+        """Return the same recipe without what takes most of its time: sampling, and what held-out rows choose.
+
+        Where they were to decide on gates on inputs there are none.
+        """
+        select = self.select_inputs is True
+        return dataclasses.replace(
+            self, refinement=None, refine_if_worth=False, reference=False, path=None, select_inputs=select
+        )
 
     def make_prior(self) -> SpikeSlab | Slab:
         """Return the prior to give to a `SparseNetwork`."""
@@ -270,7 +288,12 @@ class Recipe:
             example: One or more inputs, as `tensors` gives them.
             likelihood: What the outputs mean.
             num_data: Number of training rows.
+
+        Raises:
+            ValueError: If ``select_inputs`` is left to held-out rows, which have not decided yet.
         """
+        if self.select_inputs == "auto":
+            raise ValueError("select_inputs must be True or False where a model is made, got 'auto'")
         return SparseNetwork(
             net,
             example,

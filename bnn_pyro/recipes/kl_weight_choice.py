@@ -2,16 +2,15 @@
 
 from dataclasses import asdict
 
-import numpy as np
 import torch
 
-from bnn_pyro.data import Dataset, Split
-from bnn_pyro.data.tables import hold_out
+from bnn_pyro.data import Dataset
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.svi.elbo import SparseELBO
 from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.recipes.definition import Recipe
+from bnn_pyro.recipes.held_out import split_rows
 from bnn_pyro.refinement import Refinement
 from bnn_pyro.sparsity_path import SparsityPath, sparsity_path
 
@@ -45,7 +44,7 @@ def choose_kl_weight(
     plan = settings.path
     if plan is None:
         raise ValueError("settings must have a path, got None")
-    kept, held_out = _split(dataset, plan.validation, seed)
+    kept, held_out = split_rows(dataset, plan.validation, seed)
     train, scored = (settings.tensors(part, device) for part in (kept, held_out))
     likelihood = settings.likelihood(dataset.task)
     fitted = settings.with_kl_weight(settings.kl_weight).fit_options()  # so that the weight is that of the posterior
@@ -71,15 +70,3 @@ def choose_kl_weight(
             refinement=(settings.refinement or Refinement()) if plan.refine else None,
             progress=progress,
         )
-
-
-def _split(dataset: Dataset, fraction: float, seed: int) -> tuple[Split, Split]:
-    """Return the rows to learn from and those to score."""
-    if dataset.validation is not None:
-        return dataset.train, dataset.validation
-    train = dataset.train
-    kept, held_out = hold_out(train.y.numpy(), np.arange(len(train)), fraction, seed)
-    if not len(kept):
-        raise ValueError(f"data must have 2 training rows at least, one of them to score, got {len(train)}")
-    kept_rows, scored_rows = (torch.from_numpy(rows) for rows in (kept, held_out))
-    return Split(train.x[kept_rows], train.y[kept_rows]), Split(train.x[scored_rows], train.y[scored_rows])

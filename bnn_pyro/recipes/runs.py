@@ -24,11 +24,13 @@ from bnn_pyro.inference.training.processes import Processes
 from bnn_pyro.likelihoods import GaussianNoise
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.empty_groups import empty_groups
 from bnn_pyro.posterior.files import load_posterior, save_posterior
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.recipes.config_file import config_of, read_config
 from bnn_pyro.recipes.definition import Recipe
 from bnn_pyro.recipes.dense_training import training_noise
+from bnn_pyro.recipes.input_trial import try_input_gates
 from bnn_pyro.recipes.kl_weight_choice import choose_kl_weight
 from bnn_pyro.refinement import is_worth_refining, refine, sample_whole
 from bnn_pyro.reports.folder import check_run_folder, write_report
@@ -56,6 +58,9 @@ def run(
     With `settings.refinement` the posterior of the pruned network is sampled too, on the training rows. Where a group
     has no node left, or the network cannot be sampled, that is skipped with a warning.
 
+    Where `settings.select_inputs` is left open, it is decided first, by
+    `bnn_pyro.recipes.input_trial.try_input_gates` on the training rows.
+
     With `settings.path` the KL weight is chosen first, by `bnn_pyro.recipes.kl_weight_choice.choose_kl_weight` on the
     training rows. What follows is the run at that KL weight, on all training rows: the same as one that was given it.
 
@@ -81,12 +86,12 @@ def run(
     processes = Processes.found()
     if out is not None:
         check_run_folder(out)
-    settings, records = _chosen(dataset, settings, seed, device, progress)
+    settings, found = _chosen(dataset, settings, seed, device, progress)
     with seeded(seed, device):
         finished = _trained(dataset, settings, seed, device, progress)
         if not processes.is_first:
             return processes.broadcast({})
-        finished = replace(finished, path=records)
+        finished = replace(finished, **found)
         evaluation = evaluate_run(finished)
     evaluation.metrics["seconds"] = time.perf_counter() - start
     processes.broadcast(evaluation.metrics)
@@ -124,22 +129,30 @@ def train_run(
         ValueError: If there is no such device, or data and settings do not fit each other.
     """
     device = _checked_device(device)
-    settings, records = _chosen(dataset, settings, seed, device, progress)
+    settings, found = _chosen(dataset, settings, seed, device, progress)
     with seeded(seed, device):
-        return replace(_trained(dataset, settings, seed, device, progress), path=records)
+        return replace(_trained(dataset, settings, seed, device, progress), **found)
 
 
 def _chosen(
     dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None
-) -> tuple[Recipe, list[dict[str, Any]] | None]:
-    """Return the settings with the KL weight that a path has chosen, and its points, if they ask for a path."""
+) -> tuple[Recipe, dict[str, Any]]:
+    """Return the settings with what held-out rows choose, and what a run keeps of that: trial and path."""
     if settings.schedule.patience is not None and dataset.validation is None:  # before a path is followed for nothing
         raise ValueError("schedule.patience needs validation rows to watch, got data without them")
-    if settings.path is None:
-        return settings, None
-    path = choose_kl_weight(dataset, settings, seed=seed, device=device, progress=progress)
-    chosen = settings.with_kl_weight(Processes.found().broadcast(path.chosen.kl_weight))
-    return chosen, path.records(y_std=dataset.y_std)
+    found: dict[str, Any] = {}
+    processes = Processes.found()
+    how: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
+    if settings.select_inputs == "auto":
+        trial = try_input_gates(dataset, settings, **how)
+        found["input_trial"] = None if trial is None else trial.record()
+        select = processes.broadcast(trial is not None and trial.select_inputs)
+        settings = replace(settings, select_inputs=select)
+    if settings.path is not None:
+        path = choose_kl_weight(dataset, settings, **how)
+        found["path"] = path.records(y_std=dataset.y_std)
+        settings = settings.with_kl_weight(processes.broadcast(path.chosen.kl_weight))
+    return settings, found
 
 
 def _trained(dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None) -> Run:
@@ -168,7 +181,7 @@ def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.
     start = dense if settings.one_shot is None else make_untrained()
     model = settings.make_model(start, train[0][:2], likelihood, len(dataset.train))
     validation = None if dataset.validation is None else settings.tensors(dataset.validation, device)
-    posterior = _fit(model, train, validation, settings, seed, progress)
+    posterior = _fit_with_nodes(model, train, validation, settings, seed, progress)
     return Run(
         posterior,
         prune(posterior),
@@ -218,6 +231,23 @@ def shown_rows(x: Tensor) -> Tensor:
         x: Inputs, shape ``(rows, *input_shape)``, or targets.
     """
     return x[evenly_spaced(len(x), _SHOWN_ROWS).to(x.device)]
+
+
+def _fit_with_nodes(
+    model: SparseNetwork,
+    train: tuple[Tensor, Tensor],
+    validation: tuple[Tensor, Tensor] | None,
+    settings: Recipe,
+    seed: int,
+    progress: bool | None,
+) -> Posterior:
+    """Return a posterior; where a group ends without a node, that at a third of the KL weight, and so on."""
+    posterior, least = _fit(model, train, validation, settings, seed, progress), settings.least_kl_weight
+    while least is not None and (empty := empty_groups(posterior.keep())) and settings.kl_weight / 3 >= least:
+        settings = settings.with_kl_weight(settings.kl_weight / 3)
+        logger.warning("fitted again at KL weight %.2g, as no node of %r was left", settings.kl_weight, empty[0])
+        posterior = _fit(model, train, validation, settings, seed, progress)
+    return posterior
 
 
 def _fit(

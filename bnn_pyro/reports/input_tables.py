@@ -1,7 +1,7 @@
 """What a run's page says of the inputs that have gates: their inclusion probabilities."""
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 _GROUPS = ("network_inputs", "inputs")  # the latter is a layer where there is the former
 _MOST_ROWS = 20
@@ -39,3 +39,21 @@ def input_values(metrics: Mapping[str, object], names: Sequence[str] = ()) -> di
         "rest": len(rest),
         "largest_rest": f"{found[rest[0]]:.3f}" if rest else "",
     }
+
+
+def trial_text(metrics: Mapping[str, object]) -> str:
+    """Return what held-out rows said of gates on inputs, as a sentence without its full stop; empty if not asked.
+
+    Args:
+        metrics: The numbers of ``metrics.json``.
+    """
+    trial = cast(Mapping[str, Any] | None, metrics.get("input_trial"))
+    if trial is None:
+        return ""
+    what = "gain" if trial["gain"] >= 0 else "lose"
+    given = "have gates" if trial["select_inputs"] else "have no gates"
+    return (
+        f"With gates on inputs {trial['rows']:,} held-out rows {what} {abs(trial['gain']):.3f} (standard error "
+        f"{trial['gain_error']:.3f}) in log score, and {trial['kept']} of {trial['inputs']} inputs are kept; so inputs "
+        f"{given}"
+    )

@@ -60,6 +60,8 @@ class Run:
         reference: The posterior of the whole network, sampled, to compare with; None if it was not.
         path: Points of the sparsity path that chose the KL weight, as `bnn_pyro.sparsity_path.SparsityPath.records`
             gives them; None if there was none.
+        input_trial: What held-out rows said of gates on inputs, as `bnn_pyro.recipes.input_trial.InputTrial.record`
+            gives it; None if they were not asked.
         not_refined: Why it was not refined though asked for, in words; empty otherwise.
         encoding: How the columns of a table became the inputs, so that programs can take raw numbers; None for images.
     """
@@ -81,6 +83,7 @@ class Run:
     not_refined: str = ""
     encoding: TableEncoding | None = None
     path: Sequence[Mapping[str, Any]] | None = None
+    input_trial: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +119,8 @@ def evaluate_run(run: Run) -> Evaluation:
     same of the validation rows where there are some. `input_rms` is the largest root mean square of an input column,
     `target_mean_sd` mean and standard deviation of the targets as the networks saw them. `warnings` are those of
     `bnn_pyro.reports.run_warnings.run_warnings`. Those that nothing else has logged are logged: that the pruned network
-    is worse than the dense one, or than the mean over draws.
+    is worse than the dense one, or than the mean over draws. `input_trial` has the gain by gates on inputs in log score
+    per held-out row, where that was tried, and its standard error.
 
     Args:
         run: The finished run.
@@ -141,6 +145,8 @@ def evaluate_run(run: Run) -> Evaluation:
             "validation", _against_dense(run, run.validation, _net_predictions(run, run.validation[0]))
         )
     metrics |= _scales(run)
+    if run.input_trial is not None:
+        metrics["input_trial"] = dict(run.input_trial)
     for warning in (worse_than_dense(metrics), worse_than_draws(metrics)):
         if warning:
             logger.warning(warning)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypedDict, cast
 
 from bnn_pyro.posterior.tempering import Temperature, tempering
-from bnn_pyro.reports.input_tables import input_values
+from bnn_pyro.reports.input_tables import input_values, trial_text
 from bnn_pyro.reports.interval_tables import interval_header, interval_rows
 from bnn_pyro.reports.markdown import render
 from bnn_pyro.reports.path_files import Records, path_summary, path_table
@@ -143,6 +143,7 @@ def page(
         interval_header=interval_header(metrics),
         interval_rows=interval_rows(metrics),
         inputs=input_values(metrics, input_names),
+        input_trial=trial_text(metrics),
         cost_rows=_cost_rows(known),
         params_kept_one_sided=percent(known["params_kept_one_sided"]),
         difference=f"{known['pruned_max_abs_diff']:.1e}",

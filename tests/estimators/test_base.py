@@ -160,5 +160,5 @@ def test_predictions_are_of_the_refined_posterior_where_there_is_one() -> None:
 def test_what_is_not_refined_says_why() -> None:
     assert tiny().refined_ is None
     assert tiny().not_refined_ == "refine='no'"
-    many = SparseBayesRegressor(**{**TINY, "refine": "auto"}).fit(*numbers(600))
-    assert "less than 0.1: their uncertainty is small beside the noise" in many.not_refined_
+    many = SparseBayesRegressor(**{**TINY, "refine": "auto"}).fit(*numbers(6_000))
+    assert "less than 0.01: their uncertainty is small beside the noise" in many.not_refined_

@@ -12,10 +12,10 @@ from bnn_pyro.refinement import Refinement
 
 
 def test_without_parameters_it_is_that_of_the_command_line() -> None:
-    usual = recipe("any.csv", "ss-ghs", "regression", rows=500)
-    assert table_recipe("regression", 500, refine="no") == usual
-    assert table_recipe("regression", 500) == replace(usual, refinement=Refinement(), refine_if_worth=True)
-    assert table_recipe("classification", 500, refine="no") == recipe("any.csv", "ss-ghs", "classification", rows=500)
+    assert table_recipe("regression", 500) == recipe("any.csv", "ss-ghs", "regression", rows=500)
+    usual = recipe("any.csv", "ss-ghs", "classification", rows=500)
+    assert table_recipe("classification", 500) == usual
+    assert table_recipe("classification", 500, refine="no") == replace(usual, refinement=None, refine_if_worth=False)
 
 
 def test_parameters_take_the_place_of_defaults() -> None:
@@ -37,11 +37,11 @@ def test_steps_are_as_many_in_both_trainings_up_to_an_epoch(steps: int) -> None:
 
 
 def test_refining_is_asked_for_in_words_bools_or_by_settings() -> None:
-    own = Refinement(until=None)
+    own, usual = Refinement(until=None), recipe("any.csv", rows=500).refinement
     wanted: list[tuple[Any, Refinement | None, bool]] = [
-        ("auto", Refinement(), True),
-        ("yes", Refinement(), False),
-        (True, Refinement(), False),
+        ("auto", usual, True),
+        ("yes", usual, False),
+        (True, usual, False),
         ("no", None, False),
         (False, None, False),
         (own, own, False),

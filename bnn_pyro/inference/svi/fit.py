@@ -115,7 +115,8 @@ def fit(
 
     Returns:
         The posterior after the last epoch, or after the best one of a ``schedule`` with ``patience``, with one record
-        per epoch in ``history``. Running statistics of BatchNorms are those of the median-probability model: while it
+        per epoch in ``history``, of more than 400 epochs some 200 with the scores of the median model, unless there is
+        ``patience``. Running statistics of BatchNorms are those of the median-probability model: while it
         was trained they were averages over many draws of the network.
 
     Raises:

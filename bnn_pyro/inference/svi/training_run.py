@@ -30,6 +30,7 @@ from guides.protocols import Guide
 
 logger = logging.getLogger(__name__)
 
+MOST_SCORES = 200  # of a run, about: a score takes longer than a step, and small tables are trained for many epochs
 Record = dict[str, Any]
 Callback = Callable[[Record, GuidePosterior], bool | None]
 
@@ -169,6 +170,8 @@ class TrainingRun:
             "seconds": seconds,
             "compile_seconds": self.step.compile_seconds,
         }
+        if not self._is_scored(epoch):
+            return record
         data, prefix = (self.held_out, "validation") if self.held_out is not None else (self._some_rows(), "train")
         try:
             scores = GuidePosterior(self.model, self.guide).evaluate_median(*data)  # the smaller network: the same
@@ -179,6 +182,11 @@ class TrainingRun:
             ) from error
         record.update({f"{prefix}_{name}": score for name, score in scores.items()})
         return record
+
+    def _is_scored(self, epoch: int) -> bool:
+        """Whether the median model is scored after an epoch: where epochs are many, after each k-th alone."""
+        last, every = self.timetable.epochs - 1, max(1, self.timetable.epochs // MOST_SCORES)
+        return self.schedule.patience is not None or epoch % every == 0 or epoch == last
 
     def _note_best(self, record: Record) -> None:
         """Keep the state after an epoch if its validation NLL is the best of its phase, as the first process has it."""
@@ -275,6 +283,6 @@ class TrainingRun:
 
 def _summary(record: Record) -> str:
     """Returns the line beside the progress bar."""
-    score = next((f"{k.split('_')[-1]} {v:.4f}" for k, v in record.items() if k.endswith(("accuracy", "rmse"))), "")
+    scores = [f"{k.split('_')[-1]} {v:.4f}" for k, v in record.items() if k.endswith(("accuracy", "rmse"))]
     nodes = "-".join(str(n) for n in record["nodes_kept"].values())
-    return f"ELBO/datum {-record['loss']:.4f}, {score}, nodes {nodes or 'all'}"
+    return ", ".join([f"ELBO/datum {-record['loss']:.4f}", *scores, f"nodes {nodes or 'all'}"])

@@ -1,6 +1,5 @@
 """How training went: loss, score and nodes kept over the epochs."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TypedDict, cast
@@ -86,8 +85,8 @@ def _dotted(line: Line2D) -> Line2D:
 
 def _draw_score(axes: Axes, history: Sequence[Record], key: str) -> None:
     where, _, name = key.rpartition("_")
-    values = [cast(float, record.get(key, math.nan)) for record in history]
-    _line(axes, _epochs(history), values, COLORS[1])
+    scored = [record for record in history if key in record]  # of long runs not every epoch is
+    _line(axes, _epochs(scored), [cast(Mapping[str, float], record)[key] for record in scored], COLORS[1])
     rows = {"train": "training rows", "validation": "validation rows"}.get(where, where)
     if name == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
