@@ -89,7 +89,7 @@ class Recipe:
         varying_noise: Whether the network of a regression predicts its noise too (``HeteroscedasticNoise``), by a
             second output; else the noise is one number, which is learned. It means nothing for classes.
         path: How the KL weight is chosen on held-out rows before the run; None takes `kl_weight` as it is.
-        least_kl_weight: Where a group ends without a node, the posterior is fitted again at a third of the KL weight,
+        least_kl_weight: Where a group ends without a node, the posterior is fitted again at a tenth of the KL weight,
             and so on, not below this; None leaves it as it is.
 
     Raises:

@@ -5,14 +5,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from bnn_pyro.data import Dataset, Split
+from bnn_pyro.data import Dataset
 from bnn_pyro.evaluation.metrics import paired_difference
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.svi.elbo import SparseELBO
 from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.training.dense import train_dense
+from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.empty_groups import empty_groups
+from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.scores import log_scores
 from bnn_pyro.recipes.definition import Recipe
 from bnn_pyro.recipes.held_out import split_rows
@@ -30,15 +33,16 @@ class InputTrial:
     """What held-out rows said of gates on inputs.
 
     Attributes:
-        gain: Mean log score per held-out row that gates on inputs add; negative where they lose.
-        gain_error: Its standard error.
+        gain: Mean log score per held-out row that gates on inputs add; negative where they lose. None where there was
+            nothing to compare, as the fit with gates kept all inputs, or ended with an empty layer.
+        gain_error: Its standard error; None likewise.
         rows: Number of held-out rows.
         kept: How many inputs the trial with gates kept.
         inputs: How many there are.
     """
 
-    gain: float
-    gain_error: float
+    gain: float | None
+    gain_error: float | None
     rows: int
     kept: int
     inputs: int
@@ -46,7 +50,7 @@ class InputTrial:
     @property
     def select_inputs(self) -> bool:
         """Whether inputs get gates: where held-out rows are predicted better with them, or as well."""
-        return self.gain >= 0 and 0 < self.kept < self.inputs
+        return self.gain is not None and self.gain >= 0
 
     def record(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -62,6 +66,8 @@ def try_input_gates(
     progress: bool | None = None,
 ) -> InputTrial | None:
     """Fit a recipe with gates on the inputs and without, each for half of its epochs, and score held-out rows.
+
+    Where the fit with gates, the first, keeps all inputs there is no other.
 
     Gates on inputs are a gain where many inputs say nothing, and a loss where a mean field has too little confidence in
     what an input adds: it depends on the table, so that rows decide which neither fit has seen. They are the validation
@@ -84,40 +90,35 @@ def try_input_gates(
         return None
     kept, held_out = split_rows(dataset, _FRACTION, seed)
     short = replace(settings.with_epochs(max(1, round(_SHARE * settings.epochs))), select_inputs=False)
+    train, (x, y) = (settings.tensors(part, device) for part in (kept, held_out))
+    likelihood = settings.likelihood(dataset.task)
     with seeded(seed, torch.device(device)):
-        scores, counts = _scores(dataset, kept, held_out, short, device, progress)
-    gain, error = paired_difference(scores[True], scores[False])
-    trial = InputTrial(gain, error, len(held_out), counts, inputs)
+        net = settings.make_net(dataset.input_shape, settings.outputs(dataset.num_classes))
+        dense = train_dense(net, train, likelihood=likelihood, **asdict(settings.dense), progress=progress)
+        count = inputs
+        scores = []
+        for gates in (True, False):
+            own = replace(short, select_inputs=gates)
+            model = own.make_model(dense, train[0][:2], likelihood, len(kept))
+            posterior = _fit(model, train, own, progress)
+            if gates:
+                count = _inputs_kept(posterior)
+                if count in (0, inputs):
+                    break
+            scores.append(log_scores(posterior.predict(x, num_samples=_DRAWS, return_draws=True), y))
+    gain, error = paired_difference(*scores) if len(scores) == 2 else (None, None)
+    trial = InputTrial(gain, error, len(held_out), count, inputs)
     logger.info("gates on inputs: %s", trial)
     return trial
 
 
-def _scores(
-    dataset: Dataset,
-    kept: Split,
-    held_out: Split,
-    settings: Recipe,
-    device: str | torch.device,
-    progress: bool | None,
-) -> tuple[dict[bool, torch.Tensor], int]:
-    """Return log scores of held-out rows without and with gates on inputs, and how many inputs the latter kept."""
-    train, (x, y) = (settings.tensors(part, device) for part in (kept, held_out))
-    likelihood = settings.likelihood(dataset.task)
-    net = settings.make_net(dataset.input_shape, settings.outputs(dataset.num_classes))
-    dense = train_dense(net, train, likelihood=likelihood, **asdict(settings.dense), progress=progress)
-    scores, count = {}, 0
-    for gates in (False, True):
-        own = replace(settings, select_inputs=gates)
-        model = own.make_model(dense, train[0][:2], likelihood, len(kept))
-        posterior = fit(
-            model,
-            train,
-            **own.fit_options(),
-            elbo=SparseELBO(local_reparameterization="exact"),
-            guide=own.make_guide(model),
-            progress=progress,
-        )
-        scores[gates] = log_scores(posterior.predict(x, num_samples=_DRAWS, return_draws=True), y)
-        if gates and not empty_groups(posterior.keep()):
-            count = next(int(m.sum()) for n, m in posterior.keep().items() if not model.groups[n].writers)
-    return scores, count
+def _fit(model: SparseNetwork, train: tuple[Tensor, Tensor], settings: Recipe, progress: bool | None) -> GuidePosterior:
+    elbo = SparseELBO(local_reparameterization="exact")
+    guide = settings.make_guide(model)
+    return fit(model, train, **settings.fit_options(), elbo=elbo, guide=guide, progress=progress)
+
+
+def _inputs_kept(posterior: GuidePosterior) -> int:
+    """Return how many inputs are kept; 0 where a layer has no node left."""
+    keep, groups = posterior.keep(), posterior.model.groups
+    return 0 if empty_groups(keep) else next(int(keep[name].sum()) for name in keep if not groups[name].writers)

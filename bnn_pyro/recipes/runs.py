@@ -241,10 +241,10 @@ def _fit_with_nodes(
     seed: int,
     progress: bool | None,
 ) -> Posterior:
-    """Return a posterior; where a group ends without a node, that at a third of the KL weight, and so on."""
+    """Return a posterior; where a group ends without a node, that at a tenth of the KL weight, and so on."""
     posterior, least = _fit(model, train, validation, settings, seed, progress), settings.least_kl_weight
-    while least is not None and (empty := empty_groups(posterior.keep())) and settings.kl_weight / 3 >= least:
-        settings = settings.with_kl_weight(settings.kl_weight / 3)
+    while least is not None and (empty := empty_groups(posterior.keep())) and settings.kl_weight / 10 >= least:
+        settings = settings.with_kl_weight(settings.kl_weight / 10)
         logger.warning("fitted again at KL weight %.2g, as no node of %r was left", settings.kl_weight, empty[0])
         posterior = _fit(model, train, validation, settings, seed, progress)
     return posterior

@@ -50,10 +50,12 @@ def trial_text(metrics: Mapping[str, object]) -> str:
     trial = cast(Mapping[str, Any] | None, metrics.get("input_trial"))
     if trial is None:
         return ""
+    given = f"so inputs {'have' if trial['select_inputs'] else 'have no'} gates"
+    if trial["gain"] is None:
+        kept = f"all {trial['inputs']} inputs are kept" if trial["kept"] else "a layer ends without a node"
+        return f"With gates on inputs {kept}; {given}"
     what = "gain" if trial["gain"] >= 0 else "lose"
-    given = "have gates" if trial["select_inputs"] else "have no gates"
     return (
         f"With gates on inputs {trial['rows']:,} held-out rows {what} {abs(trial['gain']):.3f} (standard error "
-        f"{trial['gain_error']:.3f}) in log score, and {trial['kept']} of {trial['inputs']} inputs are kept; so inputs "
-        f"{given}"
+        f"{trial['gain_error']:.3f}) in log score, and {trial['kept']} of {trial['inputs']} inputs are kept; {given}"
     )

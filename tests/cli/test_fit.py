@@ -128,6 +128,8 @@ def test_processes_of_torchrun_are_joined(monkeypatch: pytest.MonkeyPatch, rank:
         (("my.csv",), (True, True)),
         (("my.csv", "--refine", "yes"), (True, False)),
         (("my.csv", "--refine", "no"), (False, False)),
+        (("my.csv", "--quick"), (False, False)),
+        (("my.csv", "--quick", "--refine", "yes"), (True, False)),
         (("my.csv", "--prior", "ig"), (False, False)),
         (("my.csv", "--method", "sghmc"), (False, False)),
     ],

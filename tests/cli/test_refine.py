@@ -11,7 +11,7 @@ import bnn_pyro
 from bnn_pyro import Refinement, SamplingPlan
 from bnn_pyro.inference.mcmc import starts
 from bnn_pyro.inference.training.ensemble import train_ensemble
-from bnn_pyro.recipes import load_refined
+from bnn_pyro.recipes import defaults, load_refined
 from bnn_pyro.reports.folder import RUN_FILES
 from bnn_pyro.reports.refined_files import REFINED_FILES
 from bnn_pyro.reports.tables import TABLE_FILES
@@ -34,6 +34,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = SamplingPlan(kernel="mclmc", chains=3, warmup=40, draws=6, thinning=2)
     usual = partial(Refinement, plan=plan, until=None)
     monkeypatch.setattr(bnn_pyro, "Refinement", lambda **options: usual(**options))
+    monkeypatch.setattr(defaults, "Refinement", lambda until: usual())
     monkeypatch.setattr(starts, "train_ensemble", partial(train_ensemble, steps=50))
 
 
@@ -89,7 +90,7 @@ def test_fit_refines_when_asked_to(workplace: Path) -> None:
     assert load_refined(workplace / "run").predict(torch.randn(5, 3)).shape == (5,)
 
 
-@pytest.mark.parametrize(("rows", "refined"), [(80, True), (800, False)])
+@pytest.mark.parametrize(("rows", "refined"), [(80, True), (8_000, False)])
 def test_auto_refines_where_it_is_worth_it(rows: int, refined: bool, workplace: Path) -> None:
     made_numbers(workplace / "my.csv", rows=rows)
     code, out, err = call(*FIT, "--refine", "auto")

@@ -18,7 +18,7 @@ from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNois
 from bnn_pyro.networks import ResidualMLP
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
-from bnn_pyro.recipes import Recipe, recipe
+from bnn_pyro.recipes import PathPlan, Recipe, recipe
 from bnn_pyro.recipes.dense_training import DenseTraining
 from bnn_pyro.refinement import Refinement
 
@@ -155,3 +155,21 @@ class OwnSlab(Gaussian):
 def test_a_refinement_that_cannot_be_done_or_written_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Recipe(**options)
+
+
+def test_quick_leaves_out_what_takes_most_of_the_time() -> None:
+    whole = Recipe(refinement=Refinement(), refine_if_worth=True, reference=True, path=PathPlan(), select_inputs="auto")
+    assert whole.quick() == Recipe()
+    assert Recipe(select_inputs=True).quick() == Recipe(select_inputs=True)
+
+
+def test_what_held_out_rows_are_to_decide_is_decided_before_a_model_is_made() -> None:
+    settings = Recipe(hidden=(4,), select_inputs="auto")
+    with pytest.raises(ValueError, match="select_inputs must be True or False where a model is made, got 'auto'"):
+        settings.make_model(settings.make_net((3,), 1), torch.zeros(2, 3), GaussianNoise(), 10)
+    with pytest.raises(ValueError, match="select_inputs must be True, False or 'auto', got 'some'"):
+        Recipe(select_inputs="some")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="select_inputs must be False for a lenet"):
+        Recipe(net="lenet", hidden=(4, 5, 6, 7), select_inputs="auto")
+    with pytest.raises(ValueError, match="least_kl_weight must be positive or None, got 0"):
+        Recipe(least_kl_weight=0)

@@ -41,12 +41,15 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int, Tensor]]:
     return found
 
 
-def test_both_fits_take_half_of_the_epochs_and_see_no_held_out_row(fits: list[tuple[bool, int, Tensor]]) -> None:
+def test_both_fits_take_half_of_the_epochs_and_see_no_held_out_row(
+    monkeypatch: pytest.MonkeyPatch, fits: list[tuple[bool, int, Tensor]]
+) -> None:
+    monkeypatch.setattr(module, "_inputs_kept", lambda posterior: 2)
     dataset, state = table("regression", rows=160), torch.get_rng_state()
     trial = try_input_gates(dataset, replace(ASKED, epochs=6), seed=1)
     assert torch.equal(torch.get_rng_state(), state)
-    assert trial is not None and (trial.rows, trial.inputs) == (24, 3)
-    assert [(gates, epochs, len(x)) for gates, epochs, x in fits] == [(False, 3, 96), (True, 3, 96)]
+    assert trial is not None and (trial.rows, trial.kept, trial.inputs) == (24, 2, 3) and trial.gain is not None
+    assert [(gates, epochs, len(x)) for gates, epochs, x in fits] == [(True, 3, 96), (False, 3, 96)]
     again = try_input_gates(dataset, replace(ASKED, epochs=6), seed=1)
     assert again == trial
 
@@ -56,7 +59,17 @@ def test_validation_rows_of_the_data_are_scored(fits: list[tuple[bool, int, Tens
     watched = replace(dataset, validation=Split(dataset.test.x[:30], dataset.test.y[:30]))
     trial = try_input_gates(watched, ASKED)
     assert trial is not None and trial.rows == 30
-    assert [len(x) for _, _, x in fits] == [120, 120]
+    assert {len(x) for _, _, x in fits} == {120}
+
+
+@pytest.mark.parametrize("inclusion", [0.999, 1e-12])
+def test_nothing_is_compared_where_gates_keep_all_inputs_or_leave_a_layer_empty(
+    fits: list[tuple[bool, int, Tensor]], inclusion: float
+) -> None:
+    settings = replace(ASKED, inclusion=inclusion, init_inclusion=inclusion if inclusion > 0.5 else 0.01)
+    trial = try_input_gates(table("regression", rows=160), settings)
+    assert trial == InputTrial(None, None, 24, 3 if inclusion > 0.5 else 0, 3) and not trial.select_inputs
+    assert [gates for gates, _, _ in fits] == [True]
 
 
 def test_few_rows_or_a_single_input_are_not_tried() -> None:
@@ -79,15 +92,13 @@ def test_gates_are_chosen_where_inputs_say_nothing() -> None:
         select_inputs="auto",
     )
     trial = try_input_gates(noisy(), settings, progress=False)
-    assert trial is not None and trial.kept == 1 and trial.gain > 0 and trial.select_inputs
+    assert trial is not None and trial.kept == 1 and trial.select_inputs
 
 
 @pytest.mark.parametrize(
-    ("gain", "kept", "expected"),
-    [(0.1, 2, True), (0.0, 2, True), (-0.01, 2, False), (0.1, 0, False), (0.1, 3, False), (float("nan"), 2, False)],
+    ("gain", "expected"), [(0.1, True), (0.0, True), (-0.01, False), (None, False), (float("nan"), False)]
 )
-def test_what_is_chosen(gain: float, kept: int, expected: bool) -> None:
-    """Not gates that close no input, nor gates that leave none or a layer empty."""
-    trial = InputTrial(gain, 0.05, 20, kept, 3)
+def test_what_is_chosen(gain: float | None, expected: bool) -> None:
+    trial = InputTrial(gain, 0.05, 20, 2, 3)
     assert trial.select_inputs is expected
     assert trial.record()["select_inputs"] is expected and trial.record()["inputs"] == 3

@@ -298,12 +298,12 @@ def test_a_run_of_which_nothing_is_left_is_not_refined_with_a_warning(
 
 
 def test_where_nothing_is_left_it_is_fitted_again_at_lower_kl_weights(caplog: pytest.LogCaptureFixture) -> None:
-    """At a third each time, as long as that is not below the least one."""
-    sparse = dataclasses.replace(QUICK, inclusion=1e-12, init_inclusion=0.01, kl_weight=0.9, least_kl_weight=0.09)
+    """At a tenth each time, as long as that is not below the least one."""
+    sparse = dataclasses.replace(QUICK, inclusion=1e-12, init_inclusion=0.01, kl_weight=0.5, least_kl_weight=0.005)
     finished = train_run(table("regression"), sparse, progress=False)
-    assert finished.posterior.kl_weight == pytest.approx(0.1)
+    assert finished.posterior.kl_weight == pytest.approx(0.005)
     again = [record.getMessage() for record in caplog.records if "fitted again" in record.getMessage()]
-    assert again == [f"fitted again at KL weight {w}, as no node of 'hidden1' was left" for w in ("0.3", "0.1")]
+    assert again == [f"fitted again at KL weight {w}, as no node of 'hidden1' was left" for w in ("0.05", "0.005")]
     full = train_run(table("regression"), dataclasses.replace(QUICK, least_kl_weight=0.01), progress=False)
     assert full.posterior.kl_weight == 0.5
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bnn_pyro.reports.input_tables import input_values
+from bnn_pyro.reports.input_tables import input_values, trial_text
 from bnn_pyro.reports.page import page
 from tests.reports.test_page import CONFIG, METRICS, text
 
@@ -46,3 +46,28 @@ def test_without_gates_on_inputs_there_is_no_table() -> None:
 def test_names_are_one_per_input() -> None:
     with pytest.raises(ValueError, match="names must hold one per input, 3, got 2"):
         input_values(FEW, ("age", "income"))
+
+
+TRIAL = {"gain": -0.0214, "gain_error": 0.0043, "rows": 1180, "kept": 5, "inputs": 8, "select_inputs": False}
+
+
+def test_what_held_out_rows_said_of_gates_on_inputs() -> None:
+    assert trial_text(METRICS) == ""
+    said = (
+        "With gates on inputs 1,180 held-out rows lose 0.021 (standard error 0.004) in log score, and 5 of 8 inputs "
+        "are kept; so inputs have no gates"
+    )
+    assert trial_text({"input_trial": TRIAL}) == said
+    others = {name: value for name, value in METRICS.items() if name not in ("nodes_kept", "inclusion")}
+    bare = {**others, "nodes_kept": {"hidden1": [2, 3]}, "inclusion": {"hidden1": [0.9, 0.8, 0.1]}}
+    gained = {**TRIAL, "gain": 0.0214, "select_inputs": True}
+    for metrics in ({**bare, "input_trial": TRIAL}, {**FEW, "input_trial": gained}):
+        shown = text(metrics)
+        assert f"## Inputs\n\n{trial_text(metrics)}.\n" in shown and "\n\n\n" not in shown
+    nothing = {**TRIAL, "gain": None, "gain_error": None}
+    words = {8: "With gates on inputs all 8 inputs are kept; so inputs have no gates"}
+    words[0] = "With gates on inputs a layer ends without a node; so inputs have no gates"
+    for kept, sentence in words.items():
+        assert trial_text({"input_trial": {**nothing, "kept": kept}}) == sentence
+    assert "rows gain 0.021" in trial_text({"input_trial": gained})
+    assert trial_text({"input_trial": gained}).endswith("so inputs have gates")

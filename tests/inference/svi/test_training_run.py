@@ -114,3 +114,18 @@ def test_a_guide_of_pyro_is_resumed(tmp_path: Path) -> None:
 def _stop_in_the_second(record: Any, posterior: GuidePosterior) -> None:
     if record["epoch"] == 2:
         raise Stop
+
+
+def scored(posterior: GuidePosterior) -> list[int]:
+    """The epochs after which the median model was scored."""
+    return [record["epoch"] for record in posterior.history if any(key.endswith("_nll") for key in record)]
+
+
+def test_long_runs_score_some_epochs_the_first_and_the_last_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "MOST_SCORES", 3)
+    assert scored(run(epochs=5)) == [1, 2, 3, 4, 5]
+    long = run(epochs=12)
+    assert scored(long) == [1, 5, 9, 12] and len(long.history) == 12
+    assert all("nodes_kept" in record for record in long.history)
+    watched = run(epochs=12, validation=0.25, num_data=9, schedule=Schedule(patience=12))
+    assert scored(watched) == list(range(1, 13))

@@ -1,6 +1,8 @@
 """Plot of the training: the numbers that are drawn, and the words beside them."""
 
+from collections.abc import Mapping
 from itertools import combinations
+from typing import Any
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -78,3 +80,17 @@ def test_names_of_lines_that_end_together_do_not_overlap() -> None:
 def test_training_needs_an_epoch() -> None:
     with pytest.raises(ValueError, match="history must hold at least one epoch"):
         plot_training([])
+
+
+def test_training_draws_the_scores_that_there_are() -> None:
+    """Of a long run not every epoch has one."""
+    records = history()
+    some = [record if i % 3 == 0 else _without_scores(record) for i, record in enumerate(records)]
+    loss, score, _ = plot_training(some).axes
+    assert along_x(loss.lines[0]) == [record["epoch"] for record in records]
+    assert along_x(score.lines[0]) == [record["epoch"] for record in records[::3]]
+    assert along_y(score.lines[0]) == [record["train_accuracy"] for record in records[::3]]
+
+
+def _without_scores(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if not key.startswith("train_")}
