@@ -196,7 +196,9 @@ class Recipe:
         return dataclasses.replace(self, epochs=epochs, schedule=self.schedule.stretched(ratio), one_shot=one_shot)
 
     def with_kl_weight(self, kl_weight: float) -> "Recipe":
-        """Return the same recipe for another KL weight, that of the posterior in the end also where gates are frozen.
+        """Return the same recipe for another KL weight, that of the posterior in the end.
+
+        It is also that of frozen gates, and is kept where a group ends without a node.
 
         Args:
             kl_weight: Weight of the divergence.
@@ -205,7 +207,7 @@ class Recipe:
             ValueError: If it is not positive and finite.
         """
         schedule = dataclasses.replace(self.schedule, frozen_kl_weight=None)
-        return dataclasses.replace(self, kl_weight=kl_weight, schedule=schedule)
+        return dataclasses.replace(self, kl_weight=kl_weight, schedule=schedule, least_kl_weight=None)
 
     def quick(self) -> "Recipe":
         """Return the same recipe without what takes most of its time: sampling, and what held-out rows choose.

@@ -48,6 +48,7 @@ def test_fit_a_table_of_ones_own_with_options(workplace: Path) -> None:
     assert config.items() >= {"data": "my.csv", "hidden": [6, 4], "inclusion": 0.3, "select_inputs": True}.items()
     assert config["task"] == "classification"
     assert config["kl_weight"] == 1 and config["schedule"]["frozen_kl_weight"] is None
+    assert config["least_kl_weight"] is None  # what was asked for is kept
     assert "empered" not in out
     metrics = json.loads((workplace / "run" / "metrics.json").read_text())
     assert [total for _, total in metrics["nodes_kept"].values()] == [3, 6, 4]

@@ -23,7 +23,7 @@ def test_parameters_take_the_place_of_defaults() -> None:
     grid: dict[str, Any] = {"hidden": np.int64(7), "kl_weight": np.float32(0.5)}
     found = table_recipe("regression", 500, prior="ss-gl", select_inputs=True, **grid)
     assert (found.prior, found.hidden, found.kl_weight, found.select_inputs) == ("ss-gl", (7,), 0.5, True)
-    assert found.schedule.frozen_kl_weight is None
+    assert found.schedule.frozen_kl_weight is None and found.least_kl_weight is None
     assert table_recipe("regression", 500, hidden=[9, 8]).hidden == (9, 8)
 
 
