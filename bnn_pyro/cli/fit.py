@@ -219,6 +219,7 @@ def _announce(dataset: "Dataset", settings: "Recipe") -> None:
     widths = "-".join(map(str, settings.hidden))
     typer.echo(
         f"{settings.net} {widths}, prior {settings.prior}: "
+        + ("two shorter fits that decide on gates of inputs, then " if settings.select_inputs == "auto" else "")
         + ("" if settings.path is None else "a path that chooses the KL weight, then ")
         + f"{settings.dense.epochs} epochs dense, "
         + (

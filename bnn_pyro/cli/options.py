@@ -39,7 +39,9 @@ Net = Annotated[
 ]
 SelectInputs = Annotated[
     bool | None,
-    typer.Option(help="Whether inputs can be pruned too; those of a table are by compare.", rich_help_panel="Model"),
+    typer.Option(
+        help="Whether inputs can be pruned too; fit and path let rows of a table decide.", rich_help_panel="Model"
+    ),
 ]
 Inclusion = Annotated[
     float | None,
