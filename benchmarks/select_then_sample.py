@@ -73,6 +73,7 @@ from bnn_pyro.evaluation.metrics import paired_difference
 from bnn_pyro.likelihoods import Classes, Likelihood, Normals
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.diagnostics import r_hat_summary
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.posterior.scores import log_scores
@@ -229,11 +230,9 @@ def _predicted(posterior: Posterior, x: Tensor) -> Classes | Normals:
 
 
 def _of_chains(posterior: SampledPosterior, x: Tensor) -> Answer:
-    r_hat = posterior.prediction_r_hat(x)
-    r_hat = r_hat[~r_hat.isnan()]
     return _predicted(posterior, x), {
         "weights": _weights(posterior.model),
-        "r_hat": [float(r_hat.median()), float(r_hat.quantile(0.95))],
+        "r_hat": list(r_hat_summary(posterior.prediction_r_hat(x))),
         "sampling_seconds": posterior.draws.seconds,
         "thinning": posterior.draws.thinning,
         "diverged": int(posterior.draws.diverged.sum()),

@@ -52,6 +52,7 @@ from bnn_pyro.data import Dataset
 from bnn_pyro.data.tables import hold_out
 from bnn_pyro.likelihoods import NOISE_SITE, Classes, Normals
 from bnn_pyro.networks import mlp
+from bnn_pyro.posterior.diagnostics import r_hat_summary
 from bnn_pyro.recipes import Recipe, recipe, train_run
 from bnn_pyro.recipes.dense_training import training_noise
 from bnn_pyro.reports.figures import COLORS, new_panels, set_title, style_axes
@@ -78,9 +79,7 @@ def _default(data: Dataset, x: Tensor) -> Answers:
         default = guide
     else:
         default = run.refined.predict(x, num_samples=SCORED_DRAWS, return_draws=True)
-        r_hat = run.refined.prediction_r_hat(x)
-        r_hat = r_hat[~r_hat.isnan()]
-        own["r_hat"] = [float(r_hat.median()), float(r_hat.quantile(0.95))]
+        own["r_hat"] = list(r_hat_summary(run.refined.prediction_r_hat(x)))
         own |= {"chains": run.refined.chains, "sampling_seconds": run.refined.draws.seconds}
     return {
         "default": (default, own),
@@ -246,7 +245,7 @@ def summary_of(rows: Sequence[Row]) -> str:
     lines.append(f"- coverage of 90 % intervals within 85-95 % on {sum(covered)} of {len(covered)} tables")
     sizes = [each["default"]["weights"] for each in means.values() if "default" in each]
     lines.append(f"- weights of the pruned network: median {median(sizes):.0f}" if sizes else "")
-    lines += [f"- {line}" for line in _classes(rows)]
+    lines.append(f"- {_classes(means)}")
     return "\n".join([*lines, "", _ranks(means)])
 
 
@@ -272,13 +271,13 @@ def _has(each: Mapping[str, Mapping[str, float]], other: str) -> bool:
     return all("nll" in each.get(name, {}) for name in ("default", other))
 
 
-def _classes(rows: Sequence[Row]) -> list[str]:
+def _classes(means: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """Return how often the accuracy is within one standard error, of one split's rows, of the best baseline's."""
-    means = {table: each for table, each in means_of(rows).items() if "accuracy" in each.get("default", {})}
+    means = {table: each for table, each in means.items() if "accuracy" in each.get("default", {})}
     others = ("dense", "early stop", "ensemble", "mean field", "forest", "trees", "mlp", "linear")
     best = {t: max(each[name]["accuracy"] for name in others if name in each) for t, each in means.items()}
     within = [each["default"]["accuracy"] >= best[t] - each["default"]["accuracy_se"] for t, each in means.items()]
-    return [f"accuracy within one standard error of the best of the others on {sum(within)} of {len(within)} tables"]
+    return f"accuracy within one standard error of the best of the others on {sum(within)} of {len(within)} tables"
 
 
 def _ranks(means: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:

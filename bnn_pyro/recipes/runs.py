@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -181,7 +182,7 @@ def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.
     start = dense if settings.one_shot is None else make_untrained()
     model = settings.make_model(start, train[0][:2], likelihood, len(dataset.train))
     validation = None if dataset.validation is None else settings.tensors(dataset.validation, device)
-    posterior = _fit_with_nodes(model, train, validation, settings, seed, progress)
+    posterior = _fit_with_nodes(partial(_fit, model, train, validation, seed=seed, progress=progress), settings)
     return Run(
         posterior,
         prune(posterior),
@@ -233,20 +234,13 @@ def shown_rows(x: Tensor) -> Tensor:
     return x[evenly_spaced(len(x), _SHOWN_ROWS).to(x.device)]
 
 
-def _fit_with_nodes(
-    model: SparseNetwork,
-    train: tuple[Tensor, Tensor],
-    validation: tuple[Tensor, Tensor] | None,
-    settings: Recipe,
-    seed: int,
-    progress: bool | None,
-) -> Posterior:
+def _fit_with_nodes(fit_at: Callable[[Recipe], Posterior], settings: Recipe) -> Posterior:
     """Return a posterior; where a group ends without a node, that at a tenth of the KL weight, and so on."""
-    posterior, least = _fit(model, train, validation, settings, seed, progress), settings.least_kl_weight
+    posterior, least = fit_at(settings), settings.least_kl_weight
     while least is not None and (empty := empty_groups(posterior.keep())) and settings.kl_weight / 10 >= least:
         settings = settings.with_kl_weight(settings.kl_weight / 10)
         logger.warning("fitted again at KL weight %.2g, as no node of %r was left", settings.kl_weight, empty[0])
-        posterior = _fit(model, train, validation, settings, seed, progress)
+        posterior = fit_at(settings)
     return posterior
 
 
@@ -255,6 +249,7 @@ def _fit(
     train: tuple[Tensor, Tensor],
     validation: tuple[Tensor, Tensor] | None,
     settings: Recipe,
+    *,
     seed: int,
     progress: bool | None,
 ) -> Posterior:
