@@ -146,5 +146,6 @@ def _nested(config: Config) -> Config:
     """Return a flat list of settings as it is written now; a weight for frozen gates then needed no frozen gates."""
     schedule = {name: config[name] for name in _FLAT} | {"temperature": None}
     schedule["frozen_kl_weight"] = schedule["frozen_kl_weight"] if schedule["freeze"] else None
-    dense = {field.name: config[f"pretrain_{field.name}"] for field in dataclasses.fields(DenseTraining)}
+    given = (field.name for field in dataclasses.fields(DenseTraining) if field.name != "validation")  # there was none
+    dense = {name: config[f"pretrain_{name}"] for name in given}
     return {**config, "dense": dense, "schedule": schedule, "rates": config["learning_rates"]}

@@ -15,20 +15,25 @@ class DenseTraining:
         batch_size: Rows per step.
         learning_rate: Of AdamW.
         weight_decay: Of AdamW.
+        validation: Fraction of the rows that are held out, so that the weights are those of the epoch that predicts
+            these rows best; None takes the last epoch's.
 
     Raises:
-        ValueError: If there is no epoch, or no row in a batch.
+        ValueError: If there is no epoch, or no row in a batch, or the fraction is not in (0, 1).
     """
 
     epochs: int = 30
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
+    validation: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"dense.{name} must be at least 1, got {getattr(self, name)}")
+        if self.validation is not None and not 0 < self.validation < 1:
+            raise ValueError(f"dense.validation must be in (0, 1) or None, got {self.validation}")
 
 
 @torch.no_grad()

@@ -81,6 +81,11 @@ def test_tables_have_about_as_many_steps_whatever_their_rows(rows: int) -> None:
     assert found.dense.epochs * per_epoch >= 2_000
 
 
+def test_held_out_rows_stop_the_dense_training_of_a_table_that_is_not_tiny() -> None:
+    assert recipe("my.csv", rows=500).dense.validation == 0.1
+    assert recipe("my.csv", rows=40).dense.validation is recipe("digits").dense.validation is None
+
+
 def test_nodes_of_tables_are_selected_by_a_tempered_posterior_and_slabs_alone_are_not_tempered() -> None:
     assert recipe("yacht", task="regression").kl_weight == recipe("my.csv", task="classification").kl_weight == 0.3
     assert recipe("my.csv", "ghs", "regression").kl_weight == 1

@@ -13,6 +13,12 @@ def test_there_is_something_to_train_on(name: str) -> None:
         DenseTraining(**{name: 0})
 
 
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan")])
+def test_the_rows_held_out_are_a_part(fraction: float) -> None:
+    with pytest.raises(ValueError, match=r"dense.validation must be in \(0, 1\) or None"):
+        DenseTraining(validation=fraction)
+
+
 def test_noise_is_that_of_maximum_likelihood() -> None:
     net, x = mlp(2, (3,), 1), torch.randn(5, 2)
     y = net(x).detach().squeeze(1) + torch.tensor([1.0, -1.0, 2.0, 0.0, 2.0])

@@ -1,6 +1,7 @@
 """Training of the plain network: the dense baseline, and the warm start of a sparse one."""
 
 import copy
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from bnn_pyro.inference.checks import Data, as_pair, warn_of_scales
+from bnn_pyro.inference.checks import Data, as_pair, hold_out, warn_of_scales
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.training.autocast import computing
 from bnn_pyro.inference.training.batches import Change, batches, check_augmentation
@@ -16,6 +17,8 @@ from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.micro_batches import Gradients, Shares
 from bnn_pyro.inference.training.processes import Processes
 from bnn_pyro.likelihoods import Likelihood
+
+_SCORED_AT_ONCE = 1024  # held-out rows
 
 
 def train_dense(
@@ -28,6 +31,7 @@ def train_dense(
     learning_rate: float = 1e-3,
     weight_decay: float = 0.05,
     augmentation: Change | None = None,
+    validation: Data | float | None = None,
     seed: int | None = None,
     progress: bool | None = None,
     compute: Compute = Compute(),  # noqa: B008  (frozen)
@@ -35,7 +39,9 @@ def train_dense(
     """Train a copy of a plain network by AdamW on the likelihood's negative log-density.
 
     The learning rate falls to 0 by a cosine over the run. A latent of the likelihood (a learned noise) is held at 1.
-    Inputs or targets that are far from unit scale are logged as a warning.
+    Inputs or targets that are far from unit scale are logged as a warning. With held-out rows the weights are in the
+    end those of the epoch after which these rows had the smallest loss (early stopping, Prechelt 1998, whose patience
+    is the whole run).
 
     Args:
         net: Any plain module.
@@ -46,6 +52,8 @@ def train_dense(
         learning_rate: Of AdamW.
         weight_decay: Of AdamW.
         augmentation: What changes the inputs of each batch at random, on their device; None leaves them as they are.
+        validation: (x, y) that is not learnt from, or the fraction of the rows to hold out, at random; None takes the
+            last epoch's weights.
         seed: Seed of this call; None continues from the global random state.
         progress: Whether to show a progress bar; None shows it on a terminal. Only the first process shows one.
         compute: How steps are computed, as in ``fit``: precision, parts of a batch, processes. The engine is always
@@ -55,8 +63,8 @@ def train_dense(
         The trained copy, in eval mode.
 
     Raises:
-        ValueError: If the data is empty, not finite or does not fit the likelihood, a number is out of range, or the
-            loss is not finite.
+        ValueError: If the data is empty, not finite or does not fit the likelihood, ``validation`` leaves one side
+            empty, a number is out of range, or the loss is not finite.
     """
     for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
         if value < 1:
@@ -73,13 +81,17 @@ def train_dense(
     with seeded(seed, x.device), computing(trained, compute.precision):
         _check_outputs(trained, x, y, likelihood)
         warn_of_scales(x, y, likelihood)
+        (x, y), held_out = hold_out(x, y, validation)
+        if held_out is not None:
+            _check_outputs(trained, *held_out, likelihood)
+        best = None if held_out is None else _BestEpoch(trained, likelihood, held_out, processes)
         processes.copy_first([*trained.parameters(), *trained.buffers()])
         loss_of_part = partial(_loss, trained.train(), likelihood, compute.layout)
         loss = partial(Shares(compute.accumulate, processes).compute, loss_of_part)
         epoch = partial(batches, x, y, batch_size, augmentation)
         steps = epochs * -(-len(x) // batch_size)
         shown = progress if processes.is_first else False
-        _train(trained, loss, epoch, epochs, steps, learning_rate, weight_decay, shown)
+        _train(trained, loss, epoch, epochs, steps, learning_rate, weight_decay, shown, best)
         processes.settle_buffers(trained)
     return trained.eval()
 
@@ -110,6 +122,7 @@ def _train(
     learning_rate: float,
     weight_decay: float,
     progress: bool | None,
+    best: "_BestEpoch | None",
 ) -> None:
     optimizer = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -120,5 +133,34 @@ def _train(
                 parameter.grad = gradient
             optimizer.step()
             schedule.step()
+        if best is not None:
+            best.see()
     if not torch.isfinite(loss):
         raise ValueError(f"the loss must stay finite, got {float(loss)}: lower learning_rate")
+    if best is not None:
+        best.restore()
+
+
+class _BestEpoch:
+    """The weights after which held-out rows had the smallest loss."""
+
+    def __init__(
+        self, net: nn.Module, likelihood: Likelihood, held_out: tuple[Tensor, Tensor], processes: Processes
+    ) -> None:
+        self.net, self.likelihood, (self.x, self.y), self.processes = net, likelihood, held_out, processes
+        self.least, self.values = math.inf, net.state_dict()
+
+    @torch.no_grad()
+    def see(self) -> None:
+        """Keep the network's values if they are the best yet."""
+        self.net.eval()
+        output = torch.cat([self.net(rows) for rows in self.x.split(_SCORED_AT_ONCE)])
+        loss = -float(self.likelihood.distribution(output, output.new_ones(())).log_prob(self.y).mean())
+        self.net.train()
+        loss = self.processes.broadcast(loss)  # statistics of a BatchNorm are each process's own until the end
+        if loss < self.least:
+            self.least, self.values = loss, copy.deepcopy(self.net.state_dict())
+
+    def restore(self) -> None:
+        """Give the network the best values."""
+        self.net.load_state_dict(self.values)

@@ -49,6 +49,30 @@ def test_the_seed_decides_and_nothing_else_is_changed() -> None:
     assert not torch.equal(torch.get_rng_state(), state)
 
 
+def test_held_out_rows_choose_the_epoch() -> None:
+    x, clean = inputs(120), inputs(120)[:, 0] - 0.5 * inputs(120)[:, 1]
+    noisy = clean + 2 * torch.randn(120, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    train, held_out = (x[:40], noisy[:40]), (x[40:], noisy[40:])
+    net = mlp(6, (64,), 1).double()
+    options: dict[str, Any] = {"likelihood": GaussianNoise(), **OPTIONS, "epochs": 200}
+    last, best = (train_dense(net, train, validation=rows, **options) for rows in (None, held_out))
+    losses = [float((trained(held_out[0])[:, 0].detach() - held_out[1]).square().mean()) for trained in (last, best)]
+    assert losses[1] < 0.8 * losses[0] and losses[1] < float(held_out[1].var())
+    options |= {"epochs": 40, "weight_decay": 0.0, "batch_size": 120}
+    linear = nn.Linear(6, 1).double()
+    last, best = (train_dense(linear, (x, clean), validation=rows, **options) for rows in (None, (x, clean)))
+    assert torch.equal(last.get_parameter("weight"), best.get_parameter("weight"))  # the last is the best
+
+
+def test_a_part_of_the_rows_is_held_out() -> None:
+    x, y = inputs(90), labels(90)
+    options: dict[str, Any] = {"likelihood": Categorical(), **OPTIONS, "epochs": 3}
+    net = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)).double()
+    trained, same = (train_dense(net, (x, y), validation=0.2, **options) for _ in range(2))
+    assert all(torch.equal(value, same.state_dict()[name]) for name, value in trained.state_dict().items())
+    assert not any(module.training for module in trained.modules())
+
+
 def test_dtype_follows_the_data_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     data = (inputs().float(), labels())
     trained = train_dense(mlp(6, (4,), 3).double(), data, likelihood=Categorical(), epochs=1)
@@ -66,6 +90,8 @@ def test_dtype_follows_the_data_and_nothing_is_printed(capsys: pytest.CaptureFix
         ({"data": (inputs(), labels()[:3])}, "data must have as many rows"),
         ({"data": (inputs() / 0, labels())}, "data must be finite"),
         ({"data": (inputs(), labels() + 1)}, "y must hold labels in 0 ... 2"),
+        ({"validation": 1.5}, "validation must be"),
+        ({"validation": (inputs(), labels() + 1)}, "y must hold labels in 0 ... 2"),
         ({"likelihood": GaussianNoise()}, r"output must have shape \(rows, 1\)"),
         ({"learning_rate": 1e300, "epochs": 3}, "the loss must stay finite, got nan: lower learning_rate"),
     ],
