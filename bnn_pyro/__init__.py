@@ -16,7 +16,16 @@ from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.inference.training.ensemble import train_ensemble
 from bnn_pyro.input_choice import InputChoice, choose_inputs
-from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise
+from bnn_pyro.likelihoods import (
+    Bernoulli,
+    Categorical,
+    GaussianNoise,
+    HeteroscedasticNoise,
+    MultiOutputNoise,
+    NegativeBinomial,
+    Poisson,
+    StudentT,
+)
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.nodes import find_nodes
 from bnn_pyro.posterior.files import load_posterior, save_posterior
@@ -29,6 +38,7 @@ from bnn_pyro.refinement import Refinement, refine
 from bnn_pyro.sparsity_path import SparsityPath, sparsity_path
 
 __all__ = [
+    "Bernoulli",
     "Categorical",
     "Checkpoint",
     "Compute",
@@ -40,7 +50,10 @@ __all__ = [
     "HeteroscedasticNoise",
     "InputChoice",
     "LearningRates",
+    "MultiOutputNoise",
+    "NegativeBinomial",
     "OneShot",
+    "Poisson",
     "Refinement",
     "Sampler",
     "SamplingPlan",
@@ -50,6 +63,7 @@ __all__ = [
     "SparsityPath",
     "SpikeSlab",
     "StoppingRule",
+    "StudentT",
     "choose_inputs",
     "find_nodes",
     "fit",

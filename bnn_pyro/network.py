@@ -315,7 +315,7 @@ class SparseNetwork(nn.Module):
 
         Args:
             x: Inputs, shape ``(batch, *input_shape)``.
-            y: Observations, shape ``(batch,)``; None samples them.
+            y: Observations, shape ``(batch, ...)``; None samples them.
 
         Returns:
             The observations.

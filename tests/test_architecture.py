@@ -30,11 +30,17 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "bnn_pyro.network": ("bnn_pyro.priors", "bnn_pyro.nodes", "bnn_pyro.likelihoods"),
     "bnn_pyro.pruning": ("bnn_pyro.network", "guides"),
     "bnn_pyro.export": ("bnn_pyro.pruning", "bnn_pyro.storage"),
-    "bnn_pyro.posterior": ("bnn_pyro.pruning", "bnn_pyro.export", "bnn_pyro.evaluation", "bnn_pyro.storage"),
+    "bnn_pyro.posterior": (
+        "bnn_pyro.pruning",
+        "bnn_pyro.export",
+        "bnn_pyro.evaluation",
+        "bnn_pyro.storage",
+        "bnn_pyro.data",
+    ),
     # Inference: three families side by side, which do not know each other.
     "bnn_pyro.inference.generators": (),
     "bnn_pyro.inference.checkpoint": (),
-    "bnn_pyro.inference.checks": ("bnn_pyro.network", "bnn_pyro.evaluation"),
+    "bnn_pyro.inference.checks": ("bnn_pyro.network", "bnn_pyro.evaluation", "bnn_pyro.data"),
     "bnn_pyro.inference.training": (
         "bnn_pyro.inference.checks",
         "bnn_pyro.inference.generators",

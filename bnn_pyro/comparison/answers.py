@@ -18,7 +18,7 @@ from bnn_pyro.evaluation.spacing import evenly_spaced
 from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.diagnostics import ess_bulk, r_hat
-from bnn_pyro.posterior.scores import scores
+from bnn_pyro.posterior.scores import known, scores
 
 Gates = Literal["exact", "relaxed", "none"]
 """Whether gates are exactly 0 or 1, or relaxed to numbers in between, which is another model; none without a spike."""
@@ -147,9 +147,9 @@ def answer(
     x, y = test
     chosen = compared_rows(len(y)).to(y.device)
     holds_draws = posterior.num_draws is not None
-    found = posterior.predict(x, num_samples=HELD_DRAWS if holds_draws else FRESH_DRAWS, return_draws=True)
+    found = known(posterior.predict(x, num_samples=HELD_DRAWS if holds_draws else FRESH_DRAWS, return_draws=True))
     is_open = posterior.gate_draws()
-    compared = posterior.predict(x[chosen], return_draws=True) if holds_draws else _of_rows(found, chosen)
+    compared = known(posterior.predict(x[chosen], return_draws=True)) if holds_draws else _of_rows(found, chosen)
     return Answer(
         gates,
         scores(found, y, y_std=y_std),

@@ -27,6 +27,7 @@ from bnn_pyro.posterior.empty_groups import empty_groups
 from bnn_pyro.posterior.predictive_net import PredictiveNet
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.posterior.sampled import SampledPosterior, some_rows
+from bnn_pyro.posterior.scores import known
 from bnn_pyro.recipes import train_run
 from bnn_pyro.reports.measures import Run
 from bnn_pyro.reports.refined_measures import SCORED_DRAWS
@@ -171,7 +172,7 @@ class SparseBayesEstimator(KeptInputs, BaseEstimator):  # type: ignore[misc]
         device = next(net.parameters()).device
         with torch.no_grad():
             for rows in x.split(_ROWS_AT_ONCE):
-                yield net.mixture.likelihood.predict(net.outputs(rows.to(device)), net.mixture.latent)
+                yield known(net.mixture.likelihood.predict(net.outputs(rows.to(device)), net.mixture.latent))
 
 
 def to_numpy(parts: list[Tensor]) -> Floats:

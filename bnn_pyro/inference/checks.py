@@ -1,24 +1,24 @@
 """Training data at the door: pairs of tensors, held-out rows, and whether they fit a network."""
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bnn_pyro.data.sources import as_inputs_and_targets
 from bnn_pyro.evaluation.scale import largest_rms, mean_and_sd, scale_warnings
-from bnn_pyro.likelihoods import GaussianNoise, HeteroscedasticNoise, Likelihood
+from bnn_pyro.likelihoods import GaussianNoise, HeteroscedasticNoise, Likelihood, MultiOutputNoise, StudentT
 from bnn_pyro.network import SparseNetwork
 
 logger = logging.getLogger(__name__)
 
 Data = Any
-"""A pair of tensors (x, y), anything with ``x`` and ``y``, or a ``TensorDataset`` of two."""
+"""A pair (x, y) of tensors, arrays or DataFrames, anything with ``x`` and ``y``, a ``Dataset`` or a ``DataLoader``."""
 
 
 def as_pair(name: str, data: Data) -> tuple[Tensor, Tensor]:
-    """Returns data as (x, y): from a pair, anything with ``x`` and ``y``, or a ``TensorDataset``.
+    """Returns data as (x, y), read whole into memory by :func:`~bnn_pyro.data.sources.as_inputs_and_targets`.
 
     Args:
         name: The argument's name, for the message.
@@ -28,22 +28,18 @@ def as_pair(name: str, data: Data) -> tuple[Tensor, Tensor]:
         Inputs and observations, on the inputs' device; real observations have the inputs' dtype.
 
     Raises:
+        TypeError: If the data holds no numbers.
         ValueError: If the data has another form, is empty, differs in length, or is not finite; or if the inputs are
-            not floating-point numbers.
+            not floating-point numbers. Whether observations may be NaN, missing, the likelihood says.
     """
-    has_both = hasattr(data, "x") and hasattr(data, "y")
-    parts: Data = (data.x, data.y) if has_both else getattr(data, "tensors", data)
-    is_pair = isinstance(parts, Sequence) and len(parts) == 2
-    if not is_pair or not all(isinstance(part, Tensor) and part.dim() for part in parts):
-        raise ValueError(f"{name} must be a pair of tensors (x, y), one row an observation, got {type(data).__name__}")
-    x, y = parts
+    x, y = as_inputs_and_targets(name, data)
     if not len(x) or len(x) != len(y):
         raise ValueError(f"{name} must have as many rows in y as in x, and one at least, got {len(x)} and {len(y)}")
     if not x.is_floating_point():
         raise ValueError(f"{name} must have floating-point inputs, got {x.dtype}: convert them with x.float()")
-    for part, tensor in (("x", x), ("y", y)):
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{name} must be finite, got NaN or infinite values in {part}")
+    if not torch.isfinite(x).all() or torch.isinf(y).any():
+        part = "y" if torch.isfinite(x).all() else "x"
+        raise ValueError(f"{name} must be finite, got NaN or infinite values in {part}")
     return x, y.to(x) if y.is_floating_point() else y.to(x.device)
 
 
@@ -62,12 +58,28 @@ def check_against(name: str, model: SparseNetwork, x: Tensor, y: Tensor) -> None
     if tuple(x.shape[1:]) != model.input_shape:
         wanted = ", ".join(map(str, model.input_shape))
         raise ValueError(f"{name} must have inputs of shape (rows, {wanted}), got {tuple(x.shape)}")
+    check_gaps(name, y, model.likelihood)
     with torch.no_grad(), model.evaluating():
         output = model.call_net({}, x[:1])
     try:
         model.likelihood.check(output.expand(len(y), *output.shape[1:]), y)
     except ValueError as error:
         raise ValueError(f"{name} does not fit the likelihood: {error}") from error
+
+
+def check_gaps(name: str, y: Tensor, likelihood: Likelihood) -> None:
+    """Check that no observation is missing, NaN, unless the likelihood takes such.
+
+    Args:
+        name: The argument's name, for the message.
+        y: Observations.
+        likelihood: The likelihood; one with a true attribute ``missing`` takes NaN.
+
+    Raises:
+        ValueError: If there is a NaN that it does not take.
+    """
+    if not getattr(likelihood, "missing", False) and torch.isnan(y).any():
+        raise ValueError(f"{name} must be finite, got NaN or infinite values in y")
 
 
 def split_rows(rows: int, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -149,6 +161,7 @@ def warn_of_scales(x: Tensor, y: Tensor, likelihood: Likelihood) -> None:
         y: Observations.
         likelihood: What they are.
     """
-    target = mean_and_sd(y) if isinstance(likelihood, GaussianNoise | HeteroscedasticNoise) else None
+    is_real = isinstance(likelihood, GaussianNoise | HeteroscedasticNoise | MultiOutputNoise | StudentT)
+    target = mean_and_sd(y[~y.isnan()]) if is_real else None
     for warning in scale_warnings(largest_rms(x), target):
         logger.warning(warning)

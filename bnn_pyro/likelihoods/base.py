@@ -12,17 +12,24 @@ plate, `distribution` inside it, `predict` on the draws of a posterior. In a Pyr
 
 from typing import NamedTuple, Protocol
 
+import torch
+from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
+
+from bnn_pyro.likelihoods.mixture import Mixture
 
 NOISE_SITE = "noise_scale"
 
 
 class Likelihood(Protocol):
-    """What a network's output is given to; implement these four methods to add a likelihood."""
+    """What a network's output is given to; implement these four methods to add a likelihood.
+
+    Targets may have any shape ``(rows, ...)``: what follows the rows are event dimensions of `distribution`.
+    """
 
     def prior(self, *, like: Tensor | None = None) -> Tensor | None:
-        """Sample the likelihood's own latent, outside the data plate; None if it has none.
+        """Sample the likelihood's own latent, one site of any name, outside the data plate; None if there is none.
 
         Args:
             like: Floating-point tensor whose dtype and device the latent gets; torch's defaults if None.
@@ -33,7 +40,8 @@ class Likelihood(Protocol):
 
         Args:
             output: The network's output, `(*batch, out)`.
-            latent: What `prior` returned, of a shape that broadcasts with `batch`.
+            latent: What `prior` returned, of a shape that broadcasts with `batch`; of several draws at once, with a
+                dimension of 1 for the rows behind the first.
         """
 
     def check(self, output: Tensor, y: Tensor | None = None) -> None:
@@ -47,12 +55,12 @@ class Likelihood(Protocol):
             ValueError: If a shape, dtype or value cannot belong to this likelihood.
         """
 
-    def predict(self, output: Tensor, latent: Tensor | None = None) -> "Classes | Normals":
-        """Return the predictive distribution of each draw of a posterior.
+    def predict(self, output: Tensor, latent: Tensor | None = None) -> "Prediction":
+        """Return the predictive distribution of each draw of a posterior; a `Mixture` suits any likelihood.
 
         Args:
             output: The network's outputs, `(draws, rows, out)`.
-            latent: The draws of what `prior` samples, `(draws,)`; None if it samples nothing.
+            latent: The draws of what `prior` samples, `(draws, *its shape)`; None if it samples nothing.
 
         Raises:
             ValueError: If the shapes do not fit each other.
@@ -91,3 +99,23 @@ class Normals(NamedTuple):
         """
         variance = self.sd.square().mean(0) + self.mean.var(0, correction=0)
         return self.mean.mean(0), variance.sqrt()
+
+
+Prediction = Classes | Normals | Mixture
+"""What each draw of a posterior predicts."""
+
+
+def latent_site(likelihood: Likelihood) -> str | None:
+    """Return the name of the site that a likelihood's prior samples; None if there is none.
+
+    Args:
+        likelihood: The likelihood.
+
+    Raises:
+        ValueError: If it samples several.
+    """
+    with torch.random.fork_rng([]):
+        sites = poutine.trace(likelihood.prior).get_trace().stochastic_nodes
+    if len(sites) > 1:
+        raise ValueError(f"likelihood must sample one latent at most, got {', '.join(sites)}: stack them in one site")
+    return sites[0] if sites else None

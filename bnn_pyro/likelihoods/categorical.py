@@ -43,7 +43,7 @@ class Categorical:
         if output.ndim != 2 or output.shape[1] < 2:
             raise ValueError(
                 f"output must be logits of shape (rows, classes) with at least 2 classes, got {tuple(output.shape)}: "
-                "give the network one output for each class."
+                "give the network one output for each class; a single logit is for Bernoulli()."
             )
         check_finite("output", output)
         if y is not None:

@@ -58,3 +58,41 @@ def check_draws(output: Tensor, columns: int | None = None) -> None:
             f"output must have shape (draws, rows, {wanted}) with at least one draw, got {tuple(output.shape)}: "
             "stack the draws, or add their dimension with output.unsqueeze(0)."
         )
+
+
+def check_column(output: Tensor, what: str) -> None:
+    """Raise unless the output is one finite number per row, of shape ``(rows, 1)``."""
+    if output.ndim != 2 or output.shape[1] != 1:
+        raise ValueError(
+            f"output must have shape (rows, 1), got {tuple(output.shape)}: give the network one output, {what}."
+        )
+    check_finite("output", output)
+
+
+def check_counts(y: Tensor, rows: int) -> None:
+    """Raise unless the targets are counts, one per row."""
+    check_rows(y, rows)
+    check_finite("y", y)
+    if bool((y < 0).any()) or (y.is_floating_point() and bool((y != y.floor()).any())):
+        low, high = float(y.min()), float(y.max())
+        raise ValueError(f"y must hold counts, whole numbers from 0, got values from {low} to {high}.")
+
+
+def check_targets(y: Tensor, shape: torch.Size, *, missing: bool) -> Tensor:
+    """Return the targets that are there, as one vector, or raise unless they have a shape and are finite or missing."""
+    if y.shape != shape or not shape[0]:
+        raise ValueError(f"y must have shape {tuple(shape)}, as the outputs, and a row, got {tuple(y.shape)}.")
+    seen = y[~y.isnan()] if missing else y.flatten()
+    check_finite("y", seen)
+    if not len(seen):
+        raise ValueError("y must hold at least one target that is there, got NaN alone.")
+    return seen
+
+
+def needed(latent: Tensor | None, site: str) -> Tensor:
+    """Return a latent, or raise if it is missing."""
+    if latent is None:
+        raise ValueError(
+            f"latent must be given, got None: pass what prior() returned, or a posterior's draws of {site}."
+        )
+    return latent

@@ -76,7 +76,7 @@ class GaussianNoise:
         if output.ndim != 1 and (output.ndim != 2 or output.shape[1] != 1):
             raise ValueError(
                 f"output must have shape (rows, 1) or (rows,), got {tuple(output.shape)}: "
-                "give the network one output, the mean."
+                "give the network one output, the mean; several targets per row are for MultiOutputNoise(shape)."
             )
         check_finite("output", output)
         if y is not None:

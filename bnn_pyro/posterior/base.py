@@ -9,12 +9,17 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
+from bnn_pyro.data.sources import as_inputs, as_tensor
 from bnn_pyro.evaluation import ClassProbabilities, NormalMixture
-from bnn_pyro.likelihoods import NOISE_SITE, Categorical, Classes, Normals
+from bnn_pyro.likelihoods import Categorical, Mixture, Prediction
+from bnn_pyro.likelihoods.base import latent_site
 from bnn_pyro.network import SparseNetwork, gate_site
-from bnn_pyro.posterior.scores import predictive_distribution, scores
+from bnn_pyro.posterior.scores import average, predictive_distribution, scores
 from bnn_pyro.posterior.tempering import Temperature, tempering
 from bnn_pyro.pruning.cutting import check_masks, with_selection
+
+Inputs = Any
+"""A tensor, an array, a DataFrame; of inputs also a ``Dataset`` or ``DataLoader``."""
 
 _DRAWS = 32  # of a posterior that makes its draws afresh
 _DRAWS_AT_ONCE = 64  # so that memory does not grow with the draws
@@ -28,7 +33,7 @@ class NetworkDraws:
         model: The network; tensors that are not named below have their values in ``model.net`` in every draw.
         tensors: Name of a parameter or buffer of ``model.net`` -> its value in each draw, gates multiplied in, shape
             ``(draws, *shape)``.
-        latent: The likelihood's own latent in each draw, shape ``(draws,)``; None if it has none.
+        latent: The likelihood's own latent in each draw, shape ``(draws, *its shape)``; None if it has none.
     """
 
     model: SparseNetwork
@@ -93,7 +98,7 @@ class Posterior(ABC):
     @overload
     def predict(
         self,
-        x: Tensor,
+        x: Inputs,
         *,
         num_samples: int | None = None,
         batch_size: int = 1024,
@@ -102,49 +107,49 @@ class Posterior(ABC):
 
     @overload
     def predict(
-        self, x: Tensor, *, num_samples: int | None = None, batch_size: int = 1024, return_draws: Literal[True]
-    ) -> Classes | Normals: ...
+        self, x: Inputs, *, num_samples: int | None = None, batch_size: int = 1024, return_draws: Literal[True]
+    ) -> Prediction: ...
 
     def predict(
-        self, x: Tensor, *, num_samples: int | None = None, batch_size: int = 1024, return_draws: bool = False
-    ) -> Tensor | Classes | Normals:
+        self, x: Inputs, *, num_samples: int | None = None, batch_size: int = 1024, return_draws: bool = False
+    ) -> Tensor | Prediction:
         """Predict by averaging over draws.
 
         Args:
-            x: Inputs, shape ``(rows, *input_shape)``.
+            x: Inputs, shape ``(rows, *input_shape)``: a tensor, an array, a DataFrame, a Dataset or a DataLoader.
             num_samples: How many draws: made afresh by a guide, of all chains and evenly spaced, or the last snapshots;
                 None for 32 of a guide, and for all that are held.
             batch_size: Rows at a time.
             return_draws: Whether to return what each draw predicts too.
 
         Returns:
-            Class probabilities averaged over draws, shape ``(rows, classes)``, or the predictive mean, shape
-            ``(rows,)``; with ``return_draws`` a :class:`~bnn_pyro.likelihoods.Classes` or
-            :class:`~bnn_pyro.likelihoods.Normals`, chain after chain.
+            Class probabilities averaged over draws, shape ``(rows, classes)``, or the predictive mean, of the targets'
+            shape; with ``return_draws`` a :class:`~bnn_pyro.likelihoods.Classes`,
+            :class:`~bnn_pyro.likelihoods.Normals` or :class:`~bnn_pyro.likelihoods.Mixture`, chain after chain.
 
         Raises:
             ValueError: If x has the wrong shape or is not finite, or a number is below 1.
         """
         wanted = self._wanted(num_samples)
-        self._check(x, num_samples=wanted, batch_size=batch_size)
+        x = self._checked(x, num_samples=wanted, batch_size=batch_size)
         predicted = self.model.likelihood.predict(*self._outputs(x, wanted, batch_size))
         if return_draws:
             return predicted
-        return predicted.probabilities if isinstance(predicted, Classes) else predicted.mean.mean(0)
+        return average(predicted)
 
     def predictive(
         self,
-        x: Tensor,
+        x: Inputs,
         *,
         num_samples: int | None = None,
         batch_size: int = 1024,
         y_mean: float = 0.0,
         y_std: float = 1.0,
-    ) -> NormalMixture | ClassProbabilities:
+    ) -> NormalMixture | ClassProbabilities | Mixture:
         """Return the predictive distribution of what `predict` predicts the mean of, as an object to ask.
 
         Args:
-            x: Inputs, shape ``(rows, *input_shape)``.
+            x: Inputs, shape ``(rows, *input_shape)``: a tensor, an array, a DataFrame, a Dataset or a DataLoader.
             num_samples: How many draws, as in `predict`.
             batch_size: Rows at a time.
             y_mean: What was taken away from the targets before they were divided; not used for classes.
@@ -152,7 +157,8 @@ class Posterior(ABC):
 
         Returns:
             A :class:`~bnn_pyro.evaluation.NormalMixture`, with mean, std, quantiles, intervals, samples, log
-            probabilities and CRPS; a :class:`~bnn_pyro.evaluation.ClassProbabilities` for classes.
+            probabilities and CRPS; a :class:`~bnn_pyro.evaluation.ClassProbabilities` for classes, and a
+            :class:`~bnn_pyro.likelihoods.Mixture` for other targets.
 
         Raises:
             ValueError: If x has the wrong shape or is not finite, or a number is out of range.
@@ -161,33 +167,34 @@ class Posterior(ABC):
         return predictive_distribution(drawn, y_mean=y_mean, y_std=y_std)
 
     def evaluate(
-        self, x: Tensor, y: Tensor, *, num_samples: int | None = None, batch_size: int = 1024, y_std: float = 1.0
+        self, x: Inputs, y: Inputs, *, num_samples: int | None = None, batch_size: int = 1024, y_std: float = 1.0
     ) -> dict[str, float]:
         """Score what `predict` predicts, the mean over draws; `evaluate_median` scores the median model.
 
         Args:
-            x: Inputs, shape ``(rows, *input_shape)``.
-            y: Observations, shape ``(rows,)``.
+            x: Inputs, shape ``(rows, *input_shape)``: a tensor, an array, a DataFrame, a Dataset or a DataLoader.
+            y: Observations, shape ``(rows, ...)``.
             num_samples: How many draws, as in `predict`; None for 32 of a guide, and for all that are held.
             batch_size: Rows at a time.
             y_std: Standard deviation by which y was divided, so that errors are reported on its original scale.
 
         Returns:
             ``accuracy, nll, ece, brier`` for classes; for regression ``rmse, nll, ece, crps`` with coverage and width
-            of central intervals, such as ``coverage90`` and ``width90``.
+            of central intervals, such as ``coverage90`` and ``width90``; ``nll`` and the likelihood's own for other
+            targets.
 
         Raises:
             ValueError: If x or y has the wrong shape, is not finite or out of range, or so is a number.
         """
         wanted = self._wanted(num_samples)
-        self._check(x, num_samples=wanted, batch_size=batch_size)
+        x = self._checked(x, num_samples=wanted, batch_size=batch_size)
         return self._scores(*self._outputs(x, wanted, batch_size), y, y_std)
 
-    def evaluate_median(self, x: Tensor, y: Tensor, *, batch_size: int = 1024, y_std: float = 1.0) -> dict[str, float]:
+    def evaluate_median(self, x: Inputs, y: Inputs, *, batch_size: int = 1024, y_std: float = 1.0) -> dict[str, float]:
         """Score the median-probability model, the single network that `prune` ships; `evaluate` scores the posterior.
 
         Args:
-            x: Inputs, shape ``(rows, *input_shape)``.
+            x: Inputs, shape ``(rows, *input_shape)``: a tensor, an array, a DataFrame, a Dataset or a DataLoader.
             y: Observations, shape ``(rows,)``.
             batch_size: Rows at a time.
             y_std: Standard deviation by which y was divided, so that errors are reported on its original scale.
@@ -198,16 +205,16 @@ class Posterior(ABC):
         Raises:
             ValueError: If x or y has the wrong shape, is not finite or out of range, or so is a number.
         """
-        self._check(x, batch_size=batch_size)
+        x = self._checked(x, batch_size=batch_size)
         return self._scores(*self._median_outputs(x, batch_size), y, y_std)
 
     def _wanted(self, num_samples: int | None) -> int:
         """Return how many draws are meant; None means all that are held, or 32 where they are made afresh."""
         return (self.num_draws or _DRAWS) if num_samples is None else num_samples
 
-    def _scores(self, output: Tensor, latent: Tensor | None, y: Tensor, y_std: float) -> dict[str, float]:
-        """Return the scores of the net's outputs, shape ``(draws, rows, out)``, with the latents, ``(draws,)``."""
-        y = y.to(self._like.device)
+    def _scores(self, output: Tensor, latent: Tensor | None, y: Inputs, y_std: float) -> dict[str, float]:
+        """Return the scores of the net's outputs, shape ``(draws, rows, out)``, with the latents, ``(draws, ...)``."""
+        y = as_tensor("y", y).to(self._like.device)
         self.model.likelihood.check(output[0], y)
         return scores(self.model.likelihood.predict(output, latent), y, y_std=y_std)
 
@@ -355,7 +362,7 @@ class Posterior(ABC):
         parameters = self.model.assemble(weights, gates, absent=True)
         with self.model.evaluating():
             output = torch.cat([self.model.call_net(parameters, rows) for rows in x.to(self._like).split(batch_size)])
-        latent = values.get(NOISE_SITE)
+        latent = self._latent(values)
         return output.unsqueeze(0), None if latent is None else latent.unsqueeze(0)
 
     def _split(self, values: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -363,16 +370,24 @@ class Posterior(ABC):
         weights = {p.name: values[p.name] for p in self.model.bayesian}
         return weights, {name: values[gate_site(name)] for name in self.model.groups}
 
+    def _latent(self, values: Mapping[str, Tensor]) -> Tensor | None:
+        """Return the value of the likelihood's own site among the sites' values; None if it has none."""
+        site = latent_site(self.model.likelihood)
+        return None if site is None else values[site]
+
     @property
     def _like(self) -> Tensor:
         return next(self.model.net.parameters())
 
-    def _check(self, x: Tensor, **positive: int) -> None:
+    def _checked(self, x: Inputs, **positive: int) -> Tensor:
+        """Return inputs as a tensor, or raise unless they fit the network and numbers are at least 1."""
         for name, value in positive.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if tuple(x.shape[1:]) != self.model.input_shape or not len(x):
+        rows = as_inputs("x", x)
+        if tuple(rows.shape[1:]) != self.model.input_shape or not len(rows):
             wanted = ", ".join(map(str, self.model.input_shape))
-            raise ValueError(f"x must have shape (rows, {wanted}) and a row, got {tuple(x.shape)}")
-        if not torch.isfinite(x).all():
+            raise ValueError(f"x must have shape (rows, {wanted}) and a row, got {tuple(rows.shape)}")
+        if not torch.isfinite(rows).all():
             raise ValueError("x must be finite, got NaN or infinite values")
+        return rows

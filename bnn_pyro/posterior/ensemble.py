@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bnn_pyro.likelihoods import NOISE_SITE
+from bnn_pyro.likelihoods.base import latent_site
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import NetworkDraws, Posterior
 from bnn_pyro.posterior.tempering import Temperature
@@ -23,7 +23,7 @@ class Snapshot:
     Args:
         model: The smaller network, with the draw as its parameters.
         keep: Group -> which nodes of the whole network it has, bool, shape ``(size,)``.
-        latent: The likelihood's own latent, shape ``()``; None if it has none.
+        latent: The likelihood's own latent, of its own shape; None if it has none.
     """
 
     model: SparseNetwork
@@ -119,7 +119,8 @@ class Ensemble(Posterior):
     def _medians(self) -> dict[str, Tensor]:
         latent = self.snapshots[-1].latent
         values: dict[str, Tensor] = {p.name: self.model.net.get_parameter(p.name) for p in self.model.bayesian}
-        return values if latent is None else {**values, NOISE_SITE: latent}
+        site = latent_site(self.model.likelihood)
+        return values if latent is None or site is None else {**values, site: latent}
 
 
 @torch.no_grad()

@@ -9,7 +9,6 @@ import torch
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
-from bnn_pyro.likelihoods import NOISE_SITE
 from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.base import NetworkDraws, Posterior
 from bnn_pyro.pruning.shrink import shrink
@@ -160,7 +159,7 @@ class GuidePosterior(Posterior):
         """
         values = self.draw_values(self._wanted(num_samples))
         parameters = torch.vmap(self.model.assemble)(*self._split(values))
-        return [NetworkDraws(self.model, parameters, values.get(NOISE_SITE))]
+        return [NetworkDraws(self.model, parameters, self._latent(values))]
 
     def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
         (drawn,) = self.network_draws(num_samples=num_samples)

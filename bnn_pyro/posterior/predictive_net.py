@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bnn_pyro.export import traced_program
-from bnn_pyro.likelihoods import Classes, Likelihood, Normals
+from bnn_pyro.likelihoods import Classes, Likelihood, Prediction
 from bnn_pyro.posterior.base import NetworkDraws, Posterior
 from bnn_pyro.pruning.cutting import InputSelection, put_tensors
 
@@ -91,7 +91,7 @@ def predictive_net(posterior: Posterior, *, draws: int = 100) -> PredictiveNet:
         The module, in eval mode and without gradients, on the device and in the dtype of the posterior's network.
 
     Raises:
-        ValueError: If ``draws`` is below 1, or the likelihood's ``predict`` returns neither `Classes` nor `Normals` or
+        ValueError: If ``draws`` is below 1, or the likelihood's ``predict`` returns none of the known predictions or
             cannot be exported by ``torch.export``, as one that reads values out of tensors or calls numpy.
     """
     if draws < 1:
@@ -167,10 +167,9 @@ class _Mixture(nn.Module):
         """Raise unless the likelihood's prediction is of a known kind and made of what can be exported."""
         name = type(self.likelihood).__name__
         predicted = self.likelihood.predict(output, self.latent)
-        if not isinstance(predicted, Classes | Normals):
-            raise ValueError(
-                f"likelihood must predict Classes or Normals, got {type(predicted).__name__} of {name}.predict"
-            )
+        if not isinstance(predicted, Prediction):
+            got = f"{type(predicted).__name__} of {name}.predict"
+            raise ValueError(f"likelihood must predict Classes, Normals or a Mixture, got {got}")
         try:
             traced_program(_RowsFirst(self), output.movedim(1, 0))
         except Exception as error:  # whatever the likelihood makes torch raise

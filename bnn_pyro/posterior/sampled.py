@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.evaluation.spacing import evenly_spaced
-from bnn_pyro.likelihoods import NOISE_SITE, Classes
+from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.base import NetworkDraws, Posterior
 from bnn_pyro.posterior.diagnostics import r_hat
@@ -166,9 +166,9 @@ class SampledPosterior(Posterior):
         Raises:
             ValueError: If x or y has the wrong shape, is not finite or out of range, or ``batch_size`` is below 1.
         """
-        self._check(x, batch_size=batch_size)
+        x = self._checked(x, batch_size=batch_size)
         drawn = self._drawn_networks(self._all)
-        latent = None if drawn.latent is None else drawn.latent.unsqueeze(-1)
+        latent = None if drawn.latent is None else drawn.latent.unsqueeze(1)
         y = y.to(self._like if y.is_floating_point() else self._like.device)
         first = {name: tensor[:1] for name, tensor in drawn.tensors.items()}
         self.model.likelihood.check(self._called(first, x, batch_size)[0], y)
@@ -189,23 +189,25 @@ class SampledPosterior(Posterior):
             batch_size: Rows at a time.
 
         Returns:
-            Of each class probability, or of each predicted mean and then of the noise, shape ``(quantities,)``; NaN
-            where all draws predict the same.
+            Of each class probability, of each predicted mean and then of the noise, or of each expected target of
+            another kind, shape ``(quantities,)``; NaN where all draws predict the same.
 
         Raises:
             ValueError: If x has the wrong shape or is not finite, or there are fewer than 4 draws per chain.
         """
-        self._check(x, batch_size=batch_size)
+        x = self._checked(x, batch_size=batch_size)
         drawn = self._drawn_networks(self._all)
-        outputs = self._called(drawn.tensors, x[:1], batch_size).shape[-1]
+        outputs = self._called(drawn.tensors, x[:1], batch_size)[0, 0].numel()
         found, sds = [], []
         for rows in x.split(max(1, min(batch_size, _QUANTITIES // outputs))):
             predicted = self.model.likelihood.predict(self._called(drawn.tensors, rows, batch_size), drawn.latent)
             if isinstance(predicted, Classes):
                 found.append(self._r_hat(predicted.draws.flatten(1)))
+            elif isinstance(predicted, Normals):
+                found.append(self._r_hat(predicted.mean.flatten(1)))
+                sds.append(predicted.sd.flatten(1))
             else:
-                found.append(self._r_hat(predicted.mean))
-                sds.append(predicted.sd)
+                found.append(self._r_hat(predicted.expected.flatten(1)))
         if sds:
             sd = torch.cat(sds, 1)
             is_same = bool((sd == sd[:, :1]).all())
@@ -319,7 +321,7 @@ class SampledPosterior(Posterior):
         """Return the draws of these numbers."""
         values = {name: value[chosen] for name, value in self.draws.stacked().items()}
         parameters = torch.vmap(self.model.assemble)(*self._split(values))
-        return NetworkDraws(self.model, parameters, values.get(NOISE_SITE))
+        return NetworkDraws(self.model, parameters, self._latent(values))
 
     def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
         (drawn,) = self.network_draws(num_samples=num_samples)

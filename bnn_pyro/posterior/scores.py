@@ -1,5 +1,6 @@
 """Predictions of a likelihood as distributions, and their scores."""
 
+from pyro.distributions import Normal
 from torch import Tensor
 
 from bnn_pyro.evaluation import ClassProbabilities, NormalMixture
@@ -9,12 +10,24 @@ from bnn_pyro.evaluation.metrics import (
     normal_log_scores,
     regression_metrics,
 )
-from bnn_pyro.likelihoods import Classes, Normals
+from bnn_pyro.likelihoods import Classes, Mixture, Normals, Prediction
+from bnn_pyro.likelihoods.target_metrics import real_metrics
+
+
+def average(predicted: Prediction) -> Tensor:
+    """Return what is predicted on average over the draws: class probabilities, or expected targets.
+
+    Args:
+        predicted: What each draw predicts.
+    """
+    if isinstance(predicted, Classes):
+        return predicted.probabilities
+    return predicted.mean.mean(0) if isinstance(predicted, Normals) else predicted.mean
 
 
 def predictive_distribution(
-    predicted: Classes | Normals, *, y_mean: float = 0.0, y_std: float = 1.0
-) -> NormalMixture | ClassProbabilities:
+    predicted: Prediction, *, y_mean: float = 0.0, y_std: float = 1.0
+) -> NormalMixture | ClassProbabilities | Mixture:
     """Return the predictive distribution of a prediction, averaged over its draws, as an object to ask.
 
     Args:
@@ -27,32 +40,37 @@ def predictive_distribution(
     """
     if isinstance(predicted, Classes):
         return ClassProbabilities(predicted.draws)
-    return NormalMixture(predicted.mean, predicted.sd).scaled(mean=y_mean, std=y_std)
+    if isinstance(predicted, Normals) and predicted.mean.dim() == 2:
+        return NormalMixture(predicted.mean, predicted.sd).scaled(mean=y_mean, std=y_std)
+    return _mixture(predicted).scaled(mean=y_mean, std=y_std)
 
 
-def scores(predicted: Classes | Normals, y: Tensor, *, y_std: float = 1.0) -> dict[str, float]:
+def scores(predicted: Prediction, y: Tensor, *, y_std: float = 1.0) -> dict[str, float]:
     """Return the scores of a prediction.
 
     Args:
         predicted: The predictive distribution, averaged over its draws.
-        y: Observations, shape ``(rows,)``.
+        y: Observations, shape ``(rows, ...)``.
         y_std: Standard deviation by which y was divided, so that errors are reported on its original scale.
 
     Returns:
         Those of `bnn_pyro.evaluation.metrics.classification_metrics` or of
-        `bnn_pyro.evaluation.metrics.regression_metrics`.
+        `bnn_pyro.evaluation.metrics.regression_metrics`; of other targets those that their likelihood brings.
     """
     if isinstance(predicted, Classes):
         return classification_metrics(predicted.probabilities, y)
-    return regression_metrics(predicted.mean, predicted.sd, y, y_std=y_std)
+    if isinstance(predicted, Normals) and predicted.mean.dim() == 2:
+        return regression_metrics(predicted.mean, predicted.sd, y, y_std=y_std)
+    scaled = _mixture(predicted).scaled(std=y_std)
+    return scaled.scores(y * y_std if scaled.is_real else y)
 
 
-def log_scores(predicted: Classes | Normals, y: Tensor, *, y_std: float = 1.0) -> Tensor:
+def log_scores(predicted: Prediction, y: Tensor, *, y_std: float = 1.0) -> Tensor:
     """Return the log score of each row of a prediction, whose mean is minus the ``nll`` of `scores`.
 
     Args:
         predicted: The predictive distribution, averaged over its draws.
-        y: Observations, shape ``(rows,)``.
+        y: Observations, shape ``(rows, ...)``.
         y_std: Standard deviation by which y was divided, so that scores are on its original scale.
 
     Returns:
@@ -60,4 +78,32 @@ def log_scores(predicted: Classes | Normals, y: Tensor, *, y_std: float = 1.0) -
     """
     if isinstance(predicted, Classes):
         return class_log_scores(predicted.probabilities, y)
-    return normal_log_scores(predicted.mean, predicted.sd, y, y_std=y_std)
+    if isinstance(predicted, Normals) and predicted.mean.dim() == 2:
+        return normal_log_scores(predicted.mean, predicted.sd, y, y_std=y_std)
+    scaled = _mixture(predicted).scaled(std=y_std)
+    return scaled.log_prob(y * y_std if scaled.is_real else y)
+
+
+def _mixture(predicted: Normals | Mixture) -> Mixture:
+    """Return a prediction as a mixture, also where a likelihood predicts normals of several targets per row."""
+    if isinstance(predicted, Mixture):
+        return predicted
+    normals = Normal(predicted.mean, predicted.sd, validate_args=False).to_event(predicted.mean.dim() - 2)
+    return Mixture(normals, real_metrics, is_real=True)
+
+
+def known(predicted: Prediction) -> Classes | Normals:
+    """Return a prediction as what reports and comparisons know, classes or normals of one target per row.
+
+    Args:
+        predicted: What each draw predicts.
+
+    Raises:
+        ValueError: If it is another.
+    """
+    if isinstance(predicted, Mixture) or (isinstance(predicted, Normals) and predicted.mean.dim() != 2):
+        raise ValueError(
+            f"likelihood must predict Classes, or Normals of one target per row, got {type(predicted).__name__}: "
+            "reports and comparisons know these alone, predict and evaluate take any"
+        )
+    return predicted

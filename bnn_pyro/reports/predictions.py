@@ -9,6 +9,7 @@ from bnn_pyro.evaluation.metrics import coverage_curve, reliability_curve
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.likelihoods import Classes, Likelihood, Normals
 from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.scores import known
 from bnn_pyro.reports.plots import Curve
 
 Prediction = Classes | Normals
@@ -57,7 +58,7 @@ def predict_draws(posterior: Posterior, x: Tensor, num_samples: int) -> Predicti
         num_samples: How many draws, as for `bnn_pyro.posterior.base.Posterior.predict`.
     """
     with seeded(_SEED, next(posterior.model.net.parameters()).device):
-        return posterior.predict(x, num_samples=num_samples, return_draws=True)
+        return known(posterior.predict(x, num_samples=num_samples, return_draws=True))
 
 
 def predict_net(net: nn.Module, likelihood: Likelihood, x: Tensor, noise: Tensor | None) -> Prediction:
@@ -69,7 +70,7 @@ def predict_net(net: nn.Module, likelihood: Likelihood, x: Tensor, noise: Tensor
         x: Inputs, shape ``(rows, *input_shape)``.
         noise: The likelihood's own latent, of one element; None if it has none.
     """
-    return likelihood.predict(output_of(net, x).unsqueeze(0), None if noise is None else noise.reshape(1))
+    return known(likelihood.predict(output_of(net, x).unsqueeze(0), None if noise is None else noise.reshape(1)))
 
 
 @torch.no_grad()

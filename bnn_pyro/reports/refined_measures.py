@@ -13,7 +13,7 @@ from bnn_pyro.likelihoods import Classes
 from bnn_pyro.posterior.diagnostics import LEAST_DRAWS, r_hat_summary
 from bnn_pyro.posterior.predictive_net import PredictiveNet, predictive_net
 from bnn_pyro.posterior.sampled import SampledPosterior, some_rows
-from bnn_pyro.posterior.scores import log_scores, scores
+from bnn_pyro.posterior.scores import known, log_scores, scores
 from bnn_pyro.reports.plots import Curve
 from bnn_pyro.reports.predictions import Prediction, calibration_curves
 from bnn_pyro.reports.program_costs import program_costs
@@ -72,7 +72,7 @@ def measure_refined(
     """
     x, y = test
     drawn = {"refined": refined} | ({} if reference is None else {"reference": reference})
-    found = {name: each.predict(x, num_samples=SCORED_DRAWS, return_draws=True) for name, each in drawn.items()}
+    found = {n: known(p.predict(x, num_samples=SCORED_DRAWS, return_draws=True)) for n, p in drawn.items()}
     metrics: dict[str, Any] = {}
     for prefix, prediction in found.items():
         scored = scores(prediction, y, y_std=y_std)

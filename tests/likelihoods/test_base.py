@@ -7,7 +7,8 @@ from pyro import poutine
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from bnn_pyro.likelihoods import GaussianNoise, Likelihood
+from bnn_pyro.likelihoods import Classes, GaussianNoise, Likelihood, Normals
+from bnn_pyro.likelihoods.base import latent_site
 from tests.likelihoods.targets import ROWS, every_likelihood, output_of, targets_of
 
 
@@ -21,7 +22,8 @@ def test_dtype_follows_the_output(likelihood: Likelihood, columns: int, dtype: t
     assert density.batch_shape == (ROWS,)
     assert density.log_prob(y).dtype == dtype
     draws = None if latent is None else latent.expand(3)
-    assert {value.dtype for value in likelihood.predict(output.expand(3, -1, -1), draws)} == {dtype}
+    predicted = likelihood.predict(output.expand(3, -1, -1), draws)
+    assert isinstance(predicted, Classes | Normals) and {value.dtype for value in predicted} == {dtype}
 
 
 @every_likelihood
@@ -70,3 +72,18 @@ def test_works_in_a_pyro_model_with_a_subsampling_plate(likelihood: Likelihood, 
     assert site["scale"] == pytest.approx(ROWS / 3)
     by_hand = likelihood.distribution(output, latent).log_prob(y)[rows]
     torch.testing.assert_close(site["unscaled_log_prob"], by_hand)
+
+
+def test_the_site_of_a_latent_is_found() -> None:
+    assert latent_site(GaussianNoise()) == "noise_scale" and latent_site(GaussianNoise(0.3)) is None
+
+    class Two(GaussianNoise):
+        def prior(self, *, like: Tensor | None = None) -> Tensor:
+            half_cauchy = pyro.distributions.HalfCauchy(1.0)
+            both: Tensor = pyro.sample("a", half_cauchy) + pyro.sample("b", half_cauchy)
+            return both
+
+    state = torch.get_rng_state()
+    with pytest.raises(ValueError, match="likelihood must sample one latent at most, got a, b"):
+        latent_site(Two())
+    assert torch.equal(state, torch.get_rng_state())

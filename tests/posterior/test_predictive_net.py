@@ -66,6 +66,7 @@ def expected(posterior: Posterior, x: Tensor, num_samples: int = DRAWN) -> tuple
     found = posterior.predict(x, num_samples=num_samples, return_draws=True)
     if isinstance(found, Classes):
         return (found.probabilities,)
+    assert isinstance(found, Normals)
     second = (found.sd**2 + found.mean**2).mean(0)
     return found.mean.mean(0), (second - found.mean.mean(0) ** 2).sqrt()
 
@@ -228,7 +229,7 @@ def test_a_custom_likelihood_is_taken() -> None:
     ("likelihood", "message"),
     [
         (ByValue(), "likelihood must have a predict that torch.export can trace, got ByValue"),
-        (Unknown(), "likelihood must predict Classes or Normals, got Tensor of Unknown.predict"),
+        (Unknown(), "likelihood must predict Classes, Normals or a Mixture, got Tensor of Unknown.predict"),
     ],
 )
 def test_a_custom_likelihood_that_cannot_be_exported_is_named(likelihood: Likelihood, message: str) -> None:

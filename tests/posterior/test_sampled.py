@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bnn_pyro import prune
 from bnn_pyro.evaluation.metrics import classification_metrics, regression_metrics
-from bnn_pyro.likelihoods import Categorical, Classes, GaussianNoise, HeteroscedasticNoise, Likelihood, Normals
+from bnn_pyro.likelihoods import Categorical, Classes, GaussianNoise, HeteroscedasticNoise, Likelihood, Mixture, Normals
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior import sampled as sampled_module
@@ -329,6 +329,7 @@ def test_r_hat_of_predictions_is_that_of_each_quantity(likelihood: Likelihood, m
     outputs = {Categorical: 3, GaussianNoise: 1, HeteroscedasticNoise: 2}[type(likelihood)]
     posterior, x = sampled(outputs, likelihood=likelihood), rows()
     found = posterior.predict(x, return_draws=True)
+    assert not isinstance(found, Mixture)
     if isinstance(found, Classes):
         expected = found.draws.flatten(1)
     else:

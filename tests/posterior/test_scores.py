@@ -6,7 +6,7 @@ import torch
 from bnn_pyro.evaluation import ClassProbabilities, NormalMixture
 from bnn_pyro.evaluation.metrics import classification_metrics, regression_metrics
 from bnn_pyro.likelihoods import Classes, Normals
-from bnn_pyro.posterior.scores import log_scores, predictive_distribution, scores
+from bnn_pyro.posterior.scores import average, known, log_scores, predictive_distribution, scores
 
 DRAWS, LABELS = torch.rand(2, 5, 3).softmax(-1), torch.randint(3, (5,))
 CLASSES = Classes(DRAWS.mean(0), DRAWS)
@@ -28,3 +28,16 @@ def test_distributions_have_the_log_scores() -> None:
     torch.testing.assert_close(normals.log_prob(3 + 2 * TARGETS), wanted, rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match="std must be positive and finite, got 0"):
         predictive_distribution(NORMALS, y_std=0.0)
+
+
+def test_normals_of_several_targets_are_scored_as_one_observation_per_row() -> None:
+    mean, y = NORMALS.mean.unsqueeze(-1).repeat(1, 1, 2), TARGETS.unsqueeze(-1).repeat(1, 2)
+    several = Normals(mean, NORMALS.sd.unsqueeze(-1).repeat(1, 1, 2))
+    each = torch.distributions.Normal(*several).log_prob(y).sum(-1)
+    wanted = each.logsumexp(0) - torch.tensor(float(len(mean))).log()
+    torch.testing.assert_close(log_scores(several, y), wanted.to(each.dtype))
+    assert scores(several, y, y_std=2.0)["rmse"] == pytest.approx(scores(NORMALS, TARGETS, y_std=2.0)["rmse"])
+    assert average(several).shape == y.shape
+    with pytest.raises(ValueError, match="or Normals of one target per row, got Normals"):
+        known(several)
+    assert known(NORMALS) is NORMALS and torch.equal(average(CLASSES), CLASSES.probabilities)

@@ -10,7 +10,7 @@ from bnn_pyro.likelihoods import Likelihood
 
 
 class Latent:
-    r"""A latent that the likelihood samples from a fixed prior, in its unconstrained coordinate u; it starts at 1.
+    r"""A latent that the likelihood samples from a fixed prior, in its unconstrained coordinates u; it starts at 1.
 
     Args:
         prior: The distribution that it is drawn from.
@@ -19,7 +19,7 @@ class Latent:
 
     def __init__(self, prior: Any, like: Tensor) -> None:
         self.prior, self.transform = prior, biject_to(prior.support)
-        self.unconstrained = nn.Parameter(self.transform.inv(like.new_ones(())))
+        self.unconstrained = nn.Parameter(self.transform.inv(like.new_ones(prior.shape())))
 
     @classmethod
     def of(cls, likelihood: Likelihood, like: Tensor) -> "Latent | None":

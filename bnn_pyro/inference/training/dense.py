@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from bnn_pyro.inference.checks import Data, as_pair, hold_out, warn_of_scales
+from bnn_pyro.inference.checks import Data, as_pair, check_gaps, hold_out, warn_of_scales
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.training.autocast import computing
 from bnn_pyro.inference.training.batches import Change, batches, check_augmentation
@@ -97,6 +97,7 @@ def train_dense(
 
 
 def _check_outputs(net: nn.Module, x: Tensor, y: Tensor, likelihood: Likelihood) -> None:
+    check_gaps("data", y, likelihood)
     with torch.no_grad():
         output = net.eval()(x[:1])
     likelihood.check(output.expand(len(y), *output.shape[1:]), y)

@@ -15,6 +15,7 @@ from bnn_pyro.evaluation import NormalMixture
 from bnn_pyro.evaluation.spacing import evenly_spaced
 from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.scores import known
 from bnn_pyro.reports.figures import COLORS, MUTED, new_panels, numpy_values, set_title, style_axes
 
 _POINTS = 101  # along the input
@@ -152,7 +153,7 @@ def plot_bands(
     swept = values.median(0).values.repeat(_POINTS, 1)
     swept[:, number] = points
     predicted = {
-        name: posterior.predict(swept, num_samples=num_samples, return_draws=True)
+        name: known(posterior.predict(swept, num_samples=num_samples, return_draws=True))
         for name, posterior in posteriors.items()
     }
     bands = _bands(predicted, level, y_mean, y_std)

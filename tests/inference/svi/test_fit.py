@@ -24,7 +24,7 @@ from bnn_pyro.inference.svi.fit import LOCAL_ROWS, settle_batch_norm
 from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.inference.svi.steps import stepper
 from bnn_pyro.inference.training.compute import Compute
-from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise, Likelihood
+from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise, Likelihood, Normals
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.empty_groups import empty_warning
@@ -485,6 +485,7 @@ def test_it_learns_a_linear_function(likelihood: Likelihood, outputs: int) -> No
     model = network(net, prior=Gaussian(), likelihood=likelihood, num_data=60)
     run = fit(model, (x, y), epochs=20, batch_size=12, rates=FAST, seed=0)
     predicted = run.predict(x, num_samples=20, return_draws=True)
+    assert isinstance(predicted, Normals)
     clean = x[:, 0] - 0.5 * x[:, 1]
     assert float((predicted[0].mean(0) - clean).square().mean().sqrt()) < 0.4
     assert 0.15 < float(predicted[1].mean()) < 0.8

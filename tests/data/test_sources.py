@@ -1,0 +1,98 @@
+"""Rows as tensors: from arrays, tables, data sets and loaders."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+
+from bnn_pyro.data.sources import as_inputs, as_inputs_and_targets, as_tensor
+
+X, Y = torch.arange(12.0).reshape(6, 2), torch.arange(6) % 3
+FRAME = pd.DataFrame(X.numpy(), columns=["x", "y"])
+
+
+class Pairs(Dataset[tuple[Any, int]]):
+    """Items that are a row and a plain number."""
+
+    def __len__(self) -> int:
+        return len(X)
+
+    def __getitem__(self, i: int) -> tuple[Any, int]:
+        return X[i].numpy(), int(Y[i])
+
+
+class Stream(IterableDataset[tuple[Tensor, Tensor]]):
+    """Items of which nobody knows how many there are."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter([(x, y) for x, y in zip(X, Y, strict=True)])
+
+
+def loader(rows: Any) -> DataLoader[Any]:
+    return DataLoader(rows, batch_size=4)
+
+
+SOURCES: dict[str, Any] = {
+    "tensors": (X, Y),
+    "arrays": (X.double().numpy(), Y.numpy()),
+    "tables": (FRAME, pd.Series(Y.numpy())),
+    "data set of tensors": TensorDataset(X, Y),
+    "subset": Subset(TensorDataset(X, Y), range(6)),
+    "data set of arrays": Pairs(),
+    "stream": Stream(),
+    "loader": DataLoader(TensorDataset(X, Y), batch_size=4),
+    "loader of a stream": DataLoader(Stream(), batch_size=4),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
+def test_all_forms_give_the_same_rows(source: Any) -> None:
+    x, y = as_inputs_and_targets("data", source)
+    assert torch.equal(x, X) and torch.equal(y, Y) and (x.dtype, y.dtype) == (X.dtype, Y.dtype)
+    if isinstance(source, Dataset | DataLoader):
+        assert torch.equal(as_inputs("x", source), X)
+
+
+def test_tensors_stay_what_they_are() -> None:
+    half = X.half()
+    assert as_tensor("x", half) is half and as_inputs("x", half) is half
+    assert as_tensor("x", np.array([1, 2], dtype=np.uint8)).dtype == torch.int64
+    assert as_tensor("x", np.array([True])).dtype == torch.bool
+    assert torch.equal(as_inputs("x", FRAME), X) and torch.equal(as_inputs("x", loader(X)), X)
+    mixed = pd.DataFrame({"a": [1, 2], "b": [0.5, None]}, dtype=object)
+    assert as_tensor("x", mixed)[:, 0].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (FRAME, r"data must be a pair \(x, y\) of tensors or arrays, .* a Dataset or a DataLoader, got DataFrame"),
+        ("xy", "got str"),
+        (([1.0], [2.0]), "got tuple of list, list"),
+        (loader(X), "of pairs, got DataLoader of Tensor"),
+        (loader([{"pixels": 1.0, "label": 0}]), "got DataLoader of dictionaries with pixels, label"),
+        (TensorDataset(X, Y, Y), "got tuple"),
+        (Subset(TensorDataset(X, Y), []), "got Subset of nothing"),
+    ],
+)
+def test_what_is_no_pair(data: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        as_inputs_and_targets("data", data)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1.0], "x must be a tensor, an array or a DataFrame, got list"),
+        (np.array(["a"]), "x must hold numbers, got <U1: encode text as numbers first"),
+        (pd.DataFrame({"a": [1.0], "colour": ["red"]}), "x must hold numbers, got text or objects in colour"),
+    ],
+)
+def test_what_holds_no_numbers(values: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        as_tensor("x", values)
