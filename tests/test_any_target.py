@@ -23,6 +23,7 @@ from bnn_pyro.likelihoods import (
 )
 from bnn_pyro.likelihoods.base import latent_site
 from bnn_pyro.network import SparseNetwork
+from bnn_pyro.posterior.predictive_net import predictive_net
 from bnn_pyro.priors import Gaussian, SpikeSlab
 
 ROWS = 160
@@ -102,6 +103,8 @@ def test_it_is_fitted_scored_and_pruned(likelihood: Likelihood, outputs: int, y:
     assert expected.shape == y.shape and not isinstance(found, NormalMixture | ClassProbabilities)
     assert found.interval(0.9)[0].shape == found.std.shape == y.shape and found.log_prob(y).shape == (ROWS,)
     assert prune(posterior)(X).shape == (ROWS, outputs)
+    mean, std = predictive_net(posterior, draws=3)(X)
+    assert mean.shape == std.shape == y.shape
 
 
 @every_target

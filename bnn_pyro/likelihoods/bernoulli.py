@@ -56,7 +56,7 @@ class Bernoulli:
             latent: Not used.
         """
         logits = output.squeeze(-1) if output.shape[-1] == 1 and self.weight is None else output
-        weight = None if self.weight is None else torch.tensor(self.weight, dtype=output.dtype, device=output.device)
+        weight = None if self.weight is None else torch.stack([output.new_full((), w) for w in self.weight])
         base = dist.Bernoulli(logits=logits, validate_args=False)
         return Targets(base, int(logits is output), weight=weight, missing=self.missing)
 

@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise, Likelihood
+from bnn_pyro.likelihoods import (
+    Bernoulli,
+    Categorical,
+    GaussianNoise,
+    HeteroscedasticNoise,
+    Likelihood,
+    MultiOutputNoise,
+    NegativeBinomial,
+    Poisson,
+    StudentT,
+)
 
 ROWS = 7
 
@@ -16,6 +26,17 @@ CASES: dict[str, tuple[Likelihood, int]] = {
     "known noise": (GaussianNoise(0.3), 1),
     "learned noise": (GaussianNoise(), 1),
     "heteroscedastic noise": (HeteroscedasticNoise(), 2),
+}
+
+
+OTHERS: dict[str, Likelihood] = {  # whose predictions are mixtures
+    "one label": Bernoulli(),
+    "many labels": Bernoulli(weight=(1.0, 2.0, 3.0), missing=True),
+    "counts": Poisson(),
+    "counts that vary more": NegativeBinomial(),
+    "outliers": StudentT(),
+    "several targets": MultiOutputNoise(3),
+    "several targets with gaps": MultiOutputNoise((3,), shared=True, missing=True),
 }
 
 

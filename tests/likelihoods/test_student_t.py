@@ -20,6 +20,15 @@ def test_density() -> None:
     torch.testing.assert_close(found.variance, torch.full_like(Y, 0.49 * 2))
 
 
+def test_draws_have_the_spread_of_the_density() -> None:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        draws = StudentT(df=9.0).distribution(F, SCALE).rsample(torch.Size([40_000]))
+    below = (draws[:, 0] < F[0, 0] + 0.5).double().mean()
+    assert float(below) == pytest.approx(student.cdf(0.5 / 0.7, df=9), abs=0.01)
+    torch.testing.assert_close(draws.var(0), torch.full_like(Y, 0.49 * 9 / 7), rtol=0.05, atol=0.0)
+
+
 def test_an_outlier_pulls_less() -> None:
     f = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
     far = torch.tensor([50.0], dtype=torch.float64)
