@@ -3,6 +3,7 @@
     python benchmarks/microcanonical.py --data-dir DATA
     python benchmarks/microcanonical.py --data-dir DATA --targets schools --contestants mams nuts
     python benchmarks/microcanonical.py --data-dir DATA --quick
+    python benchmarks/microcanonical.py --data-dir DATA --contestants "blackjax mclmc" "blackjax nuts"
     python benchmarks/microcanonical.py --data-dir DATA --targets    # the table and the picture of what is there
 
 What is not run again stays in the results.
@@ -12,6 +13,8 @@ moments (about the reference mean) are to lie within 4 Monte Carlo errors, those
 together. ``mclmc`` has none; its bias is measured over the energy error that its step size is adapted to, with one
 scale for each coordinate and with ``dense_mass``. NUTS and ChEES are there for the gradients that an effective draw
 costs: all gradients after the warm-up over the smallest effective sample size, in the bulk, of the quantities.
+``blackjax mclmc`` and ``blackjax nuts`` are BlackJAX's (``blackjax_contestants.py``), on all targets but ``network``;
+blackjax has to be installed, and runs only when asked for.
 
 A bias is in standard deviations of the posterior: of a mean the distance, of a standard deviation the ratio less 1. No
 bias can be seen that is smaller than the Monte Carlo error beside it.
@@ -53,7 +56,10 @@ CONTESTANTS = {
         for dense in (False, True)
         for error in ERRORS
     },
+    "blackjax mclmc": dataclasses.replace(STEPS, target_error=5e-4),
+    "blackjax nuts": SamplingPlan(kernel="nuts", chains=4, warmup=300, draws=500, target_accept=0.8),
 }
+OURS = tuple(name for name in CONTESTANTS if not name.startswith("blackjax"))
 COLUMNS = ("mean_median", "mean_largest", "sd_median", "sd_signed", "sd_largest", "sd_noise", "z_largest")
 
 
@@ -73,6 +79,25 @@ def drawn(plan: SamplingPlan, potential: Potential) -> tuple[dict[str, Tensor], 
     while run.done < run.total:
         run.advance()
     return run.result(), time.perf_counter() - start
+
+
+def drawn_by_blackjax(
+    plan: SamplingPlan, name: str, target: Target, potential: Potential
+) -> tuple[dict[str, Tensor], float, dict[str, str]]:
+    """Return what a run of BlackJAX has kept, its seconds, and the versions; blackjax and jax have to be installed.
+
+    Args:
+        plan: The plan.
+        name: The target's name.
+        target: The target.
+        potential: Its potential energy.
+    """
+    import blackjax_contestants
+
+    torch.manual_seed(SEED)
+    start = time.perf_counter()
+    kept = blackjax_contestants.drawn(plan, name, target.args, potential, SEED)
+    return kept, time.perf_counter() - start, blackjax_contestants.VERSIONS
 
 
 def compared(quantities: Tensor, reference: Reference) -> dict[str, float]:
@@ -115,7 +140,12 @@ def row_of(name: str, contestant: str, plan: SamplingPlan, target: Target, refer
         reference: Its moments.
         it: Its potential energy.
     """
-    kept, seconds = drawn(plan, it)
+    settings: dict[str, Any] = {"seed": SEED, **dataclasses.asdict(plan)}
+    if contestant in OURS:
+        kept, seconds = drawn(plan, it)
+    else:
+        kept, seconds, versions = drawn_by_blackjax(plan, name, target, it)
+        settings |= {"kernel": contestant, **versions}
     found = compared(target.quantities(it.unflatten(kept["vectors"])), reference)
     gradients = int(kept["leapfrogs"].sum())
     row = {"target": name, "contestant": contestant, "coordinates": it.size, **found}
@@ -123,7 +153,7 @@ def row_of(name: str, contestant: str, plan: SamplingPlan, target: Target, refer
     row |= {"step_size": float(kept["step_size"].mean()), "acceptance": float(kept["acceptance"].mean())}
     row |= {"divergences": int(kept["diverged"].sum()), "reference": reference.how, "reference_r_hat": reference.r_hat}
     row = {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in row.items()}
-    return row | {"settings": {"seed": SEED, **dataclasses.asdict(plan)}}
+    return row | {"settings": settings}
 
 
 def table(rows: list[timing.Row]) -> str:
@@ -181,7 +211,7 @@ def _options() -> Namespace:
     parser = timing.parser(__doc__, "microcanonical")
     parser.add_argument("--data-dir", type=Path, required=True, help="folder with uci/yacht.npz, tables/ionosphere.npz")
     parser.add_argument("--targets", nargs="*", default=list(TARGETS), choices=list(TARGETS))
-    parser.add_argument("--contestants", nargs="*", default=list(CONTESTANTS), choices=list(CONTESTANTS))
+    parser.add_argument("--contestants", nargs="*", default=list(OURS), choices=list(CONTESTANTS))
     parser.add_argument("--traced", action="store_true", help="compile nothing")
     return parser.parse_args()
 
