@@ -14,6 +14,7 @@ from bnn_pyro.evaluation import ClassProbabilities, NormalMixture
 from bnn_pyro.likelihoods import Categorical, Mixture, Prediction
 from bnn_pyro.likelihoods.base import latent_site
 from bnn_pyro.network import SparseNetwork, gate_site
+from bnn_pyro.posterior.memory import at_once
 from bnn_pyro.posterior.scores import average, predictive_distribution, scores
 from bnn_pyro.posterior.tempering import Temperature, tempering
 from bnn_pyro.pruning.cutting import check_masks, with_selection
@@ -351,9 +352,11 @@ class Posterior(ABC):
     @torch.no_grad()
     def _called(self, parameters: Mapping[str, Tensor], x: Tensor, batch_size: int) -> Tensor:
         """Return the net's outputs for draws of its parameters, ``(draws, *shape)``: shape ``(draws, rows, out)``."""
-        call = torch.vmap(self.model.call_net, in_dims=(0, None), randomness="different", chunk_size=_DRAWS_AT_ONCE)
         with self.model.evaluating():
-            return torch.cat([call(parameters, rows) for rows in x.to(self._like).split(batch_size)], 1)
+            count = len(next(iter(parameters.values())))
+            draws, size = at_once(self.model, x[:1].to(self._like), draws=min(count, _DRAWS_AT_ONCE), rows=batch_size)
+            call = torch.vmap(self.model.call_net, in_dims=(0, None), randomness="different", chunk_size=draws)
+            return torch.cat([call(parameters, rows.to(self._like)) for rows in x.split(size)], 1)
 
     @torch.no_grad()
     def _median_outputs(self, x: Tensor, batch_size: int) -> tuple[Tensor, Tensor | None]:

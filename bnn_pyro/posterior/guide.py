@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.base import NetworkDraws, Posterior
+from bnn_pyro.posterior.memory import draws_at_once
 from bnn_pyro.pruning.shrink import shrink
 from guides import AutoProgram
 from guides.protocols import Guide
@@ -162,8 +163,14 @@ class GuidePosterior(Posterior):
         return [NetworkDraws(self.model, parameters, self._latent(values))]
 
     def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
-        (drawn,) = self.network_draws(num_samples=num_samples)
-        return self._called(drawn.tensors, x, batch_size), drawn.latent
+        at_once = draws_at_once(self.model, num_samples)
+        counts = [min(at_once, num_samples - start) for start in range(0, num_samples, at_once)]
+        outputs, latents = [], []
+        for count in counts:
+            (drawn,) = self.network_draws(num_samples=count)
+            outputs.append(self._called(drawn.tensors, x, batch_size))
+            latents += [] if drawn.latent is None else [drawn.latent]
+        return torch.cat(outputs), torch.cat(latents) if latents else None
 
     @torch.no_grad()
     def _medians(self) -> dict[str, Tensor]:
