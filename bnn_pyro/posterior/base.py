@@ -17,6 +17,7 @@ from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.memory import at_once
 from bnn_pyro.posterior.scores import average, predictive_distribution, scores
 from bnn_pyro.posterior.tempering import Temperature, tempering
+from bnn_pyro.posterior.threads import HANDLERS
 from bnn_pyro.pruning.cutting import check_masks, with_selection
 
 Inputs = Any
@@ -352,7 +353,7 @@ class Posterior(ABC):
     @torch.no_grad()
     def _called(self, parameters: Mapping[str, Tensor], x: Tensor, batch_size: int) -> Tensor:
         """Return the net's outputs for draws of its parameters, ``(draws, *shape)``: shape ``(draws, rows, out)``."""
-        with self.model.evaluating():
+        with HANDLERS, self.model.evaluating():
             count = len(next(iter(parameters.values())))
             draws, size = at_once(self.model, x[:1].to(self._like), draws=min(count, _DRAWS_AT_ONCE), rows=batch_size)
             call = torch.vmap(self.model.call_net, in_dims=(0, None), randomness="different", chunk_size=draws)
@@ -363,7 +364,7 @@ class Posterior(ABC):
         values = self.median_values()
         weights, gates = self._split(values)
         parameters = self.model.assemble(weights, gates, absent=True)
-        with self.model.evaluating():
+        with HANDLERS, self.model.evaluating():
             output = torch.cat([self.model.call_net(parameters, rows) for rows in x.to(self._like).split(batch_size)])
         latent = self._latent(values)
         return output.unsqueeze(0), None if latent is None else latent.unsqueeze(0)
@@ -375,7 +376,8 @@ class Posterior(ABC):
 
     def _latent(self, values: Mapping[str, Tensor]) -> Tensor | None:
         """Return the value of the likelihood's own site among the sites' values; None if it has none."""
-        site = latent_site(self.model.likelihood)
+        with HANDLERS:
+            site = latent_site(self.model.likelihood)
         return None if site is None else values[site]
 
     @property

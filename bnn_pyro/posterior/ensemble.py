@@ -12,6 +12,7 @@ from bnn_pyro.likelihoods.base import latent_site
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import NetworkDraws, Posterior
 from bnn_pyro.posterior.tempering import Temperature
+from bnn_pyro.posterior.threads import HANDLERS
 from bnn_pyro.pruning.cutting import kept_positions
 from bnn_pyro.pruning.positions import put_back
 
@@ -119,13 +120,14 @@ class Ensemble(Posterior):
     def _medians(self) -> dict[str, Tensor]:
         latent = self.snapshots[-1].latent
         values: dict[str, Tensor] = {p.name: self.model.net.get_parameter(p.name) for p in self.model.bayesian}
-        site = latent_site(self.model.likelihood)
+        with HANDLERS:
+            site = latent_site(self.model.likelihood)
         return values if latent is None or site is None else {**values, site: latent}
 
 
 @torch.no_grad()
 def _output(snapshot: Snapshot, x: Tensor, batch_size: int) -> Tensor:
-    with snapshot.model.evaluating():
+    with HANDLERS, snapshot.model.evaluating():
         return torch.cat([snapshot.model.call_net({}, rows) for rows in x.split(batch_size)])
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.base import NetworkDraws, Posterior
 from bnn_pyro.posterior.memory import draws_at_once
+from bnn_pyro.posterior.threads import HANDLERS
 from bnn_pyro.pruning.shrink import shrink
 from guides import AutoProgram
 from guides.protocols import Guide
@@ -87,10 +88,11 @@ class GuidePosterior(Posterior):
             Group -> inclusion probabilities, shape ``(size,)``.
         """
         if isinstance(self.guide, AutoProgram):
-            found = self.guide.inclusion()
+            with HANDLERS:
+                found = self.guide.inclusion()
             return {name: found[gate_site(name)] for name in self.model.groups}
         wanted = _ESTIMATED_FROM if num_samples is None else num_samples
-        with torch.no_grad(), pyro.get_param_store().scope():
+        with HANDLERS, torch.no_grad(), pyro.get_param_store().scope():
             draws = [self._split(self.guide())[1] for _ in range(wanted)]
         return {n: torch.stack([(d[n] > 0.5).to(self._like) for d in draws]).mean(0) for n in self.model.groups}
 
@@ -126,7 +128,7 @@ class GuidePosterior(Posterior):
         Returns:
             Site -> values, shape ``(num_draws, *shape)``.
         """
-        with torch.no_grad(), pyro.get_param_store().scope():
+        with HANDLERS, torch.no_grad(), pyro.get_param_store().scope():
             draws = [self.guide() for _ in range(num_draws)]
         return {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]}
 
@@ -174,6 +176,6 @@ class GuidePosterior(Posterior):
 
     @torch.no_grad()
     def _medians(self) -> dict[str, Tensor]:
-        with pyro.get_param_store().scope():
+        with HANDLERS, pyro.get_param_store().scope():
             values: dict[str, Tensor] = self.guide.median()
         return values

@@ -30,6 +30,7 @@ from bnn_pyro.posterior.diagnostics import LEAST_DRAWS, r_hat, r_hat_summary
 from bnn_pyro.posterior.draws import Draws
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior, some_rows
+from bnn_pyro.posterior.threads import driving
 from bnn_pyro.tracing.engine import ENGINES, EngineName
 
 logger = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ def sample(
         points = starting_points(model, data, start, chains=plan.chains, seed=own_seed, progress=progress)
     else:
         points = start
-    with _posterior(model, data) as (program, args):
+    with driving("sample"), _posterior(model, data) as (program, args):
         potential = potential_of(program, args, engine, plan)
         _check_start(points, plan.chains, potential)
         file = None if saving is None else RunFile(saving, plan, potential, args, start=start, seed=seed, until=until)

@@ -22,6 +22,7 @@ from bnn_pyro.inference.training.batches import batches
 from bnn_pyro.inference.training.flat_parameters import ParameterVector
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.ensemble import Ensemble, Snapshot
+from bnn_pyro.posterior.threads import driving
 from bnn_pyro.priors.gaussian import Gaussian
 from bnn_pyro.pruning.cutting import kept_positions
 from bnn_pyro.pruning.shrink import smaller_model
@@ -84,7 +85,7 @@ def fit_sghmc(
     """
     _check_options(model, epochs, batch_size, plan)
     x, y = as_pair("data", data)
-    with seeded(seed, x.device):
+    with driving("fit_sghmc"), seeded(seed, x.device):
         whole = copy.deepcopy(model).to(x)
         train, held_out = hold_out(x, y, validation)
         check_rows(whole, train, held_out)

@@ -31,6 +31,7 @@ from bnn_pyro.inference.training.processes import Processes
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.empty_groups import empty_groups, empty_warning
 from bnn_pyro.posterior.guide import GuidePosterior, copies
+from bnn_pyro.posterior.threads import driving
 from bnn_pyro.pruning.batch_norm import recompute_batch_norm
 from bnn_pyro.pruning.cutting import split_selection
 from guides import AutoProgram, AutoSpikeSlab
@@ -121,6 +122,7 @@ def fit(
 
     Raises:
         ValueError: If data, shapes or an option are out of range, or the loss is not finite.
+        RuntimeError: If another thread is in a run; predictions by other threads wait.
     """
     timetable = Timetable(schedule, epochs, kl_weight)
     _check_options(batch_size, schedule, clip_norm, guide, optimizer, augmentation, validation)
@@ -133,7 +135,7 @@ def fit(
     if seed is None and (processes.count > 1 or saving is not None):
         drawn = int(torch.randint(2**31, ()))
         seed = processes.broadcast(drawn) if saved is None else saved[0]["seed"]
-    with _isolated(seed, x.device):
+    with driving("fit"), _isolated(seed, x.device):
         model, guide = _own(model, guide, x, y)
         processes.copy_first([*model.parameters(), *model.buffers(), *guide.parameters(), *guide.buffers()])
         (x, y), held_out = hold_out(x, y, validation)
