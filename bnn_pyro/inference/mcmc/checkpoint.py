@@ -1,14 +1,13 @@
 """The file from which a run of `sample` that was stopped is resumed."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from bnn_pyro.identity import digest
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.potential import Potential
@@ -49,10 +48,10 @@ class RunFile:
             **asdict(plan),
             "seed": seed,
             "until": None if until is None else asdict(until),
-            "start": None if start is None else _digest(start),
+            "start": None if start is None else digest(start),
             "sites of the model": {name: list(latent.shape) for name, latent in potential.latents.items()},
             "dtype": str(potential.like.dtype),
-            "data": _digest(args),
+            "data": digest(args),
         }
         self.density = _density(potential, plan)
 
@@ -109,18 +108,6 @@ class RunFile:
 
 
 _HIDDEN = {"start", "data", "density of the model"}  # what a message does not print
-
-
-def _digest(values: object) -> str:
-    """Returns what tells tensors, and plain values, in a nest from others."""
-    found = hashlib.sha256()
-    for leaf in tree_leaves(values):
-        if isinstance(leaf, Tensor):
-            found.update(f"{leaf.dtype} {tuple(leaf.shape)}".encode())
-            found.update(leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        elif isinstance(leaf, (bool, int, float, str, bytes)):
-            found.update(repr(leaf).encode())
-    return found.hexdigest()
 
 
 def _density(potential: Potential, plan: SamplingPlan) -> Tensor:
