@@ -33,7 +33,7 @@ def digest(values: object) -> str:
     for leaf in tree_leaves(values):
         if isinstance(leaf, Tensor):
             found.update(f"{leaf.dtype} {tuple(leaf.shape)}".encode())
-            found.update(leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            found.update(leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         elif isinstance(leaf, (bool, int, float, str, bytes)):
             found.update(repr(leaf).encode())
     return found.hexdigest()
@@ -119,6 +119,11 @@ def network_identity(model: SparseNetwork) -> Identity:
         model: The network.
     """
     found: Identity = {}
+    for name, module in model.net.named_modules():
+        of_module = f"network.{name}" if name else "network"
+        found[of_module] = f"{type(module).__qualname__}({module.extra_repr()})"
+        functions = {key: part for key, part in vars(module).items() if not key.startswith("_") and callable(part)}
+        found |= {f"{of_module}.{key}": value for key, part in functions.items() for value in [_name_of(part)]}
     if model.spike is None:
         found |= described("prior", model.slab)
     else:
@@ -127,11 +132,6 @@ def network_identity(model: SparseNetwork) -> Identity:
         found |= described("prior.inclusion", dict(model.inclusion))
         found["prior.temperature"] = float(model.spike.temperature)
     found |= described("likelihood", model.likelihood)
-    for name, module in model.net.named_modules():
-        of_module = f"network.{name}" if name else "network"
-        found[of_module] = f"{type(module).__qualname__}({module.extra_repr()})"
-        functions = {key: part for key, part in vars(module).items() if not key.startswith("_") and callable(part)}
-        found |= {f"{of_module}.{key}": value for key, part in functions.items() for value in [_name_of(part)]}
     found["network.inputs"] = list(model.input_shape)
     found["network.nodes"] = [f"{group.name} {group.size}" for group in model.nodes.groups]
     found["network.bayesian"] = [parameter.name for parameter in model.bayesian]

@@ -105,8 +105,9 @@ def test_weights_and_dtype_are_no_part_of_it(name: str) -> None:
 
 def test_functions_of_the_net_are_part_of_it() -> None:
     one, other = (one_output(net=mlp(6, (4,), 1)) for _ in range(2))
-    one.net.output.squash = torch.tanh
-    other.net.output.squash = torch.sigmoid
+    for model, squash in ((one, torch.tanh), (other, torch.sigmoid)):
+        layer: Any = model.net.get_submodule("output")
+        layer.squash = squash
     assert differences(network_identity(one), network_identity(other)) == ["network.output.squash"]
 
 

@@ -220,7 +220,9 @@ def test_weights_of_chains_are_kept(stacked: bool, tmp_path: Path) -> None:
 
 def test_sampled_of_another_network_is_refused(tmp_path: Path) -> None:
     save_posterior(sampled(), tmp_path / "sampled.pt")
-    with pytest.raises(ValueError, match=r"model must be made as when .* was saved, with network.output 'Linear.*out_fea"):
+    with pytest.raises(
+        ValueError, match=r"model must be made as when .* was saved, with network.output 'Linear.*out_fea"
+    ):
         load_posterior(tmp_path / "sampled.pt", sampled_network(6))
     content = torch.load(tmp_path / "sampled.pt", weights_only=True)
     del content["network"]  # as in an older file
