@@ -102,7 +102,8 @@ class RunFile:
 
     def _check(self, identity: Mapping[str, object], model: Mapping[str, object], density: Tensor) -> None:
         """Raise if a file's run is another one; older files say less of the model."""
-        there, here = {**dict.fromkeys(self.identity), **identity, **model}, {**self.identity, **self.model}
+        there = {**{name: identity.get(name) for name in self.identity}, **model}
+        here = {**self.identity, **self.model}
         different = differences(there, here)
         tolerance = 1e-9 if self.density.dtype == torch.float64 else 1e-4
         if not different and not torch.allclose(self.density, density, tolerance, tolerance, equal_nan=True):
