@@ -168,7 +168,8 @@ def brief(path: Path, prior: Any = None, *, guided: bool = False) -> Draws:
     model = SparseNetwork(net, x, prior=prior, likelihood=GaussianNoise(), num_data=12)
     given: dict[str, Any] = {"seed": 0, "progress": False, "engine": "traced", "checkpoint": path}
     given["pseudo_prior"] = AutoSpikeSlab(model.prior) if guided else None
-    return sample(model, (x, x[:, 0]), BRIEF, **given).draws
+    found: Draws = sample(model, (x, x[:, 0]), BRIEF, **given).draws
+    return found
 
 
 def test_a_networks_prior_is_compared_by_name(tmp_path: Path) -> None:
