@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TypedDict
 
 import torch
-from safetensors.torch import load_model, save_model
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model, save_file, save_model
 from torch import Tensor, nn
 
+from bnn_pyro.identity import digest
 from bnn_pyro.pruning.cutting import replace_tensors, split_selection, with_selection
 from bnn_pyro.storage import whole_file
 
@@ -18,6 +20,7 @@ _EXAMPLE_ROWS = 2  # torch.export takes a size of 1 for a constant
 
 
 _DESCRIPTION, _WEIGHTS = "architecture.json", "weights.safetensors"
+_DIGEST = "sha256"  # key of the metadata in the file of the weights
 
 
 def export_net(net: nn.Module, example_input: Tensor, path: str | Path, *, form: str = "pt2") -> None:
@@ -174,6 +177,8 @@ def _blank(old: Tensor, shape: list[int]) -> Tensor:
 def save_net(net: nn.Module, folder: str | Path) -> None:
     """Save a network's weights, and its architecture beside them.
 
+    The metadata of ``weights.safetensors`` has the SHA-256 of its tensors, by which `load_net` finds damage.
+
     Args:
         net: A network as `bnn_pyro.prune` returns it.
         folder: Folder to write ``weights.safetensors`` and ``architecture.json`` into; it is made where it is absent.
@@ -181,7 +186,27 @@ def save_net(net: nn.Module, folder: str | Path) -> None:
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     (path / _DESCRIPTION).write_text(json.dumps(architecture_of(net), indent=1), encoding="utf-8")
-    save_model(net, str(path / _WEIGHTS))
+    with whole_file(path / _WEIGHTS) as partial:
+        save_model(net, str(partial))  # which leaves out what is tied
+        mapped, metadata = _contents(partial)
+        tensors = {name: tensor.clone() for name, tensor in mapped.items()}  # the file is written again
+        save_file(tensors, partial, metadata={**metadata, _DIGEST: digest(sorted(tensors.items()))})
+
+
+def _contents(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of a file of safetensors and its metadata."""
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def _check_weights(path: Path) -> None:
+    """Raise if the tensors of a file are not those that were saved; older files have no digest."""
+    tensors, metadata = _contents(path)
+    if metadata.get(_DIGEST, found := digest(sorted(tensors.items()))) != found:
+        raise ValueError(
+            f"folder must hold a net that save_net wrote, got '{path.parent}': {path.name} is damaged (its tensors do "
+            "not have the SHA-256 that was noted when it was written)"
+        )
 
 
 def load_net(folder: str | Path, dense: nn.Module) -> nn.Module:
@@ -196,13 +221,18 @@ def load_net(folder: str | Path, dense: nn.Module) -> nn.Module:
         The network, in evaluation mode, on the device and in the dtype of ``dense``.
 
     Raises:
-        ValueError: If the folder holds no network, or one that is not cut from ``dense``.
+        ValueError: If the folder holds no network, a damaged one, or one that is not cut from ``dense``.
     """
     path = Path(folder)
     try:
         architecture = json.loads((path / _DESCRIPTION).read_text(encoding="utf-8"))
         net = build(dense, architecture)
+        _check_weights(path / _WEIGHTS)
         load_model(net, str(path / _WEIGHTS))
+    except SafetensorError as error:
+        raise ValueError(
+            f"folder must hold a net that save_net wrote, got '{folder}': {_WEIGHTS} is damaged ({error})"
+        ) from error
     except (OSError, KeyError, RuntimeError, json.JSONDecodeError) as error:
         raise ValueError(f"folder must hold a net that save_net wrote, got '{folder}' ({error})") from error
     return net.eval()

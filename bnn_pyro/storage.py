@@ -1,12 +1,17 @@
 """Files that are written whole or not at all, and what reads them again."""
 
+import hashlib
 import os
+import zipfile
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import torch
+
+_MARK, _HEX = b"sha256:", 64  # what the comment of the archive begins with, and how many digits follow
+_CHUNK = 1 << 20
 
 
 @contextmanager
@@ -34,7 +39,9 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_whole(content: Mapping[str, object], path: str | os.PathLike[str]) -> None:
-    """Writes tensors and plain values to a file, whole or not at all.
+    """Writes tensors and plain values to a file, whole or not at all, with the SHA-256 of all that it holds.
+
+    The digest stands in the comment of the ZIP archive that ``torch.save`` writes, where ``torch.load`` passes it over.
 
     Args:
         content: What to write.
@@ -45,6 +52,40 @@ def write_whole(content: Mapping[str, object], path: str | os.PathLike[str]) -> 
     """
     with whole_file(path) as partial:
         torch.save(content, partial)
+        _seal(partial)
+
+
+def _seal(path: Path) -> None:
+    """Write the digest of a ZIP archive into its comment."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = _MARK + b"0" * _HEX
+    with path.open("r+b") as file:
+        found = _digest(file, path.stat().st_size - _HEX)
+        file.write(found)  # over the zeros, which are the last bytes
+
+
+def _is_sealed_otherwise(path: Path) -> bool:
+    """Whether a file ends with a digest, and it is not that of what stands before; older files have none."""
+    size = path.stat().st_size
+    length = len(_MARK) + _HEX
+    if size < length:
+        return False
+    with path.open("rb") as file:
+        file.seek(size - length)
+        tail = file.read()
+        if not tail.startswith(_MARK):
+            return False
+        file.seek(0)
+        return _digest(file, size - _HEX) != tail[len(_MARK) :]
+
+
+def _digest(file: BinaryIO, size: int) -> bytes:
+    """Return the digest of the next so many bytes of a file, in hexadecimal digits."""
+    found = hashlib.sha256()
+    while size > 0 and (chunk := file.read(min(size, _CHUNK))):
+        found.update(chunk)
+        size -= len(chunk)
+    return found.hexdigest().encode()
 
 
 def read_whole(path: str | os.PathLike[str], *, writer: str, mark: str, form: int, keys: Set[str]) -> dict[str, Any]:
@@ -78,6 +119,11 @@ def read_file(path: str | os.PathLike[str], *, writer: str) -> object:
     """
     if not Path(path).is_file():
         raise ValueError(f"path must be a file written by {writer}, got {path}: no such file")
+    if _is_sealed_otherwise(Path(path)):
+        raise ValueError(
+            f"path must be a file written by {writer}, got {path}: damaged (its bytes do not have the SHA-256 that was "
+            "noted when it was written)"
+        )
     try:
         content: object = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # whatever a damaged file makes torch raise

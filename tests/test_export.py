@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_model
 from torch import Tensor, nn
 
 from bnn_pyro.export import FORMS, architecture_of, build, check_target, export_net, load_net, save_net
@@ -178,6 +180,36 @@ def test_layers_without_nodes_are_saved(tmp_path: Path) -> None:
     small = cut(net, nodes.groups, {group.name: torch.zeros(group.size, dtype=torch.bool) for group in nodes.groups})
     save_net(small, tmp_path)
     assert torch.equal(load_net(tmp_path, net)(x), small(x))
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    net, x = mlp(30, (40,), 3), torch.randn(2, 30)
+    save_net(net, tmp_path)
+    path = tmp_path / "weights.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-2000] + bytes(1500) + whole[-500:])
+    with pytest.raises(ValueError, match=r"weights.safetensors is damaged \(its tensors do not have the SHA-256"):
+        load_net(tmp_path, net)
+    for damaged in (bytes(1500) + whole[1500:], whole[:-100], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"got '{tmp_path}': weights.safetensors is damaged"):
+            load_net(tmp_path, net)
+    path.write_bytes(whole)
+    assert torch.equal(load_net(tmp_path, net)(x), expected(net, x))
+
+
+def test_weights_are_a_file_of_safetensors_as_before(tmp_path: Path) -> None:
+    net, x = mlp(5, (6,), 3), torch.randn(2, 5)
+    save_net(net, tmp_path)
+    path = tmp_path / "weights.safetensors"
+    found = load_file(path)
+    assert found.keys() == net.state_dict().keys()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in net.state_dict().items())
+    with safe_open(path, framework="pt") as file:
+        assert len(file.metadata()["sha256"]) == 64
+    save_model(net, str(path))  # as save_net wrote it when there was no digest
+    assert torch.equal(load_net(tmp_path, mlp(5, (6,), 3))(x), expected(net, x))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["architecture.json", "weights.safetensors"]
 
 
 def test_what_is_no_saved_net_is_refused(tmp_path: Path) -> None:

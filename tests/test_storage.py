@@ -39,6 +39,28 @@ def test_a_file_that_is_written_in_steps_appears_when_all_is_written(tmp_path: P
     assert [file.name for file in tmp_path.iterdir()] == ["net.v2.pt2"]
 
 
+def test_damage_is_found(tmp_path: Path) -> None:
+    path, value = tmp_path / "file.pt", torch.arange(20_000.0)
+    write_whole({"form": 1, "value": value}, path)
+    whole = path.read_bytes()
+    for start in (300, len(whole) // 2, len(whole) - 1500, len(whole) - 40):  # the content, and the digest itself
+        path.write_bytes(whole[:start] + bytes(1500)[: len(whole) - start] + whole[start + 1500 :])
+        with pytest.raises(ValueError, match=r"written by the test, got .*file.pt: damaged"):
+            read_whole(path, **FORM)
+    content = whole.find(value[1000:1100].numpy().tobytes())
+    path.write_bytes(whole[:content] + bytes(100) + whole[content + 100 :])
+    with pytest.raises(ValueError, match="damaged .its bytes do not have the SHA-256 that was noted"):
+        read_whole(path, **FORM)
+    assert torch.load(path, weights_only=True)["value"][1000] == 0  # which torch does not see
+
+
+def test_files_without_a_digest_are_read(tmp_path: Path) -> None:
+    torch.save({"form": 1, "value": 2}, tmp_path / "older.pt")
+    assert read_whole(tmp_path / "older.pt", **FORM)["value"] == 2
+    write_whole({"form": 1, "value": 2}, tmp_path / "newer.pt")
+    assert torch.load(tmp_path / "newer.pt", weights_only=True) == {"form": 1, "value": 2}  # and torch reads newer ones
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="path must be in a folder that exists"):
         write_whole({}, tmp_path / "none" / "file.pt")

@@ -11,6 +11,7 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from bnn_pyro.identity import differences, is_short, network_identity, others
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.draws import Draws, current_names
@@ -24,6 +25,7 @@ from bnn_pyro.storage import load_into, read_file, write_whole
 from guides import AutoProgram, AutoSpikeSlab
 
 FORMAT = 1
+_IDENTITY = "network"  # key of what tells the network; files of before have none
 _WRITER = "save_posterior"
 
 Path = str | os.PathLike[str]
@@ -80,7 +82,8 @@ class Kind(Generic[T]):
 def save_posterior(posterior: Posterior | Draws, path: Path) -> None:
     """Write a posterior of any kind, or the draws of any model, to a file, whole or not at all.
 
-    Tensors and plain values only, so that it can be read with ``weights_only=True``.
+    Tensors and plain values only, so that it can be read with ``weights_only=True``. With the posterior of a network go
+    its prior, its likelihood and its architecture as plain values, by which `load_posterior` knows another network.
 
     Args:
         posterior: What `fit`, `sample` or `fit_sghmc` has returned.
@@ -93,7 +96,8 @@ def save_posterior(posterior: Posterior | Draws, path: Path) -> None:
     if kind is None:
         names = ", ".join(known.type.__name__ for known in KINDS)
         raise ValueError(f"posterior must be one of {names}, got {type(posterior).__name__}")
-    write_whole({kind.mark: FORMAT, **kind.content(posterior)}, path)
+    made_from = {} if isinstance(posterior, Draws) else {_IDENTITY: network_identity(posterior.model)}
+    write_whole({kind.mark: FORMAT, **kind.content(posterior), **made_from}, path)
 
 
 @overload
@@ -119,8 +123,8 @@ def load_posterior(
         The posterior, of the kind that was saved and on the model's device, or the draws, on the CPU.
 
     Raises:
-        ValueError: If there is no such file, it is damaged, it was saved from another model or guide, or model and
-            guide are not what such a file takes.
+        ValueError: If there is no such file, it is damaged, it was saved from another guide or a model with another
+            net, prior or likelihood, or model and guide are not what such a file takes.
     """
     content = read_file(path, writer=_WRITER)
     kinds = (kind for kind in KINDS if isinstance(content, dict) and content.get(kind.mark) == FORMAT)
@@ -131,8 +135,20 @@ def load_posterior(
         if given is not None and name not in kind.takes:
             what = f"a {type(given).__name__} for {path}"
             raise ValueError(f"{name} must be left out for a file of {kind.type.__name__}, got {what}")
+    if model is not None:
+        _check_network(model, content.get(_IDENTITY, {}), path)
     found: Posterior | Draws = kind.read(content, Source(path, model, guide))
     return found
+
+
+def _check_network(model: SparseNetwork, there: Content, path: Path) -> None:
+    """Raise if a network is not made as that of a file."""
+    here = network_identity(model)
+    if different := differences(there, here):
+        name = different[0]
+        value, other = there[name], here.get(name)
+        values = f"{value!r}, got {other!r}" if is_short(value) and is_short(other) else "of its own, got another one"
+        raise ValueError(f"model must be made as when {path} was saved, with {name} {values}{others(different)}")
 
 
 # ---- the posterior of a guide ----------------------------------------------------------------------------------------

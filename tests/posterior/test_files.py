@@ -8,11 +8,11 @@ import pyro
 import pytest
 import torch
 from pyro.infer.autoguide import AutoNormal
-from torch import Tensor
+from torch import Tensor, nn
 
 from bnn_pyro import fit, prune
 from bnn_pyro.inference.svi.schedule import Schedule
-from bnn_pyro.likelihoods import GaussianNoise
+from bnn_pyro.likelihoods import GaussianNoise, HeteroscedasticNoise
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.draws import Draws
@@ -108,8 +108,43 @@ def test_another_architecture(hidden: tuple[int, ...], tmp_path: Path) -> None:
         load_posterior(tmp_path / "posterior.pt", model)
 
 
-def test_another_prior(tmp_path: Path) -> None:
+PRIORS: dict[str, tuple[dict[str, Any], str]] = {
+    "sigma": ({"prior": SpikeSlab(Gaussian(9.0), inclusion=0.3)}, r"prior.slab.sigma 1.0, got 9.0$"),
+    "slab": ({"prior": SpikeSlab(GroupHorseshoe(), inclusion=0.3)}, "prior.slab 'Gaussian', got 'GroupHorseshoe'"),
+    "no spike": ({"prior": Gaussian()}, "prior 'SpikeSlab', got 'Gaussian'"),
+    "inclusion": (
+        {"prior": SpikeSlab(Gaussian(), inclusion=0.5)},
+        r"prior.inclusion.hidden1 0.3, got 0.5 \(different, too: prior.inclusion.hidden2\)",
+    ),
+    "likelihood": ({"likelihood": HeteroscedasticNoise()}, "likelihood 'Categorical', got 'HeteroscedasticNoise'"),
+    "activation": ({"net": mlp(6, (8, 7), 3, activation=nn.Tanh).double()}, r"network.activation1 'SiLU.*got 'Tanh"),
+}
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_another_prior_likelihood_or_net(name: str, tmp_path: Path) -> None:
+    changes, message = PRIORS[name]
     save_posterior(posterior_of(), tmp_path / "posterior.pt")
+    with pytest.raises(ValueError, match=f"model must be made as when .*posterior.pt was saved, with {message}"):
+        load_posterior(tmp_path / "posterior.pt", network(**{"net": "mlp", **changes}))
+
+
+def test_every_kind_of_a_network_knows_its_prior(tmp_path: Path) -> None:
+    save_posterior(sampled(), tmp_path / "sampled.pt")
+    save_posterior(ensemble(), tmp_path / "ensemble.pt")
+    for name, model in (("sampled", sampled_network()), ("ensemble", ensemble_network())):
+        assert load_posterior(tmp_path / f"{name}.pt", model).model is not model
+        model.slab = Gaussian(9.0)
+        with pytest.raises(ValueError, match=f"model must be made as when .*{name}.pt was saved, with prior.*, got"):
+            load_posterior(tmp_path / f"{name}.pt", model)
+
+
+def test_a_guide_of_another_shape_of_an_older_file(tmp_path: Path) -> None:
+    """Where the file does not know its prior, the guide may."""
+    save_posterior(posterior_of(), tmp_path / "posterior.pt")
+    content = torch.load(tmp_path / "posterior.pt", weights_only=True)
+    del content["network"]
+    torch.save(content, tmp_path / "posterior.pt")
     for prior in (SpikeSlab(GroupHorseshoe(), inclusion=0.3), Gaussian()):
         with pytest.raises(ValueError, match="guide must be made as when .* was saved"):
             load_posterior(tmp_path / "posterior.pt", network(prior=prior))
@@ -185,6 +220,13 @@ def test_weights_of_chains_are_kept(stacked: bool, tmp_path: Path) -> None:
 
 def test_sampled_of_another_network_is_refused(tmp_path: Path) -> None:
     save_posterior(sampled(), tmp_path / "sampled.pt")
+    with pytest.raises(
+        ValueError, match=r"model must be made as when .* was saved, with network.output 'Linear.*out_fea"
+    ):
+        load_posterior(tmp_path / "sampled.pt", sampled_network(6))
+    content = torch.load(tmp_path / "sampled.pt", weights_only=True)
+    del content["network"]  # as in an older file
+    torch.save(content, tmp_path / "sampled.pt")
     with pytest.raises(ValueError, match="draws must have the site"):
         load_posterior(tmp_path / "sampled.pt", sampled_network(6))
 
@@ -359,6 +401,14 @@ def test_no_such_file_or_folder(fitted: GuidePosterior, tmp_path: Path) -> None:
 def test_a_damaged_file(fitted: GuidePosterior, path: Path, damage: Any) -> None:
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match="path must be a file written by save_posterior, got .*damaged"):
+        load_posterior(path, fitted.model)
+
+
+def test_zeroed_bytes_are_found(fitted: GuidePosterior, path: Path) -> None:
+    whole = path.read_bytes()
+    start = whole.find(next(iter(fitted.guide.parameters())).detach().numpy().tobytes())
+    path.write_bytes(whole[:start] + bytes(32) + whole[start + 32 :])
+    with pytest.raises(ValueError, match=r"got .*posterior.pt: damaged \(its bytes do not have the SHA-256"):
         load_posterior(path, fitted.model)
 
 

@@ -1,19 +1,20 @@
 """The file from which a run of `sample` that was stopped is resumed."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from bnn_pyro.identity import Identity, described, differences, digest, is_short, network_identity, others
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.runs import Run
 from bnn_pyro.inference.mcmc.stopping import StoppingRule
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.storage import read_whole, write_whole
 
 FORMAT = 2  # 1 kept a kernel and its warm-up as one
@@ -31,6 +32,8 @@ class RunFile:
         start: Starting points, how they are made, or None.
         seed: The seed, or None.
         until: The rule by which the run ends, or None.
+        model: What is sampled; of a network prior, likelihood and net are compared by name.
+        pseudo_prior: What draws the weights of closed nodes, or None.
     """
 
     def __init__(
@@ -43,17 +46,20 @@ class RunFile:
         start: Tensor | str | None,
         seed: int | None,
         until: StoppingRule | None = None,
+        model: object = None,
+        pseudo_prior: object = None,
     ) -> None:
         self.path, self.every = Path(checkpoint.path), checkpoint.every or EVERY
         self.identity: dict[str, object] = {
             **asdict(plan),
             "seed": seed,
             "until": None if until is None else asdict(until),
-            "start": None if start is None else _digest(start),
+            "start": None if start is None else digest(start),
             "sites of the model": {name: list(latent.shape) for name, latent in potential.latents.items()},
             "dtype": str(potential.like.dtype),
-            "data": _digest(args),
+            "data": digest(args),
         }
+        self.model = _model_identity(model, pseudo_prior)
         self.density = _density(potential, plan)
 
     def is_due(self, transitions: int) -> bool:
@@ -67,8 +73,9 @@ class RunFile:
             run: The run.
             seconds: What it took so far.
         """
-        content = {"identity": self.identity, "density": self.density, "state": run.state_dict(), "seconds": seconds}
-        write_whole({"chain_format": FORMAT, **content}, self.path)
+        content = {"identity": self.identity, "model": self.model, "density": self.density}
+        progress = {"state": run.state_dict(), "seconds": seconds}
+        write_whole({"chain_format": FORMAT, **content, **progress}, self.path)
 
     def restore(self, run: Run) -> float:
         """Takes a run to where the file's was, if there is a file.
@@ -86,41 +93,42 @@ class RunFile:
             return 0.0
         keys = {"identity", "density", "state", "seconds"}
         content = read_whole(self.path, writer="sample", mark="chain_format", form=FORMAT, keys=keys)
-        self._check(content["identity"], content["density"])
+        self._check(content["identity"], content.get("model", {}), content["density"])
         try:
             run.load_state_dict(content["state"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"checkpoint must be a file written by sample, got {self.path}: {error!r}") from error
         return float(content["seconds"])
 
-    def _check(self, identity: Mapping[str, object], density: Tensor) -> None:
-        different = [name for name in self.identity if identity.get(name) != self.identity[name]]
+    def _check(self, identity: Mapping[str, object], model: Mapping[str, object], density: Tensor) -> None:
+        """Raise if a file's run is another one; older files say less of the model."""
+        there = {**{name: identity.get(name) for name in self.identity}, **model}
+        here = {**self.identity, **self.model}
+        different = differences(there, here)
         tolerance = 1e-9 if self.density.dtype == torch.float64 else 1e-4
         if not different and not torch.allclose(self.density, density, tolerance, tolerance, equal_nan=True):
             different = ["density of the model"]
         if not different:
             return
         name = different[0]
-        values = f" ({identity.get(name)!r} there, {self.identity.get(name)!r} here)" if name not in _HIDDEN else ""
+        is_shown = name not in _HIDDEN and is_short(there[name]) and is_short(here.get(name))
+        values = f" ({there[name]!r} there, {here.get(name)!r} here)" if is_shown else ""
         raise ValueError(
-            f"checkpoint must be a file of the same model, data and options, got {self.path}: another {name}{values}; "
-            "delete it to begin anew, or give another path"
+            f"checkpoint must be a file of the same model, data and options, got {self.path}: another {name}{values}"
+            f"{others(different)}; delete it to begin anew, or give another path"
         )
 
 
 _HIDDEN = {"start", "data", "density of the model"}  # what a message does not print
 
 
-def _digest(values: object) -> str:
-    """Returns what tells tensors, and plain values, in a nest from others."""
-    found = hashlib.sha256()
-    for leaf in tree_leaves(values):
-        if isinstance(leaf, Tensor):
-            found.update(f"{leaf.dtype} {tuple(leaf.shape)}".encode())
-            found.update(leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        elif isinstance(leaf, (bool, int, float, str, bytes)):
-            found.update(repr(leaf).encode())
-    return found.hexdigest()
+def _model_identity(model: object, pseudo_prior: object) -> Identity:
+    """Return what tells a network, and the pseudo-prior of its weights, from others."""
+    found = network_identity(model) if isinstance(model, SparseNetwork) else {}
+    if isinstance(pseudo_prior, GuidePosterior):
+        state = digest(list(pseudo_prior.guide.state_dict().items()))
+        return found | {"pseudo_prior": type(pseudo_prior.guide).__qualname__, "pseudo_prior.content": state}
+    return found | described("pseudo_prior", pseudo_prior)
 
 
 def _density(potential: Potential, plan: SamplingPlan) -> Tensor:

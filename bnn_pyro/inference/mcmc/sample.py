@@ -149,7 +149,10 @@ def sample(
     with driving("sample"), _posterior(model, data) as (program, args):
         potential = potential_of(program, args, engine, plan)
         _check_start(points, plan.chains, potential)
-        file = None if saving is None else RunFile(saving, plan, potential, args, start=start, seed=seed, until=until)
+        file = None
+        if saving is not None:
+            options: dict[str, Any] = {"start": start, "seed": seed, "until": until, "pseudo_prior": pseudo_prior}
+            file = RunFile(saving, plan, potential, args, model=program, **options)
         with seeded(own_seed, potential.like.device):
             run = begin(plan, potential, points, None if draw_slabs is None else partial(draw_slabs, *args))
 

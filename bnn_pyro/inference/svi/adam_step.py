@@ -60,6 +60,11 @@ class AdamStep:
         return type(self).__name__
 
     @property
+    def optimizer_settings(self) -> dict[str, object]:
+        """The optimiser's options, beyond `LearningRates`, by the role of a parameter."""
+        return {}
+
+    @property
     def compile_seconds(self) -> float:
         """Seconds spent on compiling so far."""
         return self.before + self.whole.compile_seconds + self.part.compile_seconds

@@ -1,16 +1,20 @@
 """The file from which a run of ``fit`` that was stopped is resumed."""
 
+import logging
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from bnn_pyro.identity import differences, is_short, others
 from bnn_pyro.inference.generators import RandomState
+from bnn_pyro.inference.svi.run_identity import START, unlike
 from bnn_pyro.storage import read_whole, write_whole
 from guides.protocols import GateMode
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 _WRITER = "fit(checkpoint=...)"
@@ -49,6 +53,20 @@ class Progress:
     best: dict[str, Any] | None = None  # files of older runs have none
 
 
+class Saved(NamedTuple):
+    """What a file has of a run.
+
+    Attributes:
+        settings: What it was begun with, plain values by name.
+        progress: How far it has got.
+        probe: Numbers by which its net and guide are known; older files have none.
+    """
+
+    settings: dict[str, Any]
+    progress: Progress
+    probe: dict[str, Tensor]
+
+
 @dataclass(frozen=True)
 class RunFile:
     """The file that the progress of a run is saved in.
@@ -57,11 +75,13 @@ class RunFile:
         path: The file.
         every: Epochs from one save to the next; the end of the run is saved, too.
         settings: What must be the same when the run is resumed, plain values by name.
+        probe: Numbers that must be the same up to rounding, but for those of the start, which are in the file.
     """
 
     path: str | os.PathLike[str]
     every: int
     settings: dict[str, object]
+    probe: dict[str, Tensor] = field(default_factory=dict)
 
     def is_due(self, epochs: int) -> bool:
         """Return whether progress is written after so many epochs."""
@@ -73,33 +93,52 @@ class RunFile:
         Args:
             progress: What to save.
         """
-        write_whole({"run": FORMAT, "settings": self.settings, **vars(progress)}, self.path)
+        begun_with = {"settings": self.settings, "probe": self.probe}
+        write_whole({"run": FORMAT, **begun_with, **vars(progress)}, self.path)
 
-    def check(self, settings: Mapping[str, object]) -> None:
-        """Check that a run that was saved is this one.
+    def check(self, saved: Saved) -> None:
+        """Check that a run that was saved is this one. What an older file does not have is not compared.
 
         Args:
-            settings: Its settings.
+            saved: What its file has.
 
         Raises:
-            ValueError: If one of them is another now.
+            ValueError: If it was begun with something else.
         """
-        for name, value in self.settings.items():
-            if settings.get(name) != value:
-                raise ValueError(
-                    f"{name} must be {settings.get(name)!r}, as when the run in {self.path} was begun, got {value!r}: "
-                    "give another checkpoint to begin a new run"
-                )
+        different = differences(saved.settings, self.settings)
+        names = [*different, *(name for name in unlike(saved.probe, self.probe) if name != START)]
+        if names:
+            name = names[0]
+            there, here = saved.settings.get(name), self.settings.get(name)
+            has_values = name in different and is_short(there) and is_short(here)
+            must, got = (repr(there), repr(here)) if has_values else ("the same", "another one")
+            raise ValueError(
+                f"{name} must be {must}, as when the run in {self.path} was begun, got {got}{others(names)}: "
+                "give another checkpoint to begin a new run"
+            )
+        if not self.settings.keys() <= saved.settings.keys():
+            logger.warning(
+                "an older version began the run in %s: its file does not say with what %s, which is not compared",
+                self.path,
+                ", ".join([name for name in self.settings if name not in saved.settings and "." not in name]),
+            )
+        if START in unlike(saved.probe, self.probe):
+            logger.warning(
+                "%s are not those of the run in %s, which is resumed with its own: give another checkpoint to start "
+                "from others",
+                START,
+                self.path,
+            )
 
 
-def read_progress(path: str | os.PathLike[str] | None) -> tuple[dict[str, Any], Progress] | None:
+def read_progress(path: str | os.PathLike[str] | None) -> Saved | None:
     """Read what :meth:`RunFile.write` wrote.
 
     Args:
         path: The file, or None.
 
     Returns:
-        The run's settings and its progress, on the CPU; None where there is no file yet.
+        What it has, on the CPU; None where there is no file yet.
 
     Raises:
         ValueError: If the file is damaged, or of another kind.
@@ -108,4 +147,5 @@ def read_progress(path: str | os.PathLike[str] | None) -> tuple[dict[str, Any], 
         return None
     names = {field.name for field in fields(Progress)}
     content = read_whole(path, writer=_WRITER, mark="run", form=FORMAT, keys={"settings", *names} - {"best"})
-    return content["settings"], Progress(**{name: value for name, value in content.items() if name in names})
+    progress = Progress(**{name: value for name, value in content.items() if name in names})
+    return Saved(content["settings"], progress, content.get("probe", {}))

@@ -14,11 +14,13 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bnn_pyro.identity import described
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.checks import Data, as_pair, check_rows, hold_out, warn_of_scales
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.svi.checkpoint import RunFile, read_progress
 from bnn_pyro.inference.svi.elbo import SparseELBO
+from bnn_pyro.inference.svi.run_identity import probe, run_identity
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
 from bnn_pyro.inference.svi.steps import stepper
 from bnn_pyro.inference.svi.timetable import Timetable
@@ -111,8 +113,10 @@ def fit(
         compute: How steps are computed: engine, precision, parts of a batch, processes.
         checkpoint: File to save the run in, and to resume it from if it is there: with the same result, in one process,
             as a run that was not interrupted, and with the same up to rounding in another number of processes. A path
-            is saved to after every epoch. None saves nothing. Data and options are to be the same; those that are noted
-            in the file are checked.
+            is saved to after every epoch. None saves nothing. All that decides the run is to be the same, and is
+            compared: data, network, prior, likelihood, guide and options; functions by their names alone. Where the
+            weights at the start are others, as of a net that was made without a seed, those of the file are taken and a
+            warning is logged.
 
     Returns:
         The posterior after the last epoch, or after the best one of a ``schedule`` with ``patience``, with one record
@@ -121,7 +125,8 @@ def fit(
         was trained they were averages over many draws of the network.
 
     Raises:
-        ValueError: If data, shapes or an option are out of range, or the loss is not finite.
+        ValueError: If data, shapes or an option are out of range, the loss is not finite, or the checkpoint is damaged
+            or of another run.
         RuntimeError: If another thread is in a run; predictions by other threads wait.
     """
     timetable = Timetable(schedule, epochs, kl_weight)
@@ -134,7 +139,7 @@ def fit(
     saved = processes.broadcast(read_progress(saving.path) if saving is not None and processes.is_first else None)
     if seed is None and (processes.count > 1 or saving is not None):
         drawn = int(torch.randint(2**31, ()))
-        seed = processes.broadcast(drawn) if saved is None else saved[0]["seed"]
+        seed = processes.broadcast(drawn) if saved is None else saved.settings["seed"]
     with driving("fit"), _isolated(seed, x.device):
         model, guide = _own(model, guide, x, y)
         processes.copy_first([*model.parameters(), *model.buffers(), *guide.parameters(), *guide.buffers()])
@@ -162,12 +167,21 @@ def fit(
             **timetable.settings(),
             **{"rows": len(x), "batch_size": batch_size, "seed": seed, "optimizer": step.optimizer_name},
         }
+        file = None
+        if saving is not None:
+            options = {"rates": rates, "clip_norm": clip_norm, "augmentation": augmentation}
+            for name, option in options.items():
+                settings |= described(name, option)
+            settings |= described("precision", compute.precision) | described(
+                "optimizer.options", step.optimizer_settings
+            )
+            settings |= run_identity(model, guide, (x, y), held_out, objective)
+            file = RunFile(saving.path, saving.every or 1, settings, probe(model, guide, x))
         processes.check_alike(settings)
-        file = None if saving is None else RunFile(saving.path, saving.every or 1, settings)
         try:
             if file is not None and saved is not None:
-                file.check(saved[0])
-                run.resume(saved[1], file.path)
+                file.check(saved)
+                run.resume(saved.progress, file.path)
             run.train(callback, progress, file)
         finally:
             run.step.release()

@@ -35,6 +35,11 @@ class PyroStep:
         """The name of the optimiser, whose state no other could take over."""
         return type(self).__name__
 
+    @property
+    def optimizer_settings(self) -> dict[str, object]:
+        """The optimiser's options, beyond `LearningRates`, by the role of a parameter."""
+        return {}
+
     def __call__(self, x: Tensor, y: Tensor, kl_weight: float, rate: float, plan: Plan = MANY) -> Tensor:
         """Make a step on a batch and return the loss that it had before.
 

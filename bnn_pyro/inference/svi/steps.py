@@ -37,6 +37,10 @@ class Step(Protocol):
     def optimizer_name(self) -> str:
         """The name of the optimiser, whose state no other could take over."""
 
+    @property
+    def optimizer_settings(self) -> dict[str, object]:
+        """The optimiser's options, beyond `LearningRates`, by the role of a parameter."""
+
     def __call__(self, x: Tensor, y: Tensor, kl_weight: float, rate: float, plan: Plan = MANY) -> Tensor:
         """Make a step on a batch, with all learning rates times ``rate``, and return the loss per datum.
 

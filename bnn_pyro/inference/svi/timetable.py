@@ -59,10 +59,6 @@ class Timetable:
         return float(first * (last / first) ** (time / self.epochs))
 
     def settings(self) -> dict[str, object]:
-        """Return what a run that is resumed must have been begun with, plain values by name.
-
-        When nodes are left out and when a run stops early may change on the way.
-        """
-        free = ("temperature", "shrink_below", "patience")
-        fixed = {name: value for name, value in vars(self.schedule).items() if name not in free}
-        return {**fixed, "temperature": self.schedule.temperatures, "epochs": self.epochs, "kl_weight": self.kl_weight}
+        """Return what a run that is resumed must have been begun with, plain values by name."""
+        schedule = {**vars(self.schedule), "temperature": self.schedule.temperatures}
+        return {**schedule, "epochs": self.epochs, "kl_weight": self.kl_weight}

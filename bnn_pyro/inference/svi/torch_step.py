@@ -16,6 +16,14 @@ from bnn_pyro.pruning.shrink import Shrunk
 from bnn_pyro.tracing.engine import MANY, Engine, EngineName, Plan
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+_NO_OPTIONS = {
+    "params",
+    "role",
+    "foreach",
+    "fused",
+    "capturable",
+    "differentiable",
+}  # how a step is computed, not which
 
 
 class TorchStep:
@@ -56,6 +64,12 @@ class TorchStep:
     def optimizer_name(self) -> str:
         """The name of the optimiser, whose state no other could take over."""
         return type(self.optimizer).__name__
+
+    @property
+    def optimizer_settings(self) -> dict[str, object]:
+        """The optimiser's options, beyond `LearningRates`, by the role of a parameter."""
+        groups = {group["role"]: group for group in self.optimizer.param_groups}
+        return {role: {k: v for k, v in group.items() if k not in _NO_OPTIONS} for role, group in groups.items()}
 
     @property
     def compile_seconds(self) -> float:

@@ -14,7 +14,12 @@ from torch import Tensor
 
 from bnn_pyro.inference.mcmc.plan import KERNELS, Kernel, SamplingPlan
 from bnn_pyro.inference.mcmc.sample import sample
+from bnn_pyro.likelihoods import GaussianNoise
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.draws import Draws
+from bnn_pyro.priors import Gaussian, SpikeSlab
+from guides import AutoSpikeSlab
 from tests.inference.mcmc.test_sample import regression
 from tests.models import data
 
@@ -148,4 +153,45 @@ def test_a_checkpoint_whose_state_is_incomplete_is_refused(tmp_path: Path, kille
     del content["state"]["track"]
     torch.save(content, tmp_path / "run.pt")
     with pytest.raises(ValueError, match="checkpoint must be a file written by sample, .*track"):
+        sample(regression, rows_of_data(), **options("nuts"), checkpoint=tmp_path / "run.pt")
+
+
+# ---- networks --------------------------------------------------------------------------------------------------------
+BRIEF = SamplingPlan(kernel="chees", chains=2, warmup=4, draws=4, gates="exact")
+
+
+def brief(path: Path, prior: Any = None, *, guided: bool = False) -> Draws:
+    """Draws of a small network."""
+    torch.manual_seed(0)
+    x, net = torch.randn(12, 3, dtype=torch.float64), mlp(3, (4,), 1).double()
+    prior = prior or SpikeSlab(Gaussian(), inclusion=0.3)
+    model = SparseNetwork(net, x, prior=prior, likelihood=GaussianNoise(), num_data=12)
+    given: dict[str, Any] = {"seed": 0, "progress": False, "engine": "traced", "checkpoint": path}
+    given["pseudo_prior"] = AutoSpikeSlab(model.prior) if guided else None
+    found: Draws = sample(model, (x, x[:, 0]), BRIEF, **given).draws
+    return found
+
+
+def test_a_networks_prior_is_compared_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    first = brief(path)
+    for prior, message in (
+        (SpikeSlab(Gaussian(1 + 1e-6), inclusion=0.3), r"another prior.slab.sigma \(1.0 there, 1.000001 here\);"),
+        (SpikeSlab(Gaussian(), inclusion=0.31), r"another prior.inclusion.hidden1 \(0.3 there, 0.31 here\);"),
+    ):
+        with pytest.raises(ValueError, match=f"checkpoint must be a file of the same model, .*: {message}"):
+            brief(path, prior)
+    with pytest.raises(ValueError, match="another pseudo_prior"):
+        brief(path, guided=True)
+    content = torch.load(path, weights_only=True)
+    del content["model"]  # as in an older file
+    torch.save(content, path)
+    assert_same(brief(path), first)
+
+
+def test_zeroed_bytes_are_found(tmp_path: Path, killed: Path) -> None:
+    whole = (killed / "nuts.pt").read_bytes()
+    middle = len(whole) // 2
+    (tmp_path / "run.pt").write_bytes(whole[:middle] + bytes(500) + whole[middle + 500 :])
+    with pytest.raises(ValueError, match="path must be a file written by sample, got .*run.pt: damaged"):
         sample(regression, rows_of_data(), **options("nuts"), checkpoint=tmp_path / "run.pt")

@@ -47,7 +47,7 @@ def test_what_a_resumed_run_was_begun_with() -> None:
     schedule = Schedule(hold=1, temperature=0.5, shrink_below=0.1, patience=3)
     assert Timetable(schedule, 7, kl_weight=0.5).settings() == {
         **{"epochs": 7, "hold": 1, "freeze": 0, "kl_weight": 0.5, "kl_warmup": 0.0, "decay": 0.4},
-        **{"temperature": (0.5, 0.5), "frozen_kl_weight": None},
+        **{"temperature": (0.5, 0.5), "frozen_kl_weight": None, "shrink_below": 0.1, "patience": 3},
     }
 
 

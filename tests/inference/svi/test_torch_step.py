@@ -34,6 +34,15 @@ def test_learning_rates_by_role_and_their_decay() -> None:
         assert step["rates"] == pytest.approx({role: rate * factor for role, rate in expected.items()})
 
 
+def test_options_of_the_optimiser_are_told_by_role() -> None:
+    posterior = posterior_of()
+    step = TorchStep(Loss(posterior.model, posterior.guide, SparseELBO()), STILL, partial(torch.optim.Adam, eps=1e-3))
+    found: Any = step.optimizer_settings
+    assert found.keys() == {"slab_locs", "slab_scales", "gates"}
+    assert found["gates"]["eps"] == 1e-3 and found["gates"]["lr"] == 0
+    assert not {"params", "fused", "foreach"} & found["gates"].keys()
+
+
 def test_the_gradient_is_clipped() -> None:
     norms = []
     for clip_norm in (None, 0.5):
