@@ -57,7 +57,8 @@ class GuidePosterior(Posterior):
         model: The network; its points (parameters without a slab) are the trained ones.
         guide: A guide for ``model.prior`` that can be called without arguments: one of ours, or an AutoGuide of Pyro.
         history: One record per epoch.
-        kl_weight: Weight of the divergence it was fitted with; below 1 the posterior is a tempered (cold) one.
+        kl_weight: Weight of the divergence it was fitted with, the smaller one where gates and slabs had different
+            ones; below 1 the posterior is a tempered (cold) one.
 
     Attributes:
         guide: The guide.

@@ -145,6 +145,10 @@ class TrainingRun:
         least = min(most, max(self.schedule.hold - epoch, 0) + 1) if shrinks else most
         return Plan(least * each, most * each)
 
+    def _note_kl_weight(self) -> None:
+        """Give the posterior the smaller of the weights that its gates and its slabs were fitted at."""
+        self.posterior.kl_weight = min(self.kl_weight, self.timetable.kl_weight)
+
     def _set_temperature(self, temperature: float | None) -> None:
         if temperature is not None and isinstance(self.guide, AutoProgram):
             self.guide.temperature.fill_(temperature)
@@ -159,7 +163,7 @@ class TrainingRun:
             )
         self.model.net.eval()
         self.whole.update(self.model, self.guide)
-        self.posterior.kl_weight = self.kl_weight  # a run may end, or be stopped, before the schedule's last weight
+        self._note_kl_weight()  # a run may end, or be stopped, before the schedule's last weight
         keep = self.posterior.keep()
         record: Record = {
             "epoch": epoch + 1,
@@ -275,7 +279,8 @@ class TrainingRun:
             self._move_to(shrink(self.model, self.guide, progress.keep), since=progress.since)
         self.step.load_state(progress.steps)
         self.history.extend(progress.history)
-        self.kl_weight = self.posterior.kl_weight = progress.kl_weight
+        self.kl_weight = progress.kl_weight
+        self._note_kl_weight()
         self.first, self.is_over = progress.epoch, progress.is_over
         self.best = None if progress.best is None else BestEpoch.from_values(progress.best)
         set_random_state(progress.random, self.data[0].device)

@@ -633,7 +633,7 @@ def test_outputs_are_drawn_for_small_batches_alone(rows: int, monkeypatch: pytes
         ({"data": (X[:0], Y[:0])}, "data must have as many rows in y as in x, and one at least"),
         ({"data": (X, Y[:5])}, "got 12 and 5"),
         ({"data": (X.long(), Y)}, "floating-point inputs"),
-        ({"data": X}, "data must be a pair of tensors"),
+        ({"data": X}, "data must be a pair"),
         ({"data": (X, Y + 1)}, "data does not fit the likelihood: y must hold labels in 0 ... 2"),
         ({"data": (X, Y.int())}, "dtype torch.int64"),
         ({"data": (inputs(12, 5), Y)}, r"inputs of shape \(rows, 6\), got \(12, 5\)"),

@@ -129,3 +129,12 @@ def test_long_runs_score_some_epochs_the_first_and_the_last_among_them(monkeypat
     assert all("nodes_kept" in record for record in long.history)
     watched = run(epochs=12, validation=0.25, num_data=9, schedule=Schedule(patience=12))
     assert scored(watched) == list(range(1, 13))
+
+
+@pytest.mark.parametrize(("selected", "frozen"), [(0.1, 1.0), (1.0, 0.1), (0.1, None), (1.0, 1.0), (1.0, None)])
+def test_a_posterior_is_tempered_where_its_gates_or_its_slabs_were(selected: float, frozen: float | None) -> None:
+    schedule = Schedule(hold=0, freeze=2, frozen_kl_weight=frozen)
+    posterior = fit(network(), (X, Y), epochs=4, kl_weight=selected, schedule=schedule, seed=0)
+    assert posterior.kl_weight == min(selected, frozen or 1.0)
+    assert posterior.tempered == (posterior.kl_weight < 1)
+    assert posterior.history[-1]["kl_weight"] == (selected if frozen is None else frozen)
