@@ -13,6 +13,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from bnn_pyro.nodes.mixing import holds, mixing
 from bnn_pyro.nodes.parameters import Entry, Parameters, Side
 
 NO_PARAMETER = ""  # stands for the parameter on the sides of an operation without any, which are numbered
@@ -20,6 +21,7 @@ IS_EXCLUDED = "is excluded by name"
 _IS_NO_PARAMETER = "it is, or is read by, a layer whose weight is no plain parameter of the expected size"
 _IS_OUTPUT = "is the output of the net"
 _IS_ATTENTION = "its channels are those of attention as a whole, of which only heads can go"
+_BY_CHANNEL = (tp.ops.OPTYPE.ELEMENTWISE, tp.ops.OPTYPE.EXPAND)  # what a graph takes to work channel by channel
 _IS_UNSEEN = "Torch-Pruning sees no way from it to the output of the net"
 
 
@@ -78,6 +80,8 @@ class _Node(Protocol):
     """What is read of a node of Torch-Pruning's dependency graph."""
 
     module: nn.Module
+    grad_fn: object
+    inputs: Sequence[_Node]
     dependencies: Iterable[_Edge]
 
 
@@ -112,6 +116,7 @@ class Graph:
                 f"find_nodes: net must be one that Torch-Pruning can trace; it raised {type(error).__name__}: {error}"
             ) from error
         self._graph = graph
+        self._convolved = frozenset(m.weight.dim() for m in net.modules() if isinstance(m, _ConvNd))
         self._numbers = {node: number for number, node in enumerate(graph.module2node.values())}
 
     def start(self, layer: nn.Module) -> Front | None:
@@ -131,19 +136,53 @@ class Graph:
 
         No edge into the inputs is followed: two layers that read the same inputs are not tied by that.
         """
-        for edge in front.node.dependencies:
-            if edge.is_triggered_by(front.pruning) and edge.target.module is not self.inputs:
+        for edge in self._edges(front):
+            if self._mixing(front, edge.target) is None:
                 channels: Sequence[_Channel] = [_Channel(channel, channel) for channel in front.channels]
                 for mapping in edge.index_mapping:
                     channels = channels if mapping is None else mapping(channels)
                 pairs = [(channel.root_idx, channel.idx) for channel in channels if channel.root_idx is not None]
                 yield Front(edge.target, edge.handler, [there for _, there in pairs]), pairs
 
+    def mixing(self, front: Front) -> str | None:
+        """Why channels of a front cannot be told apart beyond it, or None."""
+        edges = (edge for edge in self._edges(front) if edge.target not in front.node.inputs)
+        return next((why for edge in edges if (why := self._mixing(front, edge.target))), None)
+
+    def _edges(self, front: Front) -> Iterator[_Edge]:
+        edges = (edge for edge in front.node.dependencies if edge.is_triggered_by(front.pruning))
+        return (edge for edge in edges if edge.target.module is not self.inputs)
+
+    def _mixing(self, front: Front, other: _Node) -> str | None:
+        """Why channels cannot be followed from a front to another node, in either direction; None where they can."""
+        is_back = other in front.node.inputs
+        source, result = (other, front.node) if is_back else (front.node, other)
+        if tp.ops.module2type(result.module) not in _BY_CHANNEL or _is_product_of_matrices(result):
+            return None
+        shapes = _shape(source), _shape(result)
+        if shapes[0] is None or shapes[1] is None or not front.channels:
+            return None
+        has_them = holds(shapes[is_back], max(front.channels) + 1, self._convolved)
+        return mixing(*shapes, self._convolved) if has_them else None
+
     def sides(self, front: Front, parameters: Parameters) -> list[Side]:
         """Where the channels of a front lie: in the parameters of a layer, or at an operation without parameters."""
         is_output_side = self._graph.is_out_channel_pruning_fn(front.pruning)
         sides = parameters.sides(front.node.module, is_output_side=is_output_side)
         return sides or [(NO_PARAMETER, self._numbers[front.node])]
+
+
+def _is_product_of_matrices(node: _Node) -> bool:
+    """Whether an operation is a product of matrices, such as within a Linear layer: no single channel is spread."""
+    return any(name in type(node.grad_fn).__name__ for name in ("mmBackward", "MmBackward", "BmmBackward"))
+
+
+def _shape(node: _Node) -> Sequence[int] | None:
+    """Shape of what a node computes, as its autograd function knows it."""
+    if isinstance(node.module, nn.Parameter):
+        return node.module.shape
+    metadata = getattr(node.grad_fn, "_input_metadata", None)  # what flows in backwards has come out forwards
+    return metadata[0].shape if metadata else None
 
 
 class Ties:
@@ -209,7 +248,8 @@ def tied_entries(graph: Graph, parameters: Parameters, layers: Iterable[nn.Modul
 
 def _settle(front: Front, sides: list[Side], ties: Ties, graph: Graph, parameters: Parameters) -> None:
     """Tie the entries that make up each channel, such as its row and its bias, and say what is against removing it."""
-    obstacle = _IS_OUTPUT if front.node.module is graph.output else parameters.obstacle(front.node.module)
+    target = front.node.module
+    obstacle = _IS_OUTPUT if target is graph.output else parameters.obstacle(target) or graph.mixing(front)
     for channel in front.channels:
         entries = [(side, channel) for side in sides]
         for entry in entries:

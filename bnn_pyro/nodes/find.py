@@ -19,8 +19,9 @@ from bnn_pyro.nodes.attention import attention_of, head_groups, make_attention_p
 from bnn_pyro.nodes.dependency import IS_EXCLUDED, Graph, Ties, has_channels_first, tied_entries, tied_layers
 from bnn_pyro.nodes.groups import Axis, NodeGroup, Nodes
 from bnn_pyro.nodes.kinds import layers_of
+from bnn_pyro.nodes.mixing import IS_MIXED
 from bnn_pyro.nodes.parameters import Entry, Parameters, Side
-from bnn_pyro.nodes.trial import IS_MIXED, Trial, is_same, same_random_numbers
+from bnn_pyro.nodes.trial import Trial, is_same, same_random_numbers
 
 
 def find_nodes(net: nn.Module, example_input: Tensor, *, inputs: bool = False, exclude: Sequence[str] = ()) -> Nodes:
@@ -170,7 +171,9 @@ def _group(name: str, nodes: list[list[Entry]], parameters: Parameters) -> NodeG
     indices: dict[Side, list[int]] = {}
     for number, node in enumerate(nodes):
         for side, position in node:
-            indices.setdefault(side, [-1] * parameters.length(side))[position] = number
+            if side not in indices:
+                indices[side] = [-1] * parameters.length(side)
+            indices[side][position] = number
     axes = {
         side: Axis(*side, torch.tensor(indices[side], device=parameters.tensors[side[0]].device))
         for side in sorted(indices, key=lambda side: parameters.rank((side, 0)))
