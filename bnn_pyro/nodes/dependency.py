@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch_pruning as tp
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -113,6 +114,8 @@ class Graph:
             verbose=False,
         )
         self._graph = graph
+        lengths = [length for tensor in (*net.parameters(), self.inputs.weight) for length in tensor.shape]
+        self._most = 2 * max(lengths, default=0)  # of channels of an operation: those of the widest layer, and to spare
         self._convolved = frozenset(m.weight.dim() for m in net.modules() if isinstance(m, _ConvNd))
 
     def start(self, layer: nn.Module) -> Front | None:
@@ -160,6 +163,15 @@ class Graph:
         has_them = holds(shapes[is_back], int(front.channels.max()) + 1, self._convolved)
         return mixing(*shapes, self._convolved) if has_them else None
 
+    def within_limits(self, front: Front, parameters: Parameters) -> Front:
+        """The front without channels that are none.
+
+        Torch-Pruning takes some reshaped tensors for flattened ones: followed in a circle, their channels would become
+        ever more.
+        """
+        limit = parameters.length(self.sides(front, parameters)[0]) or self._most
+        return front._replace(channels=front.channels[front.channels < limit])
+
     def sides(self, front: Front, parameters: Parameters) -> list[Side]:
         """Where the channels of a front lie: in the parameters of a layer, or at an operation without parameters."""
         is_output_side = self._graph.is_out_channel_pruning_fn(front.pruning)
@@ -202,7 +214,7 @@ def _shape(node: _Node) -> Sequence[int] | None:
 def tied_entries(graph: Graph, parameters: Parameters, layers: Iterable[nn.Module], ties: Ties | None = None) -> Ties:
     """Follow the output channels of layers through the graph, and tie them to everything that goes with them."""
     ties = Ties() if ties is None else ties
-    visited: dict[tuple[_Node, _Pruning], Numbers] = {}
+    visited: dict[tuple[_Node, _Pruning], NDArray[np.bool_]] = {}
     fronts = [front for layer in layers if (front := graph.start(layer))]
     while fronts:
         front = fronts.pop()
@@ -212,19 +224,22 @@ def tied_entries(graph: Graph, parameters: Parameters, layers: Iterable[nn.Modul
         front = front._replace(channels=fresh)
         sides = graph.sides(front, parameters)
         _settle(front, sides, ties, graph, parameters)
-        for beyond, here in graph.cross(front):
+        for beyond, here in graph.cross(graph.within_limits(front, parameters)):
             ties.unite(sides[0], here, graph.sides(beyond, parameters)[0], beyond.channels)
             fronts.append(beyond)
     return ties
 
 
-def _fresh(front: Front, visited: dict[tuple[_Node, _Pruning], Numbers]) -> Numbers:
-    """The channels of a front that were not visited before; they are from here on."""
-    place, channels = (front.node, front.pruning), np.unique(front.channels)
-    before = visited.get(place)
-    fresh = channels if before is None else np.setdiff1d(channels, before, assume_unique=True)
-    if len(fresh):
-        visited[place] = fresh if before is None else np.union1d(before, fresh)
+def _fresh(front: Front, visited: dict[tuple[_Node, _Pruning], NDArray[np.bool_]]) -> Numbers:
+    """The channels of a front that were not visited before, in order; they are from here on."""
+    place, length = (front.node, front.pruning), int(front.channels.max(initial=-1)) + 1
+    before = visited.get(place, np.zeros(0, dtype=np.bool_))
+    after = np.zeros(max(length, len(before)), dtype=np.bool_)
+    after[front.channels] = True
+    after[: len(before)] &= ~before
+    fresh = after.nonzero()[0]
+    after[: len(before)] |= before
+    visited[place] = after
     return fresh
 
 

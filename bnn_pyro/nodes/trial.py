@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from bnn_pyro.nodes.groups import Axis, NodeGroup, positions_kept
 from bnn_pyro.nodes.kinds import correct_sizes, kind_of
@@ -44,14 +45,19 @@ class Trial:
     def settle(self, groups: Sequence[NodeGroup]) -> list[tuple[NodeGroup, str | None]]:
         """Each group as it can be removed, and None; or the group and why it cannot.
 
-        All are tried at once, and halves of them where that fails: in most nets all can be removed.
+        All are tried at once, and halves of them where that fails: in most nets all can be removed. A bar shows the
+        progress in a terminal where it takes more than two seconds.
         """
-        if len(groups) < 2:
-            return [self._settle_one(group) for group in groups]
-        if self._fault(groups) is None:
-            return [(group, None) for group in groups]
+        with tqdm(total=len(groups), desc="find_nodes", unit="group", delay=2, leave=False, disable=None) as bar:
+            return self._settle(groups, bar)
+
+    def _settle(self, groups: Sequence[NodeGroup], bar: tqdm) -> list[tuple[NodeGroup, str | None]]:
+        if len(groups) < 2 or self._fault(groups) is None:
+            settled = [self._settle_one(group) if len(groups) < 2 else (group, None) for group in groups]
+            bar.update(len(groups))
+            return settled
         middle = len(groups) // 2
-        return [*self.settle(groups[:middle]), *self.settle(groups[middle:])]
+        return [*self._settle(groups[:middle], bar), *self._settle(groups[middle:], bar)]
 
     def _settle_one(self, group: NodeGroup) -> tuple[NodeGroup, str | None]:
         fault = self._fault([group])
