@@ -330,8 +330,7 @@ class SparseNetwork(nn.Module):
         rows = self._check(x, y)
         points = {n: pyro.param(f"net.{n}", p) for n, p in self.net.named_parameters() if p.requires_grad}
         values, latent = self._program(points)
-        output = self.call_net(values, x)
-        size = rows if y is None else self.num_data
+        output, size = self.call_net(values, x), rows if y is None else self.num_data
         with pyro.plate("data", size, subsample=torch.arange(rows, device=x.device)):
             observed: Tensor = pyro.sample("obs", self.likelihood.distribution(output, latent), obs=y)
         return observed
@@ -362,8 +361,9 @@ def _has_rows(net: nn.Module) -> Callable[[str, nn.Parameter], bool]:
 
 
 def _moved(group: NodeGroup, device: torch.device) -> NodeGroup:
-    sides = {name: getattr(group, name) for name in ("writers", "readers", "buffers")}
-    return replace(group, **{n: tuple(replace(a, index=a.index.to(device)) for a in side) for n, side in sides.items()})
+    sides = (group.writers, group.readers, group.buffers)
+    moved = [tuple(replace(axis, index=axis.index.to(device)) for axis in side) for side in sides]
+    return replace(group, writers=moved[0], readers=moved[1], buffers=moved[2])
 
 
 def _readings(

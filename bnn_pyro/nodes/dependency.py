@@ -157,11 +157,11 @@ class Graph:
         source, result = (other, front.node) if is_back else (front.node, other)
         if tp.ops.module2type(result.module) not in _BY_CHANNEL or _is_product_of_matrices(result):
             return None
-        shapes = _shape(source), _shape(result)
-        if shapes[0] is None or shapes[1] is None or not len(front.channels):
+        before, after = _shape(source), _shape(result)
+        if before is None or after is None or not len(front.channels):
             return None
-        has_them = holds(shapes[is_back], int(front.channels.max()) + 1, self._convolved)
-        return mixing(*shapes, self._convolved) if has_them else None
+        has_them = holds(after if is_back else before, int(front.channels.max()) + 1, self._convolved)
+        return mixing(before, after, self._convolved) if has_them else None
 
     def within_limits(self, front: Front, parameters: Parameters) -> Front:
         """The front without channels that are none.

@@ -178,14 +178,14 @@ def _closing(names: Mapping[nn.Module, str], closed: Mapping[nn.Module, str]) ->
 def _call_closed(forward: Callable[..., Any], reason: str, *args: Any, **kwargs: Any) -> Any:
     """Call a module's forward with the tensors among its arguments, however these are nested."""
     tensors: list[Tensor] = []
-    packed = _map((args, kwargs), lambda tensor: tensors.append(tensor) or len(tensors) - 1)
+    packed = _map((args, kwargs), tensors)
     outputs: list[Tensor] = []
     shape: list[Any] = []
 
     def call(*given: Tensor) -> tuple[Tensor, ...]:
         replaced = _unmap(packed, given)
         output = forward(*replaced[0], **replaced[1])
-        shape.append(_map(output, lambda tensor: outputs.append(tensor) or len(outputs) - 1))
+        shape.append(_map(output, outputs))
         return tuple(outputs)
 
     results = _Closed.apply(call, reason, *tensors)
@@ -196,15 +196,18 @@ class _Place(int):
     """Stands for a tensor of that number."""
 
 
-def _map(value: Any, place: Callable[[Tensor], Any]) -> Any:
+def _map(value: Any, tensors: list[Tensor]) -> Any:
+    """The value with a place for each tensor in it; the tensors are appended to a list."""
     if isinstance(value, Tensor):
-        return _Place(place(value))
+        tensors.append(value)
+        return _Place(len(tensors) - 1)
     if isinstance(value, dict):
-        return {key: _map(item, place) for key, item in value.items()}
-    return type(value)(_map(item, place) for item in value) if type(value) in (tuple, list) else value
+        return {key: _map(item, tensors) for key, item in value.items()}
+    return type(value)(_map(item, tensors) for item in value) if type(value) in (tuple, list) else value
 
 
 def _unmap(value: Any, tensors: tuple[Tensor, ...]) -> Any:
+    """The value with tensors in their places."""
     if isinstance(value, _Place):
         return tensors[value]
     if isinstance(value, dict):

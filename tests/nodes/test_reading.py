@@ -1,5 +1,6 @@
 """That what cannot be read of a net leaves the rest of it readable."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from bnn_pyro.nodes.reading import read
 from tests.nodes.nets import Net
 
 
-def recurrent(cell: type[nn.RNNBase]) -> nn.Module:
+def recurrent(cell: Callable[..., nn.RNNBase]) -> nn.Module:
     """A recurrent layer between two linear ones, and a head."""
 
     def forward(net: Any, x: Tensor) -> Any:
@@ -32,7 +33,7 @@ class Shuffled(nn.Module):
         """Work on the second half."""
         first, second = x.chunk(2, 1)
         joined = torch.cat([first, self.branch(second)], 1)
-        return joined.unflatten(1, (2, 4)).transpose(1, 2).flatten(1, 2)
+        return joined.unflatten(1, (2, 4)).transpose(1, 2).flatten(1, 2)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU, nn.RNN])
