@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from bnn_pyro.frozen import frozen_modules, train_others
 from bnn_pyro.likelihoods import Likelihood
 from bnn_pyro.nodes import Axis, NodeGroup, Nodes, find_nodes
 from bnn_pyro.priors.gates import gate, inclusion_probability
@@ -136,7 +137,9 @@ class SparseNetwork(nn.Module):
             parameter.data = parameter.data.contiguous()  # Pyro's store would hold, and train, a copy of any other
         self.selection: Tensor | None
         self.register_buffer("selection", None)
-        self._build(nodes, bayesian or _has_rows(net))
+        choice = bayesian or _has_rows(net)
+        self.frozen = frozen_modules(net, [name for name, p in self.net.named_parameters() if choice(name, p)])
+        self._build(nodes, choice)
 
     def _build(self, nodes: Nodes, bayesian: Callable[[str, nn.Parameter], bool]) -> None:
         """Works out which parameters have slabs and which gates stand where."""
@@ -222,8 +225,6 @@ class SparseNetwork(nn.Module):
             return ()
         return inclusion_probability([layers[0].in_features, *hidden, layers[-1].out_features], self.num_data)
 
-    # ---- the Pyro model ----------------------------------------------------------------------------------------------
-
     def prior(self, *args: object, **kwargs: object) -> dict[str, Tensor]:
         """Samples the network's parameters from the prior: the program of all latent sites, without data.
 
@@ -255,8 +256,8 @@ class SparseNetwork(nn.Module):
                 size, group_size = self.layers[parameter.layer]
                 scales[parameter.layer] = self.slab.scale(parameter.layer, size, group_size, shared, like)
             start, hints = self.net.get_parameter(parameter.name), parameter.hints() or None
-            scale = scales[parameter.layer]
-            yield parameter.name, slab(parameter.name, parameter.shape, scale=scale, gates=hints, init=start)
+            name, scale = parameter.name, scales[parameter.layer]
+            yield name, slab(name, parameter.shape, scale=scale, gates=hints, init=start)
 
     @property
     def _like(self) -> Tensor:
@@ -276,9 +277,8 @@ class SparseNetwork(nn.Module):
             Parameter name -> tensor to call the net with: Bayesian parameters, and the points that gates multiply.
         """
         values: dict[str, Tensor] = {}
-        for parameter in self.bayesian:
-            readings = (*parameter.readers, *parameter.writers) if absent else parameter.readers
-            values[parameter.name] = _multiply(weights[parameter.name], readings, gates)
+        for p in self.bayesian:
+            values[p.name] = _multiply(weights[p.name], (*p.readers, *(p.writers if absent else ())), gates)
         for side in (self.point_readers, self.point_writers) if absent else (self.point_readers,):
             for name, readings in side.items():
                 point = values.get(name, weights.get(name, self.net.get_parameter(name)))
@@ -296,8 +296,11 @@ class SparseNetwork(nn.Module):
             The net's output.
         """
         x = x if self.selection is None else x.index_select(-1, self.selection)
-        output: Tensor = functional_call(self.net, dict(values), (x,))
-        return output
+        return functional_call(self.net, dict(values), (x,))  # type: ignore[no-any-return]
+
+    def train_net(self) -> None:
+        """Puts the net in training mode, but for modules that were frozen in evaluation mode when it was given."""
+        train_others(self.net, self.frozen)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -327,8 +330,7 @@ class SparseNetwork(nn.Module):
         rows = self._check(x, y)
         points = {n: pyro.param(f"net.{n}", p) for n, p in self.net.named_parameters() if p.requires_grad}
         values, latent = self._program(points)
-        output = self.call_net(values, x)
-        size = rows if y is None else self.num_data
+        output, size = self.call_net(values, x), rows if y is None else self.num_data
         with pyro.plate("data", size, subsample=torch.arange(rows, device=x.device)):
             observed: Tensor = pyro.sample("obs", self.likelihood.distribution(output, latent), obs=y)
         return observed
@@ -359,11 +361,9 @@ def _has_rows(net: nn.Module) -> Callable[[str, nn.Parameter], bool]:
 
 
 def _moved(group: NodeGroup, device: torch.device) -> NodeGroup:
-    writers, readers, buffers = (
-        tuple(replace(axis, index=axis.index.to(device)) for axis in side)
-        for side in (group.writers, group.readers, group.buffers)
-    )
-    return replace(group, writers=writers, readers=readers, buffers=buffers)
+    sides = (group.writers, group.readers, group.buffers)
+    moved = [tuple(replace(axis, index=axis.index.to(device)) for axis in side) for side in sides]
+    return replace(group, writers=moved[0], readers=moved[1], buffers=moved[2])
 
 
 def _readings(

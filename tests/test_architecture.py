@@ -26,8 +26,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "bnn_pyro.tracing": (),
     "bnn_pyro.storage": (),
     "bnn_pyro.evaluation": (),
+    "bnn_pyro.frozen": (),
     # The network and its posteriors.
-    "bnn_pyro.network": ("bnn_pyro.priors", "bnn_pyro.nodes", "bnn_pyro.likelihoods"),
+    "bnn_pyro.network": ("bnn_pyro.frozen", "bnn_pyro.priors", "bnn_pyro.nodes", "bnn_pyro.likelihoods"),
     "bnn_pyro.identity": ("bnn_pyro.network",),
     "bnn_pyro.pruning": ("bnn_pyro.network", "guides"),
     "bnn_pyro.export": ("bnn_pyro.pruning", "bnn_pyro.identity", "bnn_pyro.storage"),

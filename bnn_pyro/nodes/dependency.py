@@ -5,21 +5,25 @@ Source: Fang et al. (2023), DepGraph: Towards Any Structural Pruning.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch_pruning as tp
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from bnn_pyro.nodes.parameters import Entry, Parameters, Side
+from bnn_pyro.nodes.mixing import holds, mixing
+from bnn_pyro.nodes.parameters import Parameters, Side
+from bnn_pyro.nodes.ties import Numbers, Ties
 
 NO_PARAMETER = ""  # stands for the parameter on the sides of an operation without any, which are numbered
 IS_EXCLUDED = "is excluded by name"
 _IS_NO_PARAMETER = "it is, or is read by, a layer whose weight is no plain parameter of the expected size"
 _IS_OUTPUT = "is the output of the net"
 _IS_ATTENTION = "its channels are those of attention as a whole, of which only heads can go"
+_BY_CHANNEL = (tp.ops.OPTYPE.ELEMENTWISE, tp.ops.OPTYPE.EXPAND)  # what a graph takes to work channel by channel
 _IS_UNSEEN = "Torch-Pruning sees no way from it to the output of the net"
 
 
@@ -78,6 +82,8 @@ class _Node(Protocol):
     """What is read of a node of Torch-Pruning's dependency graph."""
 
     module: nn.Module
+    grad_fn: object
+    inputs: Sequence[_Node]
     dependencies: Iterable[_Edge]
 
 
@@ -86,7 +92,7 @@ class Front(NamedTuple):
 
     node: _Node
     pruning: _Pruning  # what would prune the channels: it tells the output side of a layer from its input side
-    channels: Sequence[int]
+    channels: Numbers
 
 
 class Graph:
@@ -96,136 +102,183 @@ class Graph:
     channels of one layer are tied (as in a gated linear unit). Its edges and their index mappings say it all.
     """
 
-    def __init__(self, net: nn.Module, x: Tensor) -> None:
+    def __init__(self, net: nn.Module, x: Tensor, *, is_output: str = _IS_OUTPUT) -> None:
+        self.is_output = is_output  # why the channels of the output stay
         output = net(x.clone()).detach()
         self.inputs, self.output = (_End(end, channels_first=has_channels_first(net, end)) for end in (x, output))
         model = nn.Sequential(self.inputs, net, self.output)
-        try:
-            graph = tp.DependencyGraph().build_dependency(
-                model,
-                example_inputs=x.clone(),
-                forward_fn=lambda model, x: model(x),  # else each row is tried as an argument, and errors are lost
-                verbose=False,
-            )
-        except Exception as error:
-            raise ValueError(
-                f"find_nodes: net must be one that Torch-Pruning can trace; it raised {type(error).__name__}: {error}"
-            ) from error
+        graph = tp.DependencyGraph().build_dependency(
+            model,
+            example_inputs=x.clone(),
+            forward_fn=lambda model, x: model(x),  # else each row is tried as an argument, and errors are lost
+            verbose=False,
+        )
         self._graph = graph
-        self._numbers = {node: number for number, node in enumerate(graph.module2node.values())}
+        lengths = [length for tensor in (*net.parameters(), self.inputs.weight) for length in tensor.shape]
+        self._most = 2 * max(lengths, default=0)  # of channels of an operation: those of the widest layer, and to spare
+        self._convolved = frozenset(m.weight.dim() for m in net.modules() if isinstance(m, _ConvNd))
 
     def start(self, layer: nn.Module) -> Front | None:
         """All output channels of a layer; None if no way from it to the output of the net was seen."""
         if layer not in self._graph.module2node:
             return None
         pruner = self._graph.get_pruner_of_module(layer)
-        return Front(self._graph.module2node[layer], pruner.prune_out_channels, range(pruner.get_out_channels(layer)))
+        return Front(
+            self._graph.module2node[layer], pruner.prune_out_channels, np.arange(pruner.get_out_channels(layer))
+        )
 
-    def features(self, parameters: Parameters) -> list[Entry]:
-        """One entry for each input feature; none where the output was not seen to depend on the inputs."""
+    def features(self, parameters: Parameters) -> tuple[Side, Numbers] | None:
+        """Where the input features are; None where the output was not seen to depend on the inputs."""
         front = self.start(self.inputs)
-        return [] if front is None else [(self.sides(front, parameters)[0], channel) for channel in front.channels]
+        return None if front is None else (self.sides(front, parameters)[0], front.channels)
 
-    def cross(self, front: Front) -> Iterator[tuple[Front, list[tuple[int, int]]]]:
-        """What goes with the channels of a front next, and the pairs (channel of the front, channel there).
+    def cross(self, front: Front) -> Iterator[tuple[Front, Numbers]]:
+        """What goes with the channels of a front next, and the channels of the front that go there, one for one.
 
         No edge into the inputs is followed: two layers that read the same inputs are not tied by that.
         """
-        for edge in front.node.dependencies:
-            if edge.is_triggered_by(front.pruning) and edge.target.module is not self.inputs:
-                channels: Sequence[_Channel] = [_Channel(channel, channel) for channel in front.channels]
-                for mapping in edge.index_mapping:
-                    channels = channels if mapping is None else mapping(channels)
-                pairs = [(channel.root_idx, channel.idx) for channel in channels if channel.root_idx is not None]
-                yield Front(edge.target, edge.handler, [there for _, there in pairs]), pairs
+        for edge in self._edges(front) if closed(front) is None else ():
+            if self._mixing(front, edge.target) is None:
+                here, there = _mapped(front.channels, edge)
+                yield Front(edge.target, edge.handler, there), here
+
+    def mixing(self, front: Front) -> str | None:
+        """Why channels of a front cannot be told apart beyond it, or None."""
+        edges = (edge for edge in self._edges(front) if edge.target not in front.node.inputs)
+        return next((why for edge in edges if (why := self._mixing(front, edge.target))), None)
+
+    def _edges(self, front: Front) -> Iterator[_Edge]:
+        edges = (edge for edge in front.node.dependencies if edge.is_triggered_by(front.pruning))
+        return (edge for edge in edges if edge.target.module is not self.inputs)
+
+    def _mixing(self, front: Front, other: _Node) -> str | None:
+        """Why channels cannot be followed from a front to another node, in either direction; None where they can."""
+        is_back = other in front.node.inputs
+        source, result = (other, front.node) if is_back else (front.node, other)
+        if tp.ops.module2type(result.module) not in _BY_CHANNEL or _is_product_of_matrices(result):
+            return None
+        before, after = _shape(source), _shape(result)
+        if before is None or after is None or not len(front.channels):
+            return None
+        has_them = holds(after if is_back else before, int(front.channels.max()) + 1, self._convolved)
+        return mixing(before, after, self._convolved) if has_them else None
+
+    def within_limits(self, front: Front, parameters: Parameters) -> Front:
+        """The front without channels that are none.
+
+        Torch-Pruning takes some reshaped tensors for flattened ones: followed in a circle, their channels would become
+        ever more.
+        """
+        limit = parameters.length(self.sides(front, parameters)[0]) or self._most
+        return front._replace(channels=front.channels[front.channels < limit])
 
     def sides(self, front: Front, parameters: Parameters) -> list[Side]:
         """Where the channels of a front lie: in the parameters of a layer, or at an operation without parameters."""
         is_output_side = self._graph.is_out_channel_pruning_fn(front.pruning)
         sides = parameters.sides(front.node.module, is_output_side=is_output_side)
-        return sides or [(NO_PARAMETER, self._numbers[front.node])]
+        return sides or [(NO_PARAMETER, id(front.node))]
 
 
-class Ties:
-    """Union-find over the entries that can only be removed together, with a reason against those that must stay."""
-
-    def __init__(self) -> None:
-        self._parent: dict[Entry, Entry] = {}
-        self._reasons: dict[Entry, str] = {}
-
-    def find(self, entry: Entry) -> Entry:
-        """The entry that stands for all those tied to this one."""
-        parent = self._parent.setdefault(entry, entry)
-        while parent != entry:
-            self._parent[entry] = self._parent[parent]
-            entry, parent = parent, self._parent[parent]
-        return entry
-
-    def unite(self, first: Entry, other: Entry) -> None:
-        """Tie two entries; a reason against one holds for both."""
-        root, absorbed = self.find(first), self.find(other)
-        if root != absorbed:
-            self._parent[absorbed] = root
-            if absorbed in self._reasons:
-                self._reasons.setdefault(root, self._reasons.pop(absorbed))
-
-    def block(self, entries: Iterable[Entry], reason: str) -> None:
-        """Say why entries must stay, with all that is tied to them; the first reason given holds."""
-        for entry in entries:
-            self._reasons.setdefault(self.find(entry), reason)
-
-    def reason(self, entry: Entry) -> str | None:
-        """Why an entry must stay, or None."""
-        return self._reasons.get(self.find(entry))
-
-    def classes(self) -> list[list[Entry]]:
-        """The entries of parameters and buffers, each list with those that are tied."""
-        classes: dict[Entry, list[Entry]] = defaultdict(list)
-        for entry in list(self._parent):
-            if entry[0][0] != NO_PARAMETER:
-                classes[self.find(entry)].append(entry)
-        return list(classes.values())
+def _mapped(channels: Numbers, edge: _Edge) -> tuple[Numbers, Numbers]:
+    """Channels that an edge leads on, and where it leads each of them."""
+    mappings = [mapping for mapping in edge.index_mapping if mapping is not None]
+    if not mappings:
+        return channels, channels
+    found: Sequence[_Channel] = [_Channel(channel, channel) for channel in channels.tolist()]
+    for mapping in mappings:
+        found = mapping(found)
+    pairs = [(channel.root_idx, channel.idx) for channel in found if channel.root_idx is not None]
+    here, there = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    return here, there
 
 
-def tied_entries(graph: Graph, parameters: Parameters, layers: Iterable[nn.Module]) -> Ties:
+def _is_product_of_matrices(node: _Node) -> bool:
+    """Whether an operation is a product of matrices, such as within a Linear layer: no single channel is spread."""
+    return any(name in type(node.grad_fn).__name__ for name in ("mmBackward", "MmBackward", "BmmBackward"))
+
+
+def closed(front: Front) -> str | None:
+    """Why nothing is known of the channels that go through the node of a front; None where it is."""
+    reason: str | None = getattr(front.node.grad_fn, "closed", None)
+    return reason
+
+
+def _shape(node: _Node) -> Sequence[int] | None:
+    """Shape of what a node computes, as its autograd function knows it."""
+    if isinstance(node.module, nn.Parameter):
+        return node.module.shape
+    metadata = getattr(node.grad_fn, "_input_metadata", None)  # what flows in backwards has come out forwards
+    return metadata[0].shape if metadata else None
+
+
+def tied_entries(graph: Graph, parameters: Parameters, layers: Iterable[nn.Module], ties: Ties | None = None) -> Ties:
     """Follow the output channels of layers through the graph, and tie them to everything that goes with them."""
-    ties = Ties()
-    visited: set[tuple[_Node, _Pruning, int]] = set()
+    ties = Ties() if ties is None else ties
+    visited: dict[tuple[_Node, _Pruning], NDArray[np.bool_]] = {}
     fronts = [front for layer in layers if (front := graph.start(layer))]
     while fronts:
         front = fronts.pop()
-        fresh = [channel for channel in front.channels if (front.node, front.pruning, channel) not in visited]
-        visited.update((front.node, front.pruning, channel) for channel in fresh)
+        fresh = _fresh(front, visited)
+        if not len(fresh):
+            continue
         front = front._replace(channels=fresh)
         sides = graph.sides(front, parameters)
         _settle(front, sides, ties, graph, parameters)
-        for beyond, pairs in graph.cross(front) if fresh else ():
-            side = graph.sides(beyond, parameters)[0]
-            for here, there in pairs:
-                ties.unite((sides[0], here), (side, there))
+        for beyond, here in graph.cross(graph.within_limits(front, parameters)):
+            ties.unite(sides[0], here, graph.sides(beyond, parameters)[0], beyond.channels)
             fronts.append(beyond)
     return ties
 
 
+def _fresh(front: Front, visited: dict[tuple[_Node, _Pruning], NDArray[np.bool_]]) -> Numbers:
+    """The channels of a front that were not visited before, in order; they are from here on."""
+    place, length = (front.node, front.pruning), int(front.channels.max(initial=-1)) + 1
+    before = visited.get(place, np.zeros(0, dtype=np.bool_))
+    after = np.zeros(max(length, len(before)), dtype=np.bool_)
+    after[front.channels] = True
+    after[: len(before)] &= ~before
+    fresh = after.nonzero()[0]
+    after[: len(before)] |= before
+    visited[place] = after
+    return fresh
+
+
 def _settle(front: Front, sides: list[Side], ties: Ties, graph: Graph, parameters: Parameters) -> None:
     """Tie the entries that make up each channel, such as its row and its bias, and say what is against removing it."""
-    obstacle = _IS_OUTPUT if front.node.module is graph.output else parameters.obstacle(front.node.module)
-    for channel in front.channels:
-        entries = [(side, channel) for side in sides]
-        for entry in entries:
-            ties.unite(entries[0], entry)
-        if obstacle:
-            ties.block(entries, obstacle)
-        elif any(side[0] != NO_PARAMETER and channel >= parameters.length(side) for side in sides):
-            ties.block(entries, _IS_NO_PARAMETER)
+    target = front.node.module
+    obstacle = graph.is_output if target is graph.output else closed(front) or parameters.obstacle(target)
+    obstacle = obstacle or graph.mixing(front)
+    for side in sides:
+        ties.unite(sides[0], front.channels, side, front.channels)
+    if obstacle:
+        ties.block(sides[0], front.channels, obstacle)
+        return
+    for side in sides:
+        if side[0] != NO_PARAMETER:
+            ties.block(side, front.channels[front.channels >= parameters.length(side)], _IS_NO_PARAMETER)
 
 
-def tied_layers(graph: Graph, parameters: Parameters, exclude: Sequence[str]) -> Ties:
-    """Tie the entries of all layers, and keep those dense that are excluded or not seen."""
-    ties = tied_entries(graph, parameters, parameters.layers.values())
+def tied_layers(
+    graphs: Sequence[Graph], parameters: Parameters, exclude: Sequence[str], hidden: Mapping[str, str]
+) -> Ties:
+    """Tie the entries of all layers, and keep those dense that are excluded or not seen.
+
+    Args:
+        graphs: The graphs in which the layers are.
+        parameters: The parameters of the net.
+        exclude: Names of layers that stay dense.
+        hidden: Name of a layer within a module that cannot be read -> the reason to give where no graph has it.
+
+    Returns:
+        The ties.
+    """
+    ties = Ties()
+    for graph in graphs:
+        tied_entries(graph, parameters, parameters.layers.values(), ties)
     for name, layer in parameters.layers.items():
         if name in exclude:
-            ties.block(parameters.rows(name), IS_EXCLUDED)
-        if graph.start(layer) is None:
-            ties.block(parameters.rows(name), _IS_ATTENTION if name in parameters.in_attention else _IS_UNSEEN)
+            ties.block(*parameters.rows(name), IS_EXCLUDED)
+        if all(graph.start(layer) is None for graph in graphs):
+            unseen = _IS_ATTENTION if name in parameters.in_attention else _IS_UNSEEN
+            ties.block(*parameters.rows(name), hidden.get(name, unseen))
     return ties

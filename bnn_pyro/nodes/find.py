@@ -9,18 +9,22 @@ out on the net.
 from __future__ import annotations
 
 import copy
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bnn_pyro.nodes.attention import attention_of, head_groups, make_attention_plain
-from bnn_pyro.nodes.dependency import IS_EXCLUDED, Graph, Ties, has_channels_first, tied_entries, tied_layers
+from bnn_pyro.nodes.dependency import IS_EXCLUDED, NO_PARAMETER, Graph, has_channels_first, tied_entries, tied_layers
 from bnn_pyro.nodes.groups import Axis, NodeGroup, Nodes
 from bnn_pyro.nodes.kinds import layers_of
-from bnn_pyro.nodes.parameters import Entry, Parameters, Side
-from bnn_pyro.nodes.trial import IS_MIXED, Trial, is_same, same_random_numbers
+from bnn_pyro.nodes.mixing import IS_MIXED
+from bnn_pyro.nodes.parameters import Parameters, Side
+from bnn_pyro.nodes.reading import read, within
+from bnn_pyro.nodes.ties import Numbers, Ties
+from bnn_pyro.nodes.trial import Trial, is_same, same_random_numbers
 
 
 def find_nodes(net: nn.Module, example_input: Tensor, *, inputs: bool = False, exclude: Sequence[str] = ()) -> Nodes:
@@ -50,24 +54,32 @@ def find_nodes(net: nn.Module, example_input: Tensor, *, inputs: bool = False, e
     _check_layers(net, exclude)
     with torch.inference_mode(False), torch.enable_grad(), same_random_numbers(example_input):
         work, x = _working_copy(net, example_input)
-        graph, parameters = Graph(work, x), Parameters(work)
+        reading, parameters = read(work, x), Parameters(work)
         plain = _with_plain_attention(work, x)
         trial = Trial(plain, x)
-        from_inputs = tied_entries(graph, parameters, [graph.inputs])
+        whole = reading.whole
+        from_inputs = Ties() if whole is None else tied_entries(whole, parameters, [whole.inputs])
         if inputs and has_channels_first(work, x):
             raise _inputs_stay("a convolution reads their last dimension position by position")
-        groups = [_input_group(from_inputs, graph, parameters, trial)] if inputs else []
-        ties = tied_layers(graph, parameters, exclude)
+        if inputs and whole is None:
+            raise _inputs_stay(within("", work, reading.closed[""]))
+        groups = [_input_group(from_inputs, whole, parameters, trial)] if inputs and whole is not None else []
+        ties = tied_layers(reading.graphs, parameters, exclude, _hidden(work, reading.closed))
         heads = [group for group in head_groups(plain) if group.name not in exclude]
         candidates = [*_candidates(ties, parameters), *heads]
         for group, fault in trial.settle(sorted(candidates, key=lambda group: _rank(group, parameters))):
             if fault is None:
                 groups.append(group)
-            else:
-                ties.block(_written(group), _reason(fault, group, from_inputs))
+                continue
+            reason = _IS_TIED_TO_INPUTS if fault != IS_MIXED and _is_tied_to(from_inputs, group) else fault
+            for axis in group.writers:
+                written = (axis.index >= 0).nonzero().flatten().cpu().numpy()
+                ties.block((axis.parameter, axis.dim), written, reason)
     found = {group.name for group in groups}
     others = [name for name in attention_of(work) if name not in found]
-    return Nodes(tuple(groups), _dense(ties, parameters) | {name: _headless(name, ties, exclude) for name in others})
+    closed = {name: reason for name, reason in reading.closed.items() if name not in attention_of(work)}
+    dense = _dense(ties, parameters) | {name: _headless(name, ties, exclude) for name in others}
+    return Nodes(tuple(groups), dense | {name: why for name, why in closed.items() if name not in dense})
 
 
 _IS_TIED_TO_INPUTS = "a skip connection ties its channels to the inputs of the net"
@@ -86,14 +98,10 @@ def _check_example_input(example_input: Tensor) -> None:
 
 def _check_layers(net: nn.Module, exclude: Sequence[str]) -> None:
     layers = {**layers_of(net), **attention_of(net)}
-    if not layers:
-        raise ValueError(
-            f"find_nodes: net must have at least one linear or convolutional layer; {type(net).__name__} has none"
-        )
+    names = ", ".join(layers) or "(none)"
     if isinstance(exclude, str) or any(name not in layers for name in exclude):
         raise ValueError(
-            f"find_nodes: exclude must be a list of names of layers of the net, which are {', '.join(layers)}; "
-            f"got {exclude!r}"
+            f"find_nodes: exclude must be a list of names of layers of the net, which are {names}; got {exclude!r}"
         )
 
 
@@ -140,78 +148,89 @@ def _with_plain_attention(work: nn.Module, x: Tensor) -> nn.Module:
         return work
 
 
-def _rank(group: NodeGroup, parameters: Parameters) -> tuple[int, int, int]:
+def _hidden(net: nn.Module, closed: Mapping[str, str]) -> dict[str, str]:
+    """Name of each module within one that cannot be read -> why it stays; the innermost such one counts."""
+    hidden: dict[str, str] = {}
+    for name in sorted(closed, key=lambda name: name.count(".") + bool(name)):
+        module = net.get_submodule(name)
+        prefix = f"{name}." if name else ""
+        inside = [f"{prefix}{inner}".removesuffix(".") for inner, _ in module.named_modules()]
+        hidden |= dict.fromkeys(inside, within(name, module, closed[name]))
+    return hidden
+
+
+def _rank(group: NodeGroup, parameters: Parameters) -> tuple[int, int]:
     """Key that sorts groups in the order of the net's parameters."""
-    return parameters.rank(((group.writers[0].parameter, group.writers[0].dim), 0))
+    return parameters.rank((group.writers[0].parameter, group.writers[0].dim))
 
 
 def _headless(name: str, ties: Ties, exclude: Sequence[str]) -> str:
     """Why the heads of an attention module stay."""
-    entry = ((f"{name}.in_proj_weight".removeprefix("."), 0), 0)
-    return IS_EXCLUDED if name in exclude else ties.reason(entry) or _IS_OTHER_ATTENTION
+    labels = ties.labels((f"{name}.in_proj_weight".removeprefix("."), 0), 1)
+    return IS_EXCLUDED if name in exclude else ties.reasons(labels)[0] or _IS_OTHER_ATTENTION
 
 
 def _candidates(ties: Ties, parameters: Parameters) -> list[NodeGroup]:
     """Groups of nodes against which nothing is known yet, one for each layer that is the first to write some."""
-    by_side: dict[Side, list[list[Entry]]] = defaultdict(list)
-    for node in ties.classes():
-        written = [entry for entry in node if entry[0] in parameters.writers]
-        if written and ties.reason(node[0]) is None:
-            first = min(written, key=parameters.rank)
-            by_side[first[0]].append([first, *node])
+    nodes: dict[Side, Numbers] = {}  # the first side that writes some -> their labels, in the order of positions
+    placed = np.empty(0, dtype=np.int64)
+    for side in sorted((side for side in ties.sides if side in parameters.writers), key=parameters.rank):
+        labels = ties.labels(side, parameters.length(side))
+        labels = labels[ties.is_free(labels)]
+        labels = labels[np.sort(np.unique(labels, return_index=True)[1])]
+        if len(labels := labels[~np.isin(labels, placed)]):
+            nodes[side], placed = labels, np.concatenate([placed, labels])
+    names = [parameters.writers[side] for side in nodes]
+    return _groups(dict(zip(names, nodes.values(), strict=True)), ties, parameters)
+
+
+def _groups(nodes: Mapping[str, Numbers], ties: Ties, parameters: Parameters) -> list[NodeGroup]:
+    """Write down where the nodes of each group are, given the labels of its nodes."""
+    labels = np.concatenate([np.empty(0, dtype=np.int64), *nodes.values()])
+    group_of, number_of = np.full((2, int(labels.max(initial=-1)) + 2), -1)  # the last stands for no label
+    group_of[labels] = np.repeat(np.arange(len(nodes)), [len(members) for members in nodes.values()])
+    number_of[labels] = np.concatenate([labels[:0], *(np.arange(len(members)) for members in nodes.values())])
+    axes: dict[int, dict[Side, Axis]] = {number: {} for number in range(len(nodes))}
+    for side in sorted((side for side in ties.sides if parameters.length(side)), key=parameters.rank):
+        along = ties.labels(side, parameters.length(side))
+        along = np.where(along >= len(group_of) - 1, -1, along)
+        for number in np.unique(group_of[along]):
+            if number >= 0:
+                index = torch.from_numpy(np.where(group_of[along] == number, number_of[along], -1))
+                axes[number][side] = Axis(*side, index.to(parameters.tensors[side[0]].device))
     return [
-        _group(parameters.writers[side], sorted(by_side[side], key=lambda node: node[0][1]), parameters)
-        for side in sorted(by_side, key=lambda side: parameters.rank((side, 0)))
+        NodeGroup(
+            name=name,
+            size=len(members),
+            writers=tuple(axis for side, axis in axes[number].items() if parameters.is_written(side)),
+            readers=tuple(axis for side, axis in axes[number].items() if parameters.is_read(side)),
+            buffers=tuple(axis for side, axis in axes[number].items() if parameters.is_buffer(side)),
+            can_be_empty=parameters.are_linear(axes[number]),
+        )
+        for number, (name, members) in enumerate(nodes.items())
     ]
 
 
-def _group(name: str, nodes: list[list[Entry]], parameters: Parameters) -> NodeGroup:
-    """Number the nodes, and write down where each of them is."""
-    indices: dict[Side, list[int]] = {}
-    for number, node in enumerate(nodes):
-        for side, position in node:
-            indices.setdefault(side, [-1] * parameters.length(side))[position] = number
-    axes = {
-        side: Axis(*side, torch.tensor(indices[side], device=parameters.tensors[side[0]].device))
-        for side in sorted(indices, key=lambda side: parameters.rank((side, 0)))
-    }
-    return NodeGroup(
-        name=name,
-        size=len(nodes),
-        writers=tuple(axis for side, axis in axes.items() if parameters.is_written(side)),
-        readers=tuple(axis for side, axis in axes.items() if parameters.is_read(side)),
-        buffers=tuple(axis for side, axis in axes.items() if parameters.is_buffer(side)),
-        can_be_empty=parameters.are_linear(axes),
-    )
-
-
-def _written(group: NodeGroup) -> list[Entry]:
-    return [
-        ((axis.parameter, axis.dim), position)
+def _is_tied_to(inputs: Ties, group: NodeGroup) -> bool:
+    """Whether the graph ties some nodes of a group to the inputs of the net."""
+    return any(
+        (inputs.labels((axis.parameter, axis.dim), len(axis.index))[(axis.index >= 0).cpu().numpy()] >= 0).any()
         for axis in group.writers
-        for position in (axis.index >= 0).nonzero().flatten().tolist()
-    ]
-
-
-def _reason(fault: str, group: NodeGroup, from_inputs: Ties) -> str:
-    """Say what a fault comes from, where the graph knows it."""
-    tied = {entry for entries in from_inputs.classes() for entry in entries}
-    return fault if fault == IS_MIXED or tied.isdisjoint(_written(group)) else _IS_TIED_TO_INPUTS
+    )
 
 
 def _input_group(ties: Ties, graph: Graph, parameters: Parameters, trial: Trial) -> NodeGroup:
     """The group of the input features, or a ValueError that says why they cannot be removed."""
-    features = graph.features(parameters)
-    readers = {ties.find(entries[0]): entries for entries in ties.classes()}
-    sides = [side for node in readers.values() for side, _ in node]
+    side, features = graph.features(parameters) or ((NO_PARAMETER, 0), np.empty(0, dtype=np.int64))
+    sides = [side for side in ties.sides if side[0] in parameters.tensors]
     if tied := [parameters.writers[side] for side in sides if side in parameters.writers]:
         raise _inputs_stay(f"a skip connection ties them to the output channels of {tied[0]!r}")
     if normed := [side[0].rpartition(".")[0] for side in sides if not parameters.is_read(side)]:
         raise _inputs_stay(f"they pass through {normed[0]!r}, a layer that cannot select among them")
-    if reasons := [reason for feature in features if (reason := ties.reason(feature))]:
+    labels = ties.labels(side, len(features))
+    if reasons := [reason for reason in ties.reasons(labels) if reason]:
         raise _inputs_stay(reasons[0])
-    nodes = [readers.get(ties.find(feature), []) for feature in features]
-    ((group, fault),) = trial.settle([_group(parameters.input_group, nodes, parameters)])
+    ((group, fault),) = trial.settle(_groups({parameters.input_group: labels}, ties, parameters))
     if fault:
         raise _inputs_stay(fault)
     return group
@@ -227,8 +246,8 @@ def _dense(ties: Ties, parameters: Parameters) -> dict[str, str]:
     """Name of each layer with rows that are no nodes -> the reason, with counts where it is not one for all rows."""
     dense = dict(parameters.refused)
     for name in parameters.layers:
-        rows = parameters.rows(name)
-        reasons = Counter(reason for row in rows if (reason := ties.reason(row)))
+        side, rows = parameters.rows(name)
+        reasons = Counter(reason for reason in ties.reasons(ties.labels(side, len(rows))) if reason)
         if len(rows) in reasons.values():
             dense[name] = next(iter(reasons))
         elif reasons:

@@ -112,13 +112,15 @@ def refusal(module: object) -> str | None:
     return next((reason for refused, reason in _REFUSED.items() if isinstance(module, refused)), None)
 
 
-def correct_sizes(module: nn.Module) -> None:
+def correct_sizes(module: nn.Module, kind: LayerKind | None = None) -> None:
     """Let a layer note the shape of its own parameters, after these were cut.
 
     Args:
         module: Any module; only a layer of a kind notes anything.
+        kind: The kind of the layer when it was whole; by default what it is now. A depthwise convolution that was left
+            with one channel looks like any other.
     """
-    kind = kind_of(module)
+    kind = kind or kind_of(module)
     for attribute, leaf, dim in () if kind is None else kind.sizes:
         if (tensor := getattr(module, leaf)) is not None:
             setattr(module, attribute, tensor.shape[dim])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
@@ -12,7 +14,6 @@ from bnn_pyro.nodes.attention import attention_of
 from bnn_pyro.nodes.kinds import kind_of, layers_of, refusal
 
 Side = tuple[str, int]  # (parameter or buffer, dimension)
-Entry = tuple[Side, int]  # (side, position along it)
 
 
 class Parameters:
@@ -80,17 +81,16 @@ class Parameters:
         name, dim = side
         return self.tensors[name].shape[dim] if name in self.tensors else 0
 
-    def rows(self, name: str) -> list[Entry]:
-        """One entry for each output channel of a layer: the row of its weight."""
+    def rows(self, name: str) -> tuple[Side, NDArray[np.int64]]:
+        """Where the output channels of a layer are: the rows of its weight."""
         layer = self.layers[name]
         side = self.sides(layer, is_output_side=True)[0]
         weight: Tensor = layer.weight  # type: ignore[assignment]
-        return [(side, channel) for channel in range(weight.shape[side[1]])]
+        return side, np.arange(weight.shape[side[1]])
 
-    def rank(self, entry: Entry) -> tuple[int, int, int]:
-        """Key that sorts entries in the order of the net's parameters."""
-        (name, dim), position = entry
-        return self._order.get(name, len(self._order)), dim, position
+    def rank(self, side: Side) -> tuple[int, int]:
+        """Key that sorts sides in the order of the net's parameters."""
+        return self._order.get(side[0], len(self._order)), side[1]
 
     def obstacle(self, target: object) -> str | None:
         """Why channels that reach a module or parameter of the net cannot be removed; None where they can."""

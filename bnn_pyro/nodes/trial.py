@@ -11,14 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from bnn_pyro.nodes.groups import Axis, NodeGroup, positions_kept
 from bnn_pyro.nodes.kinds import correct_sizes, kind_of
+from bnn_pyro.nodes.mixing import IS_MIXED
 
 _Tensors = dict[str, Tensor]
+_MOST_DRAWN = 1_000_003  # a prime number, so that no two rows of a large weight are the same
 _IS_COUNTED = "the net computes something else without some of its channels"
-IS_MIXED = "its channels are mixed before they are read"
 _IS_NEEDED = "the net does not run without some of its channels"
+_IS_ALONE = "the net does not compute the same with two equal channels in the place of its only node"
 
 
 class Trial:
@@ -29,21 +32,32 @@ class Trial:
 
     def __init__(self, net: nn.Module, x: Tensor) -> None:
         self._net = net
-        net.register_forward_pre_hook(_correct_all_sizes)  # within functional_call the layers hold the smaller tensors
+        kinds = [(module, kind) for module in net.modules() if (kind := kind_of(module))]
+
+        def correct_all_sizes(net: nn.Module, inputs: object) -> None:
+            for module, kind in kinds:
+                correct_sizes(module, kind)
+
+        net.register_forward_pre_hook(correct_all_sizes)  # within functional_call the layers hold the smaller tensors
         self._random = torch.Generator().manual_seed(0)
-        self._probes = [self._probe(x) for _ in range(2)]
+        self._parameters, self._inputs = self._probe(x)
 
     def settle(self, groups: Sequence[NodeGroup]) -> list[tuple[NodeGroup, str | None]]:
         """Each group as it can be removed, and None; or the group and why it cannot.
 
-        All are tried at once, and halves of them where that fails: in most nets all can be removed.
+        All are tried at once, and halves of them where that fails: in most nets all can be removed. A bar shows the
+        progress in a terminal where it takes more than two seconds.
         """
-        if len(groups) < 2:
-            return [self._settle_one(group) for group in groups]
-        if self._fault(groups) is None:
-            return [(group, None) for group in groups]
+        with tqdm(total=len(groups), desc="find_nodes", unit="group", delay=2, leave=False, disable=None) as bar:
+            return self._settle(groups, bar)
+
+    def _settle(self, groups: Sequence[NodeGroup], bar: tqdm) -> list[tuple[NodeGroup, str | None]]:
+        if len(groups) < 2 or self._fault(groups) is None:
+            settled = [self._settle_one(group) if len(groups) < 2 else (group, None) for group in groups]
+            bar.update(len(groups))
+            return settled
         middle = len(groups) // 2
-        return [*self.settle(groups[:middle]), *self.settle(groups[middle:])]
+        return [*self._settle(groups[:middle], bar), *self._settle(groups[middle:], bar)]
 
     def _settle_one(self, group: NodeGroup) -> tuple[NodeGroup, str | None]:
         fault = self._fault([group])
@@ -55,58 +69,80 @@ class Trial:
         """Try to remove about half of the nodes, then the other half; None if all goes well."""
         keep = {g.name: torch.randperm(g.size, generator=self._random) < g.size // 2 for g in groups}
         others = {name: ~kept for name, kept in keep.items()}
-        for (parameters, x), kept in zip(self._probes, (keep, others), strict=True):
-            expected = self._output(_unread(groups, kept, parameters), x)
-            if not is_same(self._output(*self._rewritten(groups, kept, parameters, x)), expected):
+        for x, kept in zip(self._inputs, (keep, others), strict=True):
+            closed = _unread(groups, kept, self._parameters)
+            expected = self._output(closed, x)
+            x = self._rewrite(groups, kept, closed, x)
+            if not is_same(self._output(closed, x), expected):
                 return IS_MIXED
+            smaller = _smaller(groups, kept, closed, x)
+            del closed
             try:
-                output = self._output(*_smaller(groups, kept, _unread(groups, kept, parameters), x))
+                output = self._output(*smaller)
             except Exception as error:  # whatever the net's own code raises
                 return f"{_IS_NEEDED} ({str(error).strip().partition(chr(10))[0]})"
             if not is_same(output, expected):
                 return _IS_COUNTED
-        return None
+        alone = [group for group in groups if group.size == 1 and group.writers and not group.can_be_empty]
+        return self._fault_of_doubles(alone) if alone else None
 
-    def _rewritten(
+    def _fault_of_doubles(self, groups: Sequence[NodeGroup]) -> str | None:
+        """Put two nodes in the place of each only node that always stands, whose removal cannot be tried."""
+        parameters, x = self._parameters, self._inputs[0]
+        expected = self._output(parameters, x)
+        for in_runs in (True, False):
+            try:
+                if is_same(self._output(_doubled(groups, parameters, in_runs=in_runs), x), expected):
+                    return None
+            except Exception:  # whatever the net's own code raises
+                continue
+        return _IS_ALONE
+
+    def _rewrite(
         self, groups: Sequence[NodeGroup], keep: Mapping[str, Tensor], parameters: _Tensors, x: Tensor
-    ) -> tuple[_Tensors, Tensor]:
-        """Something else in the nodes that nobody reads: other writers, or other inputs."""
-        other = _unread(groups, keep, parameters)
+    ) -> Tensor:
+        """Write something else in the nodes that nobody reads, in place; return such inputs."""
         for group in groups:
             for axis in group.writers:
-                tensor = other[axis.parameter]
-                kept = _across(axis, keep[group.name], tensor)
-                other[axis.parameter] = torch.where(kept, tensor, self._normal(tensor))
+                rows, tensor = _closed(axis, keep[group.name]), parameters[axis.parameter]
+                shape = [len(rows) if dim == axis.dim else length for dim, length in enumerate(tensor.shape)]
+                tensor.index_copy_(axis.dim, rows, self._normal(tensor, shape))
             if not group.writers:
-                x = torch.where(keep[group.name].to(x.device), x, self._normal(x))
-        return other, x
+                x = torch.where(keep[group.name].to(x.device), x, self._normal(x, x.shape))
+        return x
 
     def _output(self, parameters: _Tensors, x: Tensor) -> Tensor:
         with torch.no_grad(), same_random_numbers(x):  # a net that draws random numbers draws the same each time
             output: Tensor = functional_call(self._net, parameters, (x.clone(),))
         return output
 
-    def _probe(self, x: Tensor) -> tuple[_Tensors, Tensor]:
-        """Random weights and an input near the example; the net's own ones where those give no finite output."""
+    def _probe(self, x: Tensor) -> tuple[_Tensors, list[Tensor]]:
+        """Random weights and two inputs near the example; the net's own ones where those give no finite output."""
         own = {name: tensor.detach() for name, tensor in (*self._net.named_parameters(), *self._net.named_buffers())}
         layered = [module for module in self._net.modules() if kind_of(module)]
         drawn = {id(tensor) for layer in layered for tensor in layer.parameters(recurse=False)}
         random = {
-            name: self._normal(parameter) / max(1, math.prod(parameter.shape[1:])) ** 0.5
+            name: self._normal(own[name], parameter.shape, scale=max(1, math.prod(parameter.shape[1:])) ** -0.5)
             for name, parameter in self._net.named_parameters()
             if id(parameter) in drawn
         }
         statistics = {id(tensor) for layer in layered for tensor in layer.buffers(recurse=False) if tensor.dim()}
         random |= {
-            name: 0.5 + self._normal(buffer).abs()  # a variance must be positive, a mean may be
+            name: 0.5 + self._normal(buffer, buffer.shape).abs()  # a variance must be positive, a mean may be
             for name, buffer in self._net.named_buffers()
             if id(buffer) in statistics
         }
-        parameters, noisy = own | random, x + self._normal(x)
-        return (parameters, noisy) if self._output(parameters, noisy).isfinite().all() else (own, x)
+        parameters, noisy = own | random, [x + self._normal(x, x.shape) for _ in range(2)]
+        is_finite = all(self._output(parameters, noise).isfinite().all() for noise in noisy)
+        return (parameters, noisy) if is_finite else (own, [x, x])
 
-    def _normal(self, like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=self._random, dtype=like.dtype).to(like.device)
+    def _normal(self, like: Tensor, shape: Sequence[int], *, scale: float = 1.0) -> Tensor:
+        """Random normal numbers: of many, the first ones again and again, which is faster than to draw them all."""
+        count = math.prod(shape)
+        drawn = torch.randn(min(count, _MOST_DRAWN), generator=self._random, dtype=like.dtype) * scale
+        if count > _MOST_DRAWN:
+            drawn = drawn.repeat(-(-count // _MOST_DRAWN))[:count]
+        return drawn.reshape(shape).to(like.device)
 
 
 def _channels_last(group: NodeGroup) -> NodeGroup | None:
@@ -138,13 +174,19 @@ def _across(axis: Axis, keep: Tensor, tensor: Tensor) -> Tensor:
     return kept.reshape([-1 if dim == axis.dim else 1 for dim in range(tensor.dim())])
 
 
+def _closed(axis: Axis, keep: Tensor) -> Tensor:
+    """The positions along an axis of nodes that are not kept."""
+    return (~axis.spread(keep.to(axis.index.device))).nonzero().flatten()
+
+
 def _unread(groups: Sequence[NodeGroup], keep: Mapping[str, Tensor], parameters: _Tensors) -> _Tensors:
-    """The parameters with zeros where readers look at nodes that are not kept."""
+    """The parameters with zeros where readers look at nodes that are not kept; those of the groups are copies."""
     unread = dict(parameters)
+    for name in {axis.parameter for group in groups for axis in (*group.writers, *group.readers)}:
+        unread[name] = unread[name].clone()
     for group in groups:
         for axis in group.readers:
-            tensor = unread[axis.parameter]
-            unread[axis.parameter] = tensor * _across(axis, keep[group.name], tensor)
+            unread[axis.parameter].index_fill_(axis.dim, _closed(axis, keep[group.name]), 0.0)
     return unread
 
 
@@ -161,9 +203,28 @@ def _smaller(
     return smaller, x
 
 
-def _correct_all_sizes(net: nn.Module, inputs: object) -> None:
-    for module in net.modules():
-        correct_sizes(module)
+def _doubled(groups: Sequence[NodeGroup], parameters: _Tensors, *, in_runs: bool) -> _Tensors:
+    """The parameters and buffers with each node twice, of which readers take the mean.
+
+    Args:
+        groups: Groups of one node each.
+        parameters: All parameters and buffers.
+        in_runs: Whether the second node stands behind all positions of the first one; else each position is doubled.
+    """
+    doubled = dict(parameters)
+    for group in groups:
+        for axis in group.axes:
+            positions = torch.arange(len(axis.index), device=axis.index.device)
+            is_node = axis.index == 0
+            if in_runs and is_node.any():
+                end = int(is_node.nonzero().max()) + 1
+                positions = torch.cat([positions[:end], positions[is_node], positions[end:]])
+            else:
+                positions = positions.repeat_interleave(is_node + 1)
+            tensor = doubled[axis.parameter]
+            share = _across(axis, tensor.new_full((1,), 0.5), tensor) if axis in group.readers else 1
+            doubled[axis.parameter] = (tensor * share).index_select(axis.dim, positions)
+    return doubled
 
 
 def is_same(output: Tensor, expected: Tensor) -> bool:

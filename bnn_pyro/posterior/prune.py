@@ -22,11 +22,17 @@ def prune(posterior: Posterior, *, keep: Mapping[str, Tensor] | None = None, mul
 
     Returns:
         A plain module in eval mode whose output is that of ``posterior.median_model(keep=keep)``. If inputs are removed
-        it still takes all of them and selects its own.
+        it still takes all of them and selects its own. Its parameters require gradients, so that it can be trained on,
+        but for those that were frozen in the net.
 
     Raises:
         ValueError: If ``keep`` has an unknown group or a mask of another shape or dtype, or ``multiple`` is below 1.
     """
     model, masks = posterior.model, posterior.masks(keep)
     net = posterior.median_net(keep=masks)
-    return with_selection(*cut_net(net, model.nodes.groups, masks, multiple=multiple, selection=model.selection))
+    small, selection = cut_net(net, model.nodes.groups, masks, multiple=multiple, selection=model.selection)
+    bayesian = {parameter.name for parameter in model.bayesian}
+    trained = {name for name, point in model.net.named_parameters() if point.requires_grad or name in bayesian}
+    for name, parameter in small.named_parameters():
+        parameter.requires_grad_(name in trained)
+    return with_selection(small, selection)

@@ -6,7 +6,7 @@ is evaluated, pruned and shipped needs its own.
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def recompute_batch_norm(net: nn.Module, x: Tensor, *, batch_size: int = 1024) -> nn.Module:
+def recompute_batch_norm(
+    net: nn.Module, x: Tensor, *, batch_size: int = 1024, frozen: Collection[str] = ()
+) -> nn.Module:
     """Return a copy of a network whose BatchNorms have the statistics of some inputs.
 
     Each running mean and variance becomes the average over batches of that of a batch, each batch normalised by its
@@ -25,6 +27,7 @@ def recompute_batch_norm(net: nn.Module, x: Tensor, *, batch_size: int = 1024) -
         net: Any network, such as a pruned one.
         x: Inputs, shape ``(rows, ...)``; they should be the training rows, or many of them, in a random order.
         batch_size: Largest number of rows at a time; batches are of equal size.
+        frozen: Names of BatchNorms that keep the statistics they have; other names mean nothing.
 
     Returns:
         The copy, every module in the mode of the original.
@@ -35,7 +38,8 @@ def recompute_batch_norm(net: nn.Module, x: Tensor, *, batch_size: int = 1024) -
     if len(x) < 1 or batch_size < 1:
         raise ValueError(f"x must have a row and batch_size be at least 1, got {len(x)} rows and {batch_size}")
     fresh = copy.deepcopy(net)
-    norms = [m for m in fresh.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    found = [(name, m) for name, m in fresh.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    norms = [norm for name, norm in found if name not in frozen]
     if norms:
         with torch.no_grad(), _averaging(fresh, norms):
             for rows in x.tensor_split(math.ceil(len(x) / batch_size)):

@@ -41,6 +41,20 @@ def test_inputs_that_are_normalised_cannot_be_removed() -> None:
     assert [group.name for group in find_nodes(net, torch.randn(7, 5)).groups] == ["1"]
 
 
+def test_a_net_without_layers_has_no_groups() -> None:
+    net = Net(lambda net, x: x @ net.weight, weight=nn.Parameter(torch.ones(5, 2)))
+    nodes = find_nodes(net, torch.randn(7, 5))
+    assert nodes.groups == () and nodes.dense == {}
+
+
+def test_a_net_that_cannot_be_read_has_no_groups_and_says_why() -> None:
+    nodes = find_nodes(Untraceable(), torch.ones(7, 5))
+    assert nodes.groups == ()
+    assert "cannot be read by Torch-Pruning (RuntimeError: no hooks, please)" in nodes.dense["layer"]
+    with pytest.raises(ValueError, match="inputs=True .*which cannot be read by Torch-Pruning"):
+        find_nodes(Untraceable(), torch.ones(7, 5), inputs=True)
+
+
 def test_a_net_without_nodes_has_no_groups() -> None:
     nodes = find_nodes(nn.Linear(5, 2), torch.randn(7, 5))
     assert nodes.groups == () and nodes.dense == {"": "is the output of the net"}
@@ -93,15 +107,9 @@ def test_exclude_leaves_all_dense_that_is_tied_to_a_layer(excluded: str, left: l
         (mlp(), torch.tensor(1.0), "example_input must be .* shape"),
         (mlp(), torch.full((2, 5), torch.nan), "example_input must be .* finite values.*; got 10 NaN"),
         (mlp(), torch.ones(7, 4), r"example_input must be a batch that net can be called with; shape \(7, 4\) .*mat1"),
-        (
-            nn.Sequential(nn.ReLU()),
-            torch.ones(7, 5),
-            "net must have at least one linear or convolutional layer; Sequential has none",
-        ),
         (Net(lambda net, x: (net.a(x), x), a=nn.Linear(5, 2)), torch.ones(7, 5), "net must return one .*; got tuple"),
         (Net(lambda net, x: net.a(x).argmax(-1), a=nn.Linear(5, 2)), torch.ones(7, 5), "net must return .*int64"),
         (Net(lambda net, x: net.a(x) / 0, a=nn.Linear(5, 2)), torch.ones(7, 5), "net must return finite values"),
-        (Untraceable(), torch.ones(7, 5), "net must be one that Torch-Pruning can trace; .*: no hooks, please"),
     ],
 )
 def test_bad_input_is_refused(net: nn.Module, x: Tensor, message: str) -> None:

@@ -1,11 +1,16 @@
 """That nodes which can be removed are told from those which cannot."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bnn_pyro.nodes import find_nodes
+from bnn_pyro.nodes import Axis, NodeGroup, find_nodes
+from bnn_pyro.nodes.mixing import IS_MIXED, IS_SPREAD
+from bnn_pyro.nodes.trial import Trial
 from tests.nodes.nets import CASES, MIXED, NEEDED, SEEN, Net, between, nodes_of, random_masks, without_readers
 
 
@@ -121,6 +126,65 @@ def test_what_stands_between_convolutions(middle: nn.Module, reason: str | None)
     else:
         assert reason in nodes.dense["0"] and nodes.groups == ()
         assert ("1" in nodes.dense) == isinstance(middle, nn.modules.conv._ConvNd)
+
+
+@pytest.mark.parametrize("spread", [torch.mul, torch.add, lambda h, gate: gate.expand_as(h) * h])
+def test_a_map_of_one_channel_ties_no_channels_together(spread: Callable[[Tensor, Tensor], Tensor]) -> None:
+    net = Net(
+        lambda net, x: net.last(spread(net.first(x), net.map(net.first(x)).sigmoid())).mean((2, 3)),
+        **{"first": nn.Conv2d(2, 6, 3), "map": nn.Conv2d(6, 1, 1), "last": nn.Conv2d(6, 3, 3)},
+    )
+    nodes = find_nodes(net, torch.randn(2, 2, 7, 7))
+    assert {group.name: group.size for group in nodes.groups} == {"first": 6}
+    assert [axis.parameter for axis in nodes.groups[0].readers] == ["map.weight", "last.weight"]
+    assert nodes.dense["map"] == IS_SPREAD
+
+
+def test_a_map_of_pooled_channels_keeps_all_of_them() -> None:
+    """Spatial attention as in CBAM: it reads the mean and the maximum over all channels."""
+
+    def forward(net: Any, x: Tensor) -> Any:
+        h = net.first(x)
+        pooled = torch.cat([h.mean(1, keepdim=True), h.amax(1, keepdim=True)], 1)
+        return net.last(h * net.map(pooled).sigmoid()).mean((2, 3))
+
+    net = Net(forward, first=nn.Conv2d(2, 6, 3), map=nn.Conv2d(2, 1, 3, padding=1), last=nn.Conv2d(6, 3, 3))
+    nodes = find_nodes(net, torch.randn(2, 2, 7, 7))
+    assert nodes.groups == () and nodes.dense["first"] == IS_MIXED and nodes.dense["map"] == IS_SPREAD
+
+
+def test_one_gate_for_all_hidden_nodes_is_no_node() -> None:
+    net = Net(
+        lambda net, x: net.last(net.first(x).sigmoid() * net.gate(x).sigmoid()),
+        **{"first": nn.Linear(5, 6), "gate": nn.Linear(5, 1), "last": nn.Linear(6, 2)},
+    )
+    nodes = find_nodes(net, torch.randn(7, 5))
+    assert {group.name: group.size for group in nodes.groups} == {"first": 6}
+    assert nodes.dense["gate"] == IS_SPREAD
+
+
+def test_an_only_node_that_always_stands_is_tried_out_twice_in_its_place() -> None:
+    """It reads a single channel, or the columns of flattened images, or of two views; not one channel of many."""
+    single = nn.Sequential(*(nn.Conv2d(2, 1, 3), nn.BatchNorm2d(1), nn.ReLU(), nn.Conv2d(1, 3, 3), nn.Flatten()))
+    flattened = nn.Sequential(nn.Conv2d(2, 1, 3), nn.ReLU(), nn.Flatten(), nn.Linear(25, 3))
+    views = Net(
+        lambda net, x: net.last(torch.cat([net.first(x), net.first(-x)], 1).sigmoid()).mean((2, 3)),
+        **{"first": nn.Conv2d(2, 1, 3), "last": nn.Conv2d(2, 3, 3)},
+    )
+    x = torch.randn(2, 2, 7, 7)
+    for net in (single, flattened, views):
+        assert next(iter(find_nodes(net, x).groups)).size == 1
+    net = nn.Sequential(nn.Conv2d(2, 6, 3), nn.Conv2d(6, 3, 3)).double()
+    weights = {"writers": (Axis("0.weight", 0, torch.tensor([0, *[-1] * 5])),)}
+    wrong = NodeGroup(
+        "0", 1, readers=(Axis("1.weight", 1, torch.zeros(6, dtype=torch.long)),), can_be_empty=False, **weights
+    )
+    assert Trial(net, x.double()).settle([wrong])[0][1] is not None
+
+
+def test_a_depthwise_convolution_may_be_left_with_one_channel() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Conv2d(3, 3, 3, groups=3), nn.Sigmoid(), nn.Conv2d(3, 2, 1))
+    assert [group.size for group in find_nodes(net, torch.randn(2, 2, 7, 7)).groups] == [3]
 
 
 def test_weights_at_zero_hide_nothing() -> None:

@@ -87,6 +87,17 @@ def test_points_are_cut() -> None:
     assert torch.equal(small.get_parameter("hidden1.bias"), start[keep])
 
 
+def test_what_is_left_can_be_trained_on() -> None:
+    """But for what was frozen in the net."""
+    small = prune(posterior_of(select_inputs=True))
+    assert all(parameter.requires_grad for parameter in small.parameters())
+    small(inputs()).sum().backward()
+    frozen = posterior_of("mlp", bayesian=lambda name, _: name.endswith("weight"))
+    frozen.model.net.get_parameter("hidden1.bias").requires_grad_(False)
+    left = [name for name, parameter in prune(frozen).named_parameters() if not parameter.requires_grad]
+    assert left == ["hidden1.bias"]
+
+
 def test_a_guide_of_pyro_can_be_pruned() -> None:
     model = network(select_inputs=True)
     guide = AutoNormal(model.prior, init_loc_fn=lambda site: torch.rand(site["fn"].shape()).to(inputs()))

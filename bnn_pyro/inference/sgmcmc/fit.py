@@ -144,7 +144,7 @@ class _Run:
         group = self.optimizer.param_groups[0]
         group["lr"] = self.rate * cosine(self.steps, length)
         record: Record = {"epoch": number + 1, "lr": group["lr"], "temperature": effective_temperature(group)}
-        self.model.net.train()
+        self.model.train_net()
         total, left = self.x.new_zeros(()), self._epochs_as_it_is(number)
         for xs, ys in batches(self.x, self.y, batch_size):
             expected = left * (len(self.x) // batch_size if len(xs) == batch_size else 1)

@@ -293,7 +293,9 @@ def settle_batch_norm(posterior: GuidePosterior, x: Tensor, *, batch_size: int =
     """
     if not any(isinstance(module, _BatchNorm) for module in posterior.model.net.modules()):
         return
-    settled = recompute_batch_norm(posterior.median_model(), x, batch_size=batch_size)
+    prefix = "" if posterior.model.selection is None else "network."
+    frozen = [f"{prefix}{name}".removesuffix(".") for name in posterior.model.frozen]
+    settled = recompute_batch_norm(posterior.median_model(), x, batch_size=batch_size, frozen=frozen)
     inner = settled if posterior.model.selection is None else split_selection(settled)[0]
     fresh = dict(inner.named_buffers())
     with torch.no_grad():

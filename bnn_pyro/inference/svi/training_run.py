@@ -118,7 +118,7 @@ class TrainingRun:
         steps = -(-len(x) // self.batch_size)
         if isinstance(self.guide, AutoProgram):
             self.guide.gate_mode = self.timetable.gate_mode(epoch)
-        self.model.net.train()
+        self.model.train_net()
         total = x.new_zeros(())
         for i, (xs, ys) in enumerate(batches(x, y, self.batch_size, self.augmentation)):
             now = epoch + i / steps
