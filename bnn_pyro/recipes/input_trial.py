@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 _FRACTION = 0.2  # of the training rows that are held out
 _LEAST_ROWS = 20  # held out; fewer say too little
-_SHARE = 0.5  # of the recipe's epochs that each trial takes
+_SHARE = 0.5  # of the recipe's epochs, of the dense network too, that each trial takes
 _DRAWS = 64
 
 
@@ -90,11 +90,12 @@ def try_input_gates(
         return None
     kept, held_out = split_rows(dataset, _FRACTION, seed)
     short = replace(settings.with_epochs(max(1, round(_SHARE * settings.epochs))), select_inputs=False)
+    training = replace(settings.dense, epochs=max(1, round(_SHARE * settings.dense.epochs)))
     train, (x, y) = (settings.tensors(part, device) for part in (kept, held_out))
     likelihood = settings.likelihood(dataset.task)
     with seeded(seed, torch.device(device)):
         net = settings.make_net(dataset.input_shape, settings.outputs(dataset.num_classes))
-        dense = train_dense(net, train, likelihood=likelihood, **asdict(settings.dense), progress=progress)
+        dense = train_dense(net, train, likelihood=likelihood, **asdict(training), progress=progress)
         count = inputs
         scores = []
         for gates in (True, False):
