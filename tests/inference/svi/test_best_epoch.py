@@ -105,7 +105,7 @@ def test_once_gates_are_frozen_a_frozen_epoch_is_returned() -> None:
     scores = nll(found)
     assert len(scores) == 30 and min(scores[:25]) < min(scores[25:]) < scores[-1]
     assert found.evaluate_median(*HELD)["nll"] == pytest.approx(min(scores[25:]))
-    assert found.guide.gate_mode == "frozen" and found.kl_weight == 0.02
+    assert found.guide.gate_mode == "frozen" and found.kl_weight == 0.01  # that of the gates
     kept = {name: int(mask.sum()) for name, mask in found.keep().items()}
     assert kept == found.history[-1]["nodes_kept"]
 
