@@ -6,9 +6,14 @@ from pyro.infer.autoguide import AutoNormal
 from pyro.nn import PyroModule
 from torch import nn
 
-from bnn_pyro import prune
+from bnn_pyro import fit, prune
+from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
+from bnn_pyro.likelihoods import Categorical
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.networks import mlp
 from bnn_pyro.nodes.attention import Attention
 from bnn_pyro.posterior.guide import GuidePosterior
+from bnn_pyro.priors import Gaussian, SpikeSlab
 from bnn_pyro.pruning.cutting import InputSelection
 from tests.posterior.test_guide import posterior_of
 from tests.pruning.masks import close, set_gates, size
@@ -119,3 +124,22 @@ def test_a_pruned_net_can_be_the_start_of_another() -> None:
     torch.testing.assert_close(again(inputs()), posterior.median_model()(inputs()), rtol=0, atol=1e-12)
     shrunk = posterior.shrink()
     torch.testing.assert_close(shrunk.median_model()(inputs()), again(inputs()), rtol=0, atol=1e-12)
+
+
+def test_a_pruned_network_is_fitted_and_pruned_again() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(80, 6, generator=generator, dtype=torch.float64)
+    y = (x[:, 0] > 0).long()
+    net: nn.Module = mlp(6, (12,), 2).double()
+    schedule, rates = Schedule(hold=5, freeze=5), LearningRates(slab_locs=1e-2, slab_scales=1e-2, gates=5e-2)
+    sizes = []
+    for _ in range(2):
+        model = SparseNetwork(
+            net, x[:2], prior=SpikeSlab(Gaussian(), inclusion=0.01), likelihood=Categorical(), num_data=80
+        )
+        posterior = fit(model, (x, y), epochs=60, batch_size=20, kl_weight=0.3, schedule=schedule, rates=rates, seed=0)
+        net = prune(posterior)
+        sizes.append(sum(parameter.numel() for parameter in net.parameters()))
+        torch.testing.assert_close(net(x).detach(), posterior.median_model()(x))
+    assert 0 < sizes[1] <= sizes[0] < 12 * 9 + 2
+    assert float((net(x).argmax(1) == y).double().mean()) > 0.8
