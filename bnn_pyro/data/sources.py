@@ -1,12 +1,22 @@
 """Rows as tensors, whatever holds them: arrays, tables, data sets and loaders."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    default_collate,
+)
 
 _ROWS_AT_ONCE = 1024  # that are collated, of a data set
 
@@ -25,17 +35,24 @@ def as_tensor(name: str, values: Any) -> Tensor:
     """
     if isinstance(values, Tensor):
         return values
-    frame = values.to_numpy() if hasattr(values, "to_numpy") else values
+    frame = _array(values) if hasattr(values, "to_numpy") else values
     if not isinstance(frame, np.ndarray):
         raise TypeError(f"{name} must be a tensor, an array or a DataFrame, got {type(values).__name__}")
     if frame.dtype == object:
         frame = _numbers(name, values, frame)
     if frame.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold numbers, got {frame.dtype}: encode text as numbers first")
-    if frame.dtype.kind == "u":
+    if frame.dtype.kind in "iu":
         frame = frame.astype(np.int64)
     tensor = torch.from_numpy(np.array(frame, order="C"))
     return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
+
+
+def _array(values: Any) -> Any:
+    """Return a table of pandas as an array, gaps of its nullable columns as NaN."""
+    if any(kind.kind in "iufb" for kind in np.atleast_1d(values.dtypes)) and values.isna().to_numpy().any():
+        return values.to_numpy(dtype=np.float64, na_value=np.nan)
+    return values.to_numpy()
 
 
 def _numbers(name: str, values: Any, frame: Any) -> Any:
@@ -57,13 +74,16 @@ def as_inputs(name: str, data: Any) -> Tensor:
 
     Raises:
         TypeError: If it is another thing.
+        ValueError: If it has no row, or a sampler whose order is not known.
     """
     if isinstance(data, TensorDataset):
         return data.tensors[0]
     if not isinstance(data, Dataset | DataLoader):
-        return as_tensor(name, data)
-    parts = [batch[0] if isinstance(batch, Sequence) else batch for batch in _batches(data)]
-    return torch.cat([as_tensor(name, part) for part in parts])
+        return _real(as_tensor(name, data), isinstance(data, Tensor))
+    parts = [batch[0] if isinstance(batch, Sequence) else batch for batch in _batches(name, data)]
+    if not parts:
+        raise ValueError(f"{name} must have a row, got {type(data).__name__} of nothing")
+    return _real(torch.cat([as_tensor(name, part) for part in parts]), _has_tensors(data))
 
 
 def as_inputs_and_targets(name: str, data: Any) -> tuple[Tensor, Tensor]:
@@ -72,7 +92,8 @@ def as_inputs_and_targets(name: str, data: Any) -> tuple[Tensor, Tensor]:
     Args:
         name: The argument's name, for the message.
         data: A pair (x, y) of what `as_tensor` takes, anything with ``x`` and ``y``, a ``Dataset`` or a ``Subset`` of
-            pairs, or a ``DataLoader`` of batches of pairs, in the order in which it gives them.
+            pairs, or a ``DataLoader`` of batches of pairs. Rows come in the order of the data set, all of them, though
+            the loader shuffles them or drops the last ones.
 
     Raises:
         TypeError: If an item holds no numbers.
@@ -82,11 +103,12 @@ def as_inputs_and_targets(name: str, data: Any) -> tuple[Tensor, Tensor]:
     if isinstance(data, TensorDataset):
         data = data.tensors
     if isinstance(data, Dataset | DataLoader) and not isinstance(data, Sequence):
-        batches = [batch for batch in _batches(data)]
+        batches = list(_batches(name, data))
         if not batches or not all(isinstance(batch, Sequence) and len(batch) == 2 for batch in batches):
             raise ValueError(f"{refusal} of pairs, got {type(data).__name__} of {_kind(batches)}")
         x, y = (torch.cat([as_tensor(name, part) for part in side]) for side in zip(*batches, strict=True))
-        return x, y
+        is_tensor = _has_tensors(data)
+        return _real(x, is_tensor), y if is_tensor or not y.is_floating_point() else _real(y, False)
     parts = (data.x, data.y) if hasattr(data, "x") and hasattr(data, "y") and not _is_table(data) else data
     if not isinstance(parts, Sequence) or isinstance(parts, str | bytes) or len(parts) != 2:
         raise ValueError(f"{refusal}, got {type(data).__name__}")
@@ -95,7 +117,21 @@ def as_inputs_and_targets(name: str, data: Any) -> tuple[Tensor, Tensor]:
     x, y = (as_tensor(name, part) for part in parts)
     if not x.dim() or not y.dim():
         raise ValueError(f"{refusal}, got shapes {tuple(x.shape)} and {tuple(y.shape)}")
-    return x, y
+    return _real(x, isinstance(parts[0], Tensor)), y
+
+
+def _real(x: Tensor, is_tensor: bool) -> Tensor:
+    """Return inputs that were no tensors, such as whole numbers of an array, in torch's default dtype."""
+    return x if is_tensor else x.to(torch.get_default_dtype())
+
+
+def _has_tensors(data: Any) -> bool:
+    """Return whether the items of a data set begin with a tensor, of a dtype that somebody chose."""
+    source = data.dataset if isinstance(data, DataLoader) else data
+    if isinstance(source, IterableDataset):
+        return True
+    first = source[0]
+    return isinstance(first[0] if isinstance(first, Sequence) else first, Tensor)
 
 
 def _is_table(data: object) -> bool:
@@ -103,15 +139,33 @@ def _is_table(data: object) -> bool:
     return hasattr(data, "to_numpy")
 
 
-def _batches(data: Any) -> Iterator[Any]:
-    """Yield batches of a loader, or of a data set's items in their order."""
+def _batches(name: str, data: Any) -> Iterator[Any]:
+    """Yield batches of a loader, or of a data set's items, in the order of its rows, and all of them."""
     if isinstance(data, DataLoader):
-        yield from data
-    elif isinstance(data, Iterable) and not hasattr(data, "__len__"):
-        yield from DataLoader(data, batch_size=_ROWS_AT_ONCE)  # type: ignore[arg-type]
+        yield from _in_order(name, data)
+    elif isinstance(data, IterableDataset):
+        yield from DataLoader(data, batch_size=_ROWS_AT_ONCE)
     else:
         for start in range(0, len(data), _ROWS_AT_ONCE):
             yield default_collate([data[i] for i in range(start, min(start + _ROWS_AT_ONCE, len(data)))])
+
+
+def _in_order(name: str, loader: DataLoader[Any]) -> DataLoader[Any]:
+    """Return a loader that shuffles nothing and leaves nothing out: rows are shuffled where they are learnt from."""
+    sampler = loader.sampler
+    if isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
+        return loader
+    if isinstance(sampler, SubsetRandomSampler):
+        rows: Any = Subset(loader.dataset, sorted(sampler.indices))
+    elif isinstance(sampler, SequentialSampler) or (isinstance(sampler, RandomSampler) and not sampler.replacement):
+        rows = loader.dataset
+    else:
+        kind = type(sampler).__name__
+        raise ValueError(f"{name} must be a DataLoader that gives each row once, got one with a {kind}")
+    if isinstance(sampler, SequentialSampler) and not loader.drop_last:
+        return loader
+    workers = loader.num_workers
+    return DataLoader(rows, batch_size=loader.batch_size, collate_fn=loader.collate_fn, num_workers=workers)
 
 
 def _kind(batches: list[Any]) -> str:

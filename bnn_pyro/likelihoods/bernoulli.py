@@ -21,7 +21,8 @@ class Bernoulli:
 
     .. math:: \log p(y \mid x) = \sum_k w_k \log p(y_k \mid x),
 
-    a weighted likelihood, which lets a label count for more or for less than one observation.
+    a weighted likelihood, which lets a label count for more or for less than one observation; predictions are scored
+    without weights.
 
     Args:
         weight: Weight of each label, positive; None for 1.
@@ -37,6 +38,8 @@ class Bernoulli:
     def __post_init__(self) -> None:
         """Check the weights."""
         if self.weight is not None:
+            if not isinstance(self.weight, tuple | list):
+                raise ValueError(f"weight must hold one number for each label, got {self.weight!r}")
             object.__setattr__(self, "weight", tuple(self.weight))
             if not all(math.isfinite(w) and w > 0 for w in self.weight or ()):
                 raise ValueError(f"weight must be positive and finite, got {self.weight}")
@@ -55,8 +58,11 @@ class Bernoulli:
             output: Logits, ``(*batch, labels)``; with one output the label has shape ``(*batch,)``.
             latent: Not used.
         """
-        logits = output.squeeze(-1) if output.shape[-1] == 1 and self.weight is None else output
         weight = None if self.weight is None else torch.stack([output.new_full((), w) for w in self.weight])
+        return self._targets(output, weight)
+
+    def _targets(self, output: Tensor, weight: Tensor | None) -> Targets:
+        logits = output.squeeze(-1) if output.shape[-1] == 1 and self.weight is None else output
         base = dist.Bernoulli(logits=logits, validate_args=False)
         return Targets(base, int(logits is output), weight=weight, missing=self.missing)
 
@@ -90,4 +96,4 @@ class Bernoulli:
             output: Logits, ``(draws, rows, labels)``.
             latent: Not used.
         """
-        return Mixture(self.distribution(output), label_metrics)
+        return Mixture(self._targets(output, None), label_metrics)

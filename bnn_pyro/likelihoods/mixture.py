@@ -99,7 +99,7 @@ class Mixture:
         return {**own, "nll": -float(self.log_prob(y).double().mean())}
 
     def sample(self, num_samples: int = 1, *, seed: int | None = None) -> Tensor:
-        """Draw targets, as many of each draw of the posterior, or one more or less, in random order.
+        """Draw targets of all draws of the posterior, of each about as many, in random order.
 
         Args:
             num_samples: How many per row, at least 1.

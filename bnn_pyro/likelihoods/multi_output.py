@@ -68,8 +68,9 @@ class MultiOutputNoise:
             output: Means, ``(*batch, *shape)``; a vector of as many numbers is taken in their order.
             latent: The scales, of a shape that broadcasts with the means.
         """
-        batch = output.shape[: output.dim() - 1] if output.shape[-1] == math.prod(self.event) else None
-        mean = output if batch is None or len(self.event) == 1 else output.reshape(*batch, *self.event)
+        last = zip(reversed(output.shape[-len(self.event) :]), reversed(self.event), strict=True)
+        has_shape = all(size == wanted for size, wanted in last)  # from the last one, so that rows are seldom looked at
+        mean = output if has_shape else output.reshape(*output.shape[:-1], *self.event)
         base = dist.Normal(mean, needed(latent, NOISE_SITE), validate_args=False)
         return Targets(base.expand(mean.shape), len(self.event), missing=self.missing)
 

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.likelihoods.checks import check_column, check_counts, check_positive, needed
+from bnn_pyro.likelihoods.counts import OverdispersedCounts
 from bnn_pyro.likelihoods.mixture import Mixture
 from bnn_pyro.likelihoods.target_metrics import count_metrics
 from bnn_pyro.likelihoods.targets import Targets
+
+_LEAST = 1e-7  # of the dispersion, at which counts are a Poisson's to the last digit
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,9 @@ class NegativeBinomial:
             output: Logarithms of the means, ``(*batch, 1)``.
             latent: The dispersion, of a shape that broadcasts with the batch.
         """
-        dispersion = needed(latent, "dispersion").clamp(min=torch.finfo(output.dtype).eps)  # 0 would be a Poisson's
-        logits = output.squeeze(-1) + dispersion.log()
-        count = (1 / dispersion).expand_as(logits)
-        return Targets(dist.NegativeBinomial(count, logits=logits, validate_args=False), 0)
+        log_mean = output.squeeze(-1)
+        dispersion = needed(latent, "dispersion").clamp(min=_LEAST).expand_as(log_mean)
+        return Targets(OverdispersedCounts(log_mean, dispersion), 0)
 
     def check(self, output: Tensor, y: Tensor | None = None) -> None:
         """Check outputs ``(rows, 1)`` and counts ``(rows,)``, whole numbers from 0 of any dtype.

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-import pyro.distributions as dist
 from torch import Tensor
 
 from bnn_pyro.likelihoods.checks import check_column, check_counts
+from bnn_pyro.likelihoods.counts import PoissonCounts
 from bnn_pyro.likelihoods.mixture import Mixture
 from bnn_pyro.likelihoods.target_metrics import count_metrics
 from bnn_pyro.likelihoods.targets import Targets
@@ -32,7 +32,7 @@ class Poisson:
             output: Log rates, ``(*batch, 1)``.
             latent: Not used.
         """
-        return Targets(dist.Poisson(output.squeeze(-1).exp(), validate_args=False), 0)
+        return Targets(PoissonCounts(output.squeeze(-1)), 0)
 
     def check(self, output: Tensor, y: Tensor | None = None) -> None:
         """Check log rates ``(rows, 1)`` and counts ``(rows,)``, whole numbers from 0 of any dtype.

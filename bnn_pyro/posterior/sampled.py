@@ -7,12 +7,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from bnn_pyro.data.sources import as_tensor
 from bnn_pyro.evaluation.spacing import evenly_spaced
 from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.base import NetworkDraws, Posterior
 from bnn_pyro.posterior.diagnostics import r_hat
 from bnn_pyro.posterior.draws import Draws
+from bnn_pyro.posterior.memory import draws_at_once
 from bnn_pyro.posterior.stacking import Stacking, shares, stack
 
 _QUANTITIES = 1024  # predicted at a time for R-hat, so that memory does not grow with rows and classes
@@ -169,6 +171,7 @@ class SampledPosterior(Posterior):
         x = self._checked(x, batch_size=batch_size)
         drawn = self._drawn_networks(self._all)
         latent = None if drawn.latent is None else drawn.latent.unsqueeze(1)
+        y = as_tensor("y", y)
         y = y.to(self._like if y.is_floating_point() else self._like.device)
         first = {name: tensor[:1] for name, tensor in drawn.tensors.items()}
         self.model.likelihood.check(self._called(first, x, batch_size)[0], y)
@@ -324,8 +327,13 @@ class SampledPosterior(Posterior):
         return NetworkDraws(self.model, parameters, self._latent(values))
 
     def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
-        (drawn,) = self.network_draws(num_samples=num_samples)
-        return self._called(drawn.tensors, x, batch_size), drawn.latent
+        chosen = self._chosen(num_samples)
+        outputs, latents = [], []
+        for part in chosen.split(draws_at_once(self.model, len(chosen))):
+            drawn = self._drawn_networks(part)
+            outputs.append(self._called(drawn.tensors, x, batch_size))
+            latents += [] if drawn.latent is None else [drawn.latent]
+        return torch.cat(outputs), torch.cat(latents) if latents else None
 
     @torch.no_grad()
     def _medians(self) -> dict[str, Tensor]:

@@ -8,7 +8,15 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from bnn_pyro.data.sources import as_inputs, as_inputs_and_targets, as_tensor
 
@@ -96,3 +104,44 @@ def test_what_is_no_pair(data: Any, message: str) -> None:
 def test_what_holds_no_numbers(values: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         as_tensor("x", values)
+
+
+@pytest.mark.parametrize("options", [{"shuffle": True}, {"drop_last": True}, {"shuffle": True, "drop_last": True}])
+def test_loaders_give_all_rows_in_their_order(options: dict[str, Any]) -> None:
+    shuffled = DataLoader(TensorDataset(X, Y), batch_size=4, **options)
+    assert torch.equal(as_inputs_and_targets("data", shuffled)[1], Y) and torch.equal(as_inputs("x", shuffled), X)
+
+
+def test_loaders_of_some_rows() -> None:
+    some = DataLoader(TensorDataset(X, Y), batch_size=2, sampler=SubsetRandomSampler([4, 1, 3]))
+    assert torch.equal(as_inputs("x", some), X[[1, 3, 4]])
+    weighted = DataLoader(TensorDataset(X, Y), sampler=WeightedRandomSampler([1.0] * 6, 6))
+    with pytest.raises(ValueError, match="x must be a DataLoader that gives each row once, got one with a Weighted"):
+        as_inputs("x", weighted)
+
+
+def test_what_is_no_tensor_gets_the_default_dtype() -> None:
+    class Rows(Dataset[tuple[Any, Any]]):
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, i: int) -> tuple[Any, Any]:
+            return np.ones(2), np.float64(i)
+
+    x, y = as_inputs_and_targets("data", Rows())
+    assert x.dtype == y.dtype == torch.float32
+    whole = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
+    assert as_inputs("x", whole).dtype == torch.float32
+    assert as_inputs_and_targets("data", (whole, np.array([0, 1], dtype=np.int32)))[1].dtype == torch.int64
+    gaps = pd.DataFrame({"a": pd.array([1, None], dtype="Int64"), "b": [0.5, 1.5]})
+    assert as_tensor("y", gaps).isnan().tolist() == [[False, False], [True, False]]
+
+
+def test_streams_of_a_known_length_and_nothing() -> None:
+    class Known(Stream):
+        def __len__(self) -> int:
+            return 6
+
+    assert torch.equal(as_inputs("x", Known()), X)
+    with pytest.raises(ValueError, match="x must have a row, got Subset of nothing"):
+        as_inputs("x", Subset(TensorDataset(X, Y), []))

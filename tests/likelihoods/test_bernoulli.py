@@ -58,6 +58,13 @@ def test_bad_input(options: dict[str, Any], output: Any, y: Any, message: str) -
         Bernoulli(**options).check(output, y)
 
 
+def test_predictions_are_scored_without_weights() -> None:
+    weighted = Bernoulli(weight=(1.0, 2.0, 5.0)).predict(LOGITS.unsqueeze(0))
+    assert weighted.scores(Y) == Bernoulli().predict(LOGITS.unsqueeze(0)).scores(Y)
+    with pytest.raises(ValueError, match="weight must hold one number for each label, got 2.0"):
+        Bernoulli(2.0)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("weight", [(0.0, 1.0), (math.nan,), (-1.0,)])
 def test_weights_are_positive(weight: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="weight must be positive and finite"):

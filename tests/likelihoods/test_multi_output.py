@@ -31,6 +31,13 @@ def test_a_map_of_targets_shares_one_noise() -> None:
         torch.testing.assert_close(likelihood.distribution(output, scale).log_prob(y), wanted)
 
 
+def test_a_shape_may_begin_with_ones() -> None:
+    likelihood, f, y = MultiOutputNoise((1, 4)), F.unsqueeze(1), Y.unsqueeze(1)
+    for output in (F, f):
+        found = likelihood.distribution(output, SCALE.unsqueeze(0))
+        torch.testing.assert_close(found.log_prob(y), dist.Normal(F, SCALE).log_prob(Y).sum(1))
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_each_draw_has_its_noise(shared: bool) -> None:
     likelihood = MultiOutputNoise(4, shared=shared)

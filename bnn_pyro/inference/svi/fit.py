@@ -106,7 +106,7 @@ def fit(
             :class:`~bnn_pyro.data.augmentation.Augmentation`; None leaves them as they are.
         validation: (x, y), or the fraction of the training rows to hold out.
         callback: Called after each epoch with the epoch's record and the posterior so far; True stops. Of several
-            processes the first one calls it.
+            processes the first one calls it. It may predict, but not wait for another thread that does.
         seed: Seed of this call; None continues from the global random state, or draws a seed from it where there are
             several processes or a checkpoint.
         progress: Whether to show a progress bar; None shows it on a terminal. Only the first process shows one.

@@ -179,7 +179,9 @@ class TrainingRun:
         data, prefix = (self.held_out, "validation") if self.held_out is not None else (self._some_rows(), "train")
         try:
             scores = GuidePosterior(self.model, self.guide).evaluate_median(*data)  # the smaller network: the same
-        except ValueError as error:  # the data was checked: it is the outputs that are not finite
+        except ValueError as error:
+            if "finite" not in str(error):
+                raise  # the data was checked: else it is the outputs that are not finite
             raise ValueError(
                 f"the loss must stay finite, got weights that diverged in epoch {epoch + 1}: lower rates or "
                 f"set clip_norm ({error})"

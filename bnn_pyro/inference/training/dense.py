@@ -2,13 +2,14 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from bnn_pyro.frozen import frozen_modules, train_others
 from bnn_pyro.inference.checks import Data, as_pair, check_gaps, hold_out, warn_of_scales
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.training.autocast import computing
@@ -60,7 +61,7 @@ def train_dense(
             the eager one.
 
     Returns:
-        The trained copy, in eval mode.
+        The trained copy, in eval mode. Parts of the net that are frozen and in evaluation mode keep their statistics.
 
     Raises:
         ValueError: If the data is empty, not finite or does not fit the likelihood, ``validation`` leaves one side
@@ -74,7 +75,7 @@ def train_dense(
     check_augmentation(augmentation)
     x, y = as_pair("data", data)
     compute.check_inputs(x)
-    trained = copy.deepcopy(net).to(x)
+    trained, frozen = copy.deepcopy(net).to(x), frozen_modules(net, ())
     processes = Processes.found(compute.data_parallel)
     if seed is None and processes.count > 1:
         seed = processes.broadcast(int(torch.randint(2**31, ())))
@@ -84,9 +85,10 @@ def train_dense(
         (x, y), held_out = hold_out(x, y, validation)
         if held_out is not None:
             _check_outputs(trained, *held_out, likelihood)
-        best = None if held_out is None else _BestEpoch(trained, likelihood, held_out, processes)
+        best = None if held_out is None else _BestEpoch(trained, likelihood, held_out, processes, frozen)
         processes.copy_first([*trained.parameters(), *trained.buffers()])
-        loss_of_part = partial(_loss, trained.train(), likelihood, compute.layout)
+        train_others(trained, frozen)
+        loss_of_part = partial(_loss, trained, likelihood, compute.layout)
         loss = partial(Shares(compute.accumulate, processes).compute, loss_of_part)
         epoch = partial(batches, x, y, batch_size, augmentation)
         steps = epochs * -(-len(x) // batch_size)
@@ -146,8 +148,14 @@ class _BestEpoch:
     """The weights after which held-out rows had the smallest loss."""
 
     def __init__(
-        self, net: nn.Module, likelihood: Likelihood, held_out: tuple[Tensor, Tensor], processes: Processes
+        self,
+        net: nn.Module,
+        likelihood: Likelihood,
+        held_out: tuple[Tensor, Tensor],
+        processes: Processes,
+        frozen: Collection[str],
     ) -> None:
+        self.frozen = frozen
         self.net, self.likelihood, (self.x, self.y), self.processes = net, likelihood, held_out, processes
         self.least, self.values = math.inf, net.state_dict()
 
@@ -157,7 +165,7 @@ class _BestEpoch:
         self.net.eval()
         output = torch.cat([self.net(rows) for rows in self.x.split(_SCORED_AT_ONCE)])
         loss = -float(self.likelihood.distribution(output, output.new_ones(())).log_prob(self.y).mean())
-        self.net.train()
+        train_others(self.net, self.frozen)
         loss = self.processes.broadcast(loss)  # statistics of a BatchNorm are each process's own until the end
         if loss < self.least:
             self.least, self.values = loss, copy.deepcopy(self.net.state_dict())

@@ -73,6 +73,15 @@ def test_a_part_of_the_rows_is_held_out() -> None:
     assert not any(module.training for module in trained.modules())
 
 
+def test_a_frozen_body_keeps_its_statistics() -> None:
+    body = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5)).double().eval().requires_grad_(False)
+    net = nn.Sequential(body, nn.Linear(5, 3).double())
+    before = copy.deepcopy(body.state_dict())
+    trained = train_dense(net, (inputs(90), labels(90)), likelihood=Categorical(), validation=0.2, epochs=3, seed=0)
+    assert all(torch.equal(value, before[name]) for name, value in trained.get_submodule("0").state_dict().items())
+    assert not torch.equal(trained.get_parameter("1.weight"), net.get_parameter("1.weight"))
+
+
 def test_dtype_follows_the_data_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     data = (inputs().float(), labels())
     trained = train_dense(mlp(6, (4,), 3).double(), data, likelihood=Categorical(), epochs=1)
