@@ -6,9 +6,9 @@
 The held-out rows are those of ``table_recipe.py``: a fifth of the training rows of split 0. `before` trains for 300
 epochs, or 2,000 steps if that is more, and takes the last epoch; `short` stops such a run where a tenth of the rows was
 predicted best; `stopped` does so within as many epochs as the posterior is fitted for, `fast` at three times the
-learning rate; that fits best here, but the posterior of `naval` that starts from it was worse in two of three runs
-(RMSE .0020 and .0017 for .0011), so that `stopped` is the default. One seed; what is chosen is ``_table_settings`` of ``bnn_pyro/recipes/defaults.py``. Rows that are there
-already are skipped.
+learning rate. `fast` fits best here, but the posterior of `naval` that starts from it was worse in two of three runs
+(RMSE .0020 and .0017 for .0011), so that `stopped` is the default, ``_table_settings`` of
+``bnn_pyro/recipes/defaults.py``. One seed. Rows that are there already are skipped.
 """
 
 import argparse
