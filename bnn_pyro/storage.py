@@ -41,7 +41,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 def write_whole(content: Mapping[str, object], path: str | os.PathLike[str]) -> None:
     """Writes tensors and plain values to a file, whole or not at all, with the SHA-256 of all that it holds.
 
-    The digest stands in the comment of the ZIP archive that ``torch.save`` writes, where ``torch.load`` passes it over.
+    The digest is the comment of the ZIP archive that ``torch.save`` writes, which ``torch.load`` ignores.
 
     Args:
         content: What to write.

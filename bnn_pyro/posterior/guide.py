@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.base import NetworkDraws, Posterior
-from bnn_pyro.posterior.memory import draws_at_once
+from bnn_pyro.posterior.memory import draws_at_once, joined
 from bnn_pyro.posterior.threads import HANDLERS
 from bnn_pyro.pruning.shrink import shrink
 from guides import AutoProgram
@@ -167,13 +167,9 @@ class GuidePosterior(Posterior):
 
     def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
         at_once = draws_at_once(self.model, num_samples)
-        counts = [min(at_once, num_samples - start) for start in range(0, num_samples, at_once)]
-        outputs, latents = [], []
-        for count in counts:
-            (drawn,) = self.network_draws(num_samples=count)
-            outputs.append(self._called(drawn.tensors, x, batch_size))
-            latents += [] if drawn.latent is None else [drawn.latent]
-        return torch.cat(outputs), torch.cat(latents) if latents else None
+        counts = (min(at_once, num_samples - start) for start in range(0, num_samples, at_once))
+        parts = (self.network_draws(num_samples=count)[0] for count in counts)
+        return joined((self._called(part.tensors, x, batch_size), part.latent) for part in parts)
 
     @torch.no_grad()
     def _medians(self) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """How many draws and rows a network is called with at once, so that memory does not grow with either."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,16 @@ def draws_at_once(model: SparseNetwork, draws: int) -> int:
     """
     one = sum(math.prod(p.shape) for p in model.bayesian) * next(model.net.parameters()).element_size()
     return max(1, min(draws, _PARAMETER_BYTES // max(1, one)))
+
+
+def joined(parts: Iterable[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
+    """Return outputs and latents of parts of the draws as those of all draws.
+
+    Args:
+        parts: Of each part outputs, shape ``(draws, rows, out)``, and latents, shape ``(draws, ...)``, or None.
+    """
+    outputs, latents = zip(*parts, strict=True)
+    return torch.cat(outputs), None if latents[0] is None else torch.cat(latents)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.base import NetworkDraws, Posterior
 from bnn_pyro.posterior.diagnostics import r_hat
 from bnn_pyro.posterior.draws import Draws
-from bnn_pyro.posterior.memory import draws_at_once
+from bnn_pyro.posterior.memory import draws_at_once, joined
 from bnn_pyro.posterior.stacking import Stacking, shares, stack
 
 _QUANTITIES = 1024  # predicted at a time for R-hat, so that memory does not grow with rows and classes
@@ -328,12 +328,8 @@ class SampledPosterior(Posterior):
 
     def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
         chosen = self._chosen(num_samples)
-        outputs, latents = [], []
-        for part in chosen.split(draws_at_once(self.model, len(chosen))):
-            drawn = self._drawn_networks(part)
-            outputs.append(self._called(drawn.tensors, x, batch_size))
-            latents += [] if drawn.latent is None else [drawn.latent]
-        return torch.cat(outputs), torch.cat(latents) if latents else None
+        parts = map(self._drawn_networks, chosen.split(draws_at_once(self.model, len(chosen))))
+        return joined((self._called(part.tensors, x, batch_size), part.latent) for part in parts)
 
     @torch.no_grad()
     def _medians(self) -> dict[str, Tensor]:
