@@ -9,12 +9,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 
-class PoissonCounts(TorchDistribution):
-    r"""Poisson counts: ``log p(y) = y f - exp(f) - log y!``, finite and with a gradient for any finite f.
-
-    Args:
-        log_mean: The logarithm f of the mean.
-    """
+class _Counts(TorchDistribution):
+    """Counts of which the logarithm of the mean is given."""
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own form)
     support = dist.constraints.nonnegative_integer
@@ -27,6 +23,14 @@ class PoissonCounts(TorchDistribution):
     def mean(self) -> Tensor:
         """Means."""
         return self.log_mean.exp()
+
+
+class PoissonCounts(_Counts):
+    r"""Poisson counts: ``log p(y) = y f - exp(f) - log y!``, finite and with a gradient for any finite f.
+
+    Args:
+        log_mean: The logarithm f of the mean.
+    """
 
     @property
     def variance(self) -> Tensor:
@@ -59,7 +63,7 @@ class PoissonCounts(TorchDistribution):
         return value * self.log_mean - self.log_mean.exp() - torch.lgamma(value + 1)
 
 
-class OverdispersedCounts(TorchDistribution):
+class OverdispersedCounts(_Counts):
     r"""Negative binomial counts of mean m and variance ``m + d m²``.
 
     .. math::
@@ -73,17 +77,9 @@ class OverdispersedCounts(TorchDistribution):
         dispersion: The dispersion d > 0, of the same shape.
     """
 
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own form)
-    support = dist.constraints.nonnegative_integer
-
     def __init__(self, log_mean: Tensor, dispersion: Tensor) -> None:
-        self.log_mean, self.dispersion = log_mean, dispersion
-        super().__init__(log_mean.shape, validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        """Means."""
-        return self.log_mean.exp()
+        super().__init__(log_mean)
+        self.dispersion = dispersion
 
     @property
     def variance(self) -> Tensor:
