@@ -9,6 +9,7 @@ import pytest
 import torch
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # Plots are drawn where no display is.
+torch.set_warn_always(True)  # torch warns once per process by default: which test fails would depend on the order.
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
