@@ -21,7 +21,6 @@ import torch
 from table_recipe import CLASSES, LARGE, REGRESSION, held_out
 from table_scores import add, parser, read, scores
 
-from bnn_pyro import GaussianNoise
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.recipes import Recipe, recipe
 from bnn_pyro.recipes.dense_training import DenseTraining, training_noise
@@ -73,7 +72,8 @@ def _add_row(table: str, variant: str, options: argparse.Namespace) -> None:
     if any(key.items() <= row.items() for row in read(RESULTS)):
         return
     data = held_out(table, options.data_dir, 0)
-    settings = replace(recipe(data.name, None, data.task, rows=len(data.train)), select_inputs=False)
+    usual = recipe(data.name, None, data.task, rows=len(data.train))
+    settings = replace(usual, select_inputs=False, noise="constant")
     training = variants(settings, len(data.train))[variant]
     train, (x, _) = (settings.tensors(part) for part in (data.train, data.test))
     likelihood = settings.likelihood(data.task)
@@ -82,7 +82,7 @@ def _add_row(table: str, variant: str, options: argparse.Namespace) -> None:
     start = time.perf_counter()
     dense = train_dense(net, train, likelihood=likelihood, **asdict(training), seed=0, progress=False)
     seconds = time.perf_counter() - start
-    noise = training_noise(dense, train) if isinstance(likelihood, GaussianNoise) else None
+    noise = training_noise(dense, train, likelihood)
     found = scores(predict_net(dense, likelihood, x, noise), data.test, data.y_std)
     add(RESULTS, {**key, **found, "seconds": seconds}, threads=1, seed=0, training=asdict(training))
 

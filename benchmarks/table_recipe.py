@@ -118,13 +118,17 @@ SETTINGS: dict[str, Callable[[Dataset], Recipe]] = {
     "default": _usual,
     "default, no gates on inputs": lambda data: replace(_usual(data), select_inputs=False),
     "default, gates on inputs": lambda data: replace(_usual(data), select_inputs=True),
+    "default, constant noise": lambda data: replace(_usual(data), noise="constant"),
+    "default, mean noise": lambda data: replace(_usual(data), noise="mean"),
+    "default, predicted noise": lambda data: replace(_usual(data), noise="input"),
+    "default, deep, predicted noise": lambda data: replace(_usual(data), hidden=DEEP, noise="input"),
     "before": lambda data: replace(before(data), refinement=None),
     "wide": of_steps,
     "wide, long": lambda data: of_steps(data, shares=LONG),
     "wide, long, cold": lambda data: of_steps(data, shares=LONG, schedule={"temperature": (0.5, 0.1)}),
     "wide, long, .1": lambda data: of_steps(data, shares=LONG, kl_weight=0.1),
     "wide, long, 4000": lambda data: of_steps(data, 4000, shares=LONG),
-    "deep, long, varying": lambda data: of_steps(data, shares=LONG, hidden=DEEP, varying_noise=True),
+    "deep, long, varying": lambda data: of_steps(data, shares=LONG, hidden=DEEP, noise="input"),
 }
 SHOWN = ("rmse", "accuracy", "nll")
 

@@ -47,7 +47,6 @@ from table_scores import (
 )
 from torch import Tensor, nn
 
-from bnn_pyro import GaussianNoise
 from bnn_pyro.data import Dataset
 from bnn_pyro.data.tables import hold_out
 from bnn_pyro.likelihoods import NOISE_SITE, Classes, Normals
@@ -72,7 +71,7 @@ Answers = dict[str, tuple[Classes | Normals | Tensor, Row]]
 def _default(data: Dataset, x: Tensor) -> Answers:
     run = train_run(data, _recipe(data), progress=False)
     own = {"weights": _weights(run.pruned), "nodes": _nodes(run), "kl_weight": run.posterior.kl_weight}
-    own |= {"inputs": _inputs(run), "not_refined": run.not_refined}
+    own |= {"inputs": _inputs(run), "not_refined": run.not_refined, "noise_trial": run.noise_trial}
     likelihood, noise = run.posterior.model.likelihood, run.posterior.median_values().get(NOISE_SITE)
     guide = predict_draws(run.posterior, x, run.num_samples)
     if run.refined is None:
@@ -127,7 +126,7 @@ def _early_stop(data: Dataset, x: Tensor) -> Answers:
     rows, y = data.train.x.flatten(1), data.train.y
     kept, held_out = (torch.from_numpy(part) for part in hold_out(y.numpy(), np.arange(len(y)), 0.1, 0))
     torch.manual_seed(0)
-    net, likelihood = mlp(rows.shape[1], HIDDEN, data.outputs), _recipe(data).likelihood(data.task)
+    net, likelihood = mlp(rows.shape[1], HIDDEN, data.outputs), _recipe(data, "ig").likelihood(data.task)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.05, fused=True)
 
     def loss(batch: Tensor) -> Tensor:
@@ -144,7 +143,7 @@ def _early_stop(data: Dataset, x: Tensor) -> Answers:
         best, found, since = (now, copy.deepcopy(net), 0) if now < best else (best, found, since + 1)
         if since == PATIENCE:
             break
-    noise = training_noise(found, (rows[kept], y[kept])) if isinstance(likelihood, GaussianNoise) else None
+    noise = training_noise(found, (rows[kept], y[kept]), likelihood)
     return {"early stop": (predict_net(found, likelihood, x, noise), {"weights": _weights(found)})}
 
 

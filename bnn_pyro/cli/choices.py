@@ -10,6 +10,7 @@ NetName = Literal[
 ]
 PriorName = Literal["ss-ig", "ss-gl", "ss-ghs", "ig", "gl", "ghs"]
 MethodName = Literal["svi", "sghmc"]
+NoiseName = Literal["constant", "mean", "input", "auto"]
 TaskName = Literal["classification", "regression"]
 RefineName = Literal["no", "auto", "yes"]
 PathRefineName = Literal["no", "yes"]

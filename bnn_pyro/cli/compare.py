@@ -125,7 +125,7 @@ def compare(
         dataset = load_data(data, data_dir, target, task, drop)
         if select_inputs is None and prior.startswith("ss-") and not reads_images(net):
             select_inputs = len(dataset.input_shape) == 1
-        changes = {"inclusion": inclusion, "select_inputs": select_inputs}
+        changes = {"inclusion": inclusion, "select_inputs": select_inputs, "noise": "constant"}
         settings = recipe_of(dataset, net, prior, "svi", epochs, hidden, changes)
         if epochs is None:  # methods are fitted at larger rates than usual
             settings = settings.with_epochs(min(settings.epochs, max(100, 2 * settings.epochs // 5)))

@@ -16,6 +16,7 @@ from bnn_pyro.cli.options import (
     Drop,
     Inclusion,
     Net,
+    Noise,
     Seed,
     SelectInputs,
     Target,
@@ -129,6 +130,7 @@ def fit(
     ] = None,
     method: Annotated[MethodName, typer.Option(help="The method; see below.", rich_help_panel="Model")] = "svi",
     select_inputs: SelectInputs = None,
+    noise: Noise = None,
     inclusion: Inclusion = None,
     kl_weight: Annotated[
         str | None,
@@ -175,7 +177,12 @@ def fit(
         set_up_torch(threads)
         dataset = load_data(data, data_dir, target, task, drop)
         given_kl_weight, is_auto = kl_weight_of(kl_weight)
-        changes = {"kl_weight": given_kl_weight, "inclusion": inclusion, "select_inputs": select_inputs}
+        changes = {
+            "kl_weight": given_kl_weight,
+            "inclusion": inclusion,
+            "select_inputs": select_inputs,
+            "noise": noise,
+        }
         settings = recipe_of(dataset, net, chosen_prior, method, epochs, hidden, changes)
         settings = settings.quick() if quick else settings
         if refine is not None:
@@ -217,9 +224,14 @@ def _is_first() -> bool:
 def _announce(dataset: "Dataset", settings: "Recipe") -> None:
     announce_data(dataset)
     widths = "-".join(map(str, settings.hidden))
+    is_open = {
+        "gates of inputs": settings.select_inputs,
+        "the noise": dataset.num_classes is None and settings.noise,
+    }
+    open_questions = " and ".join(name for name, setting in is_open.items() if setting == "auto")
     typer.echo(
         f"{settings.net} {widths}, prior {settings.prior}: "
-        + ("two shorter fits that decide on gates of inputs, then " if settings.select_inputs == "auto" else "")
+        + (f"shorter fits that decide on {open_questions}, then " if open_questions else "")
         + ("" if settings.path is None else "a path that chooses the KL weight, then ")
         + f"{settings.dense.epochs} epochs dense, "
         + (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bnn_pyro.cli.choices import NetName, TaskName
+from bnn_pyro.cli.choices import NetName, NoiseName, TaskName
 
 if TYPE_CHECKING:
     from bnn_pyro.data import Dataset
@@ -41,6 +41,13 @@ SelectInputs = Annotated[
     bool | None,
     typer.Option(
         help="Whether inputs can be pruned too; fit and path let rows of a table decide.", rich_help_panel="Model"
+    ),
+]
+Noise = Annotated[
+    NoiseName | None,
+    typer.Option(
+        help="A regression's noise: one number, following the predicted mean, or an output; auto for tables.",
+        rich_help_panel="Model",
     ),
 ]
 Inclusion = Annotated[
@@ -122,7 +129,7 @@ def recipe_of(
     method: str,
     epochs: int | None,
     hidden: str | None,
-    changes: Mapping[str, float | None],
+    changes: Mapping[str, float | str | None],
 ) -> "Recipe":
     """Return the default recipe with what was given on the command line in its place.
 

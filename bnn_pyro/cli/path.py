@@ -13,6 +13,7 @@ from bnn_pyro.cli.options import (
     Drop,
     Inclusion,
     Net,
+    Noise,
     Seed,
     SelectInputs,
     Target,
@@ -70,6 +71,7 @@ def path(
     ] = None,
     prior: Annotated[PriorName, typer.Option(help="The prior of the weights.", rich_help_panel="Model")] = "ss-ghs",
     select_inputs: SelectInputs = None,
+    noise: Noise = None,
     inclusion: Inclusion = None,
     kl_weights: Annotated[
         str | None,
@@ -101,7 +103,7 @@ def path(
         folder = check_run_folder(out or Path("runs", f"{Path(data).stem}-path-{seed}"))
         set_up_torch(threads)
         dataset = load_data(data, data_dir, target, task, drop)
-        changes = {"inclusion": inclusion, "select_inputs": select_inputs}
+        changes = {"inclusion": inclusion, "select_inputs": select_inputs, "noise": noise}
         settings = recipe_of(dataset, net, prior, "svi", epochs, hidden, changes)
         settings = replace(settings, path=plan, refinement=Refinement() if plan.refine else None, refine_if_worth=False)
         set_up_torch(threads, settings.hidden)

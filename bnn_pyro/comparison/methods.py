@@ -70,6 +70,9 @@ class Comparison:
     def __post_init__(self) -> None:
         if self.recipe.one_shot is not None:
             raise ValueError("recipe must be one of method svi, got one of sghmc")
+        for name in ("select_inputs", "noise"):
+            if getattr(self.recipe, name) == "auto":
+                raise ValueError(f"recipe must have a {name} that is decided, got 'auto'")
         for name in self.methods:
             if name not in METHODS:
                 raise ValueError(f"methods must be of {', '.join(METHODS)}, got {name!r}")

@@ -8,10 +8,19 @@ from torch import Tensor
 
 from bnn_pyro.data.sources import as_inputs_and_targets
 from bnn_pyro.evaluation.scale import largest_rms, mean_and_sd, scale_warnings
-from bnn_pyro.likelihoods import GaussianNoise, HeteroscedasticNoise, Likelihood, MultiOutputNoise, StudentT
+from bnn_pyro.likelihoods import (
+    GaussianNoise,
+    HeteroscedasticNoise,
+    Likelihood,
+    MeanDependentNoise,
+    MultiOutputNoise,
+    StudentT,
+)
 from bnn_pyro.network import SparseNetwork
 
 logger = logging.getLogger(__name__)
+
+_REAL = (GaussianNoise, HeteroscedasticNoise, MeanDependentNoise, MultiOutputNoise, StudentT)
 
 Data = Any
 """A pair (x, y) of tensors, arrays or DataFrames, anything with ``x`` and ``y``, a ``Dataset`` or a ``DataLoader``."""
@@ -161,7 +170,7 @@ def warn_of_scales(x: Tensor, y: Tensor, likelihood: Likelihood) -> None:
         y: Observations.
         likelihood: What they are.
     """
-    is_real = isinstance(likelihood, GaussianNoise | HeteroscedasticNoise | MultiOutputNoise | StudentT)
+    is_real = isinstance(likelihood, _REAL)
     target = mean_and_sd(y[~y.isnan()]) if is_real else None
     for warning in scale_warnings(largest_rms(x), target):
         logger.warning(warning)

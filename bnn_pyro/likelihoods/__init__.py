@@ -5,6 +5,7 @@ from bnn_pyro.likelihoods.bernoulli import Bernoulli
 from bnn_pyro.likelihoods.categorical import Categorical
 from bnn_pyro.likelihoods.gaussian import GaussianNoise
 from bnn_pyro.likelihoods.heteroscedastic import HeteroscedasticNoise
+from bnn_pyro.likelihoods.mean_dependent import MeanDependentNoise
 from bnn_pyro.likelihoods.mixture import Mixture
 from bnn_pyro.likelihoods.multi_output import MultiOutputNoise
 from bnn_pyro.likelihoods.negative_binomial import NegativeBinomial
@@ -19,6 +20,7 @@ __all__ = [
     "GaussianNoise",
     "HeteroscedasticNoise",
     "Likelihood",
+    "MeanDependentNoise",
     "Mixture",
     "MultiOutputNoise",
     "NegativeBinomial",

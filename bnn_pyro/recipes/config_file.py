@@ -28,7 +28,7 @@ _LATER = {  # settings that a run may be older than
     "refinement": None,
     "refine_if_worth": False,
     "reference": False,
-    "varying_noise": False,
+    "noise": "constant",
     "path": None,
     "least_kl_weight": None,
 }
@@ -95,6 +95,8 @@ def settings_of(config: Config) -> Recipe:
         ValueError: If a setting is out of range.
     """
     given = {**_LATER, **(config if "schedule" in config else _nested(config))}
+    if config.get("varying_noise"):  # as it was called once
+        given["noise"] = "input"
     values = {field.name: given[field.name] for field in dataclasses.fields(Recipe)}
     schedule = dict(values["schedule"])
     if isinstance(schedule["temperature"], list):

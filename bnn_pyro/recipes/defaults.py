@@ -125,6 +125,7 @@ def recipe(
     if not prior.startswith("ss-"):
         schedule = replace(chosen["schedule"], hold=0, freeze=0, frozen_kl_weight=None)
         chosen |= {"schedule": schedule, "select_inputs": False, "inclusion": None, "least_kl_weight": None}
+        chosen |= {"noise": "constant"}
         chosen |= {"refinement": None, "refine_if_worth": False}
         if data not in _SETTINGS:
             chosen["kl_weight"] = _TABLE_KL_WEIGHTS[task]
@@ -222,6 +223,7 @@ def _table_settings(rows: int, method: str) -> _Settings:
         "schedule": Schedule(hold=hold, freeze=epochs // 7, kl_warmup=hold),
         "rates": _FAST,
         "select_inputs": "auto",
+        "noise": "auto",
         "least_kl_weight": 0.03,
         "refinement": Refinement(until=StoppingRule(seconds=_TABLE_SECONDS)),
         "refine_if_worth": True,

@@ -14,7 +14,7 @@ from bnn_pyro.data.augmentation import Augmentation
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
 from bnn_pyro.inference.svi.timetable import Timetable
-from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise, Likelihood
+from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise, Likelihood, MeanDependentNoise
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks.named import NETS, check_widths, make_net, reads_images
 from bnn_pyro.networks.normalize import normalized
@@ -30,6 +30,15 @@ SLABS: dict[str, Callable[..., Slab]] = {"ig": Gaussian, "gl": GroupLasso, "ghs"
 
 PRIORS: tuple[str, ...] = (*(f"ss-{name}" for name in SLABS), *SLABS)
 """The priors by name: spike-and-slab with a Gaussian, group-lasso or group-horseshoe slab, and each slab alone."""
+
+
+NoiseName = Literal["constant", "mean", "input"]
+NOISES: dict[str, Callable[[], Likelihood]] = {
+    "constant": GaussianNoise,
+    "mean": MeanDependentNoise,
+    "input": HeteroscedasticNoise,
+}
+"""The noises of a regression by name."""
 
 
 METHODS: tuple[str, ...] = ("svi", "sghmc")
@@ -63,7 +72,7 @@ class Recipe:
             share; each further one, all alike, is a block of that many nodes. For `lenet` the first two are numbers of
             filters; for a `resnet` there is one, the channels of its first stage.
         select_inputs: Whether the inputs have gates too; ``"auto"`` lets held-out rows decide before the run, by
-            `bnn_pyro.recipes.input_trial.try_input_gates`.
+            `bnn_pyro.recipes.trials.hold_trials`.
         normalize: Whether the net standardises the channels of its images, by those of training; it takes them as they
             come all the same, before pruning and after.
         augmentation: What the images of each batch undergo, in dense training and in variational inference; None leaves
@@ -86,8 +95,10 @@ class Recipe:
         refinement: How the posterior of the pruned network is sampled once the nodes are chosen; None leaves it out.
         refine_if_worth: Whether that is left out too where `bnn_pyro.refinement.is_worth_refining` advises so.
         reference: Whether the whole network is sampled as well, to say what was lost by pruning; with a refinement.
-        varying_noise: Whether the network of a regression predicts its noise too (``HeteroscedasticNoise``), by a
-            second output; else the noise is one number, which is learned. It means nothing for classes.
+        noise: The noise of a regression, of `NOISES`: ``"constant"`` is one number, which is learned
+            (``GaussianNoise``); ``"mean"`` follows what is predicted (``MeanDependentNoise``); ``"input"`` is predicted
+            by a second output of the network (``HeteroscedasticNoise``). ``"auto"`` lets held-out rows decide before
+            the run between the first two, as for `select_inputs`. It means nothing for classes.
         path: How the KL weight is chosen on held-out rows before the run; None takes `kl_weight` as it is.
         least_kl_weight: Where a group ends without a node, the posterior is fitted again at a tenth of the KL weight,
             and so on, not below this; None leaves it as it is.
@@ -117,7 +128,7 @@ class Recipe:
     refinement: Refinement | None = None
     refine_if_worth: bool = False
     reference: bool = False
-    varying_noise: bool = False
+    noise: NoiseName | Literal["auto"] = "constant"
     path: PathPlan | None = None
     least_kl_weight: float | None = None
 
@@ -127,6 +138,8 @@ class Recipe:
         check_widths(self.net, self.hidden)
         if self.select_inputs not in (False, True, "auto"):
             raise ValueError(f"select_inputs must be True, False or 'auto', got {self.select_inputs!r}")
+        if self.noise not in (*NOISES, "auto"):
+            raise ValueError(f"noise must be one of {', '.join(NOISES)} or auto, got {self.noise!r}")
         if self.reads_images and self.select_inputs:
             raise ValueError(f"select_inputs must be False for a {self.net}, whose first layer is a convolution")
         if self.normalize and not self.reads_images:
@@ -212,11 +225,16 @@ class Recipe:
     def quick(self) -> "Recipe":
         """Return the same recipe without what takes most of its time: sampling, and what held-out rows choose.
 
-        Where they were to decide on gates on inputs there are none.
+        Where they were to decide, there are no gates on inputs, and the noise is constant.
         """
-        select = self.select_inputs is True
         return dataclasses.replace(
-            self, refinement=None, refine_if_worth=False, reference=False, path=None, select_inputs=select
+            self,
+            refinement=None,
+            refine_if_worth=False,
+            reference=False,
+            path=None,
+            select_inputs=self.select_inputs is True,
+            noise="constant" if self.noise == "auto" else self.noise,
         )
 
     def make_prior(self) -> SpikeSlab | Slab:
@@ -249,23 +267,28 @@ class Recipe:
             task: ``"classification"`` or ``"regression"``.
 
         Raises:
-            ValueError: If there is no such task.
+            ValueError: If there is no such task, or the ``noise`` of a regression is not decided yet.
         """
         if task not in ("classification", "regression"):
             raise ValueError(f"task must be classification or regression, got {task!r}")
         if task == "classification":
             return Categorical()
-        return HeteroscedasticNoise() if self.varying_noise else GaussianNoise()
+        self._check_noise()
+        return NOISES[self.noise]()
 
     def outputs(self, num_classes: int | None) -> int:
         """Return the number of the network's outputs: one per class; one, or two with a noise that varies.
 
         Args:
             num_classes: Number of classes; None for a regression.
+
+        Raises:
+            ValueError: If the ``noise`` of a regression is not decided yet.
         """
         if num_classes is not None:
             return num_classes
-        return 2 if self.varying_noise else 1
+        self._check_noise()
+        return 2 if self.noise == "input" else 1
 
     def make_net(self, input_shape: Sequence[int], out_features: int, *, inputs: Tensor | None = None) -> nn.Module:
         """Return the untrained net.
@@ -302,7 +325,7 @@ class Recipe:
             prior=self.make_prior(),
             likelihood=likelihood,
             num_data=num_data,
-            select_inputs=self.select_inputs,
+            select_inputs=bool(self.select_inputs),
         )
 
     def make_guide(self, model: SparseNetwork, *, gates: Literal["hard", "relaxed"] = "hard") -> AutoSpikeSlab:
@@ -313,3 +336,7 @@ class Recipe:
             gates: ``"hard"`` for the true spike-and-slab model, ``"relaxed"`` for the relaxed one.
         """
         return AutoSpikeSlab(model.prior, init_inclusion=self.init_inclusion, init_scale=self.init_scale, gates=gates)
+
+    def _check_noise(self) -> None:
+        if self.noise == "auto":
+            raise ValueError(f"noise must be one of {', '.join(NOISES)} where a model is made, got 'auto'")

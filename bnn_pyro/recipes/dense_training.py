@@ -1,9 +1,14 @@
-"""DenseTraining: how the dense network is trained that a posterior starts from."""
+"""DenseTraining: how the dense network is trained that a posterior starts from, and the noise of its errors."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from bnn_pyro.evaluation.noise_line import noise_line
+from bnn_pyro.likelihoods import GaussianNoise, Likelihood, MeanDependentNoise
+
+_LEAST_NOISE = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +41,26 @@ class DenseTraining:
             raise ValueError(f"dense.validation must be in (0, 1) or None, got {self.validation}")
 
 
-@torch.no_grad()
-def training_noise(dense: nn.Module, train: tuple[Tensor, Tensor]) -> Tensor:
-    """Return the standard deviation of a network's errors on the training rows, what maximum likelihood would take.
+def training_noise(dense: nn.Module, train: tuple[Tensor, Tensor], likelihood: Likelihood) -> Tensor | None:
+    """Return a likelihood's noise for a network, by maximum likelihood from its errors on the training rows.
 
     Args:
-        dense: The network, with one output.
+        dense: The network.
         train: (x, y), the training rows.
+        likelihood: What its output means.
 
     Returns:
-        Shape ``()``; not below 1e-6.
+        The standard deviation of the errors, shape ``()``; of `MeanDependentNoise` its two scales, shape ``(2,)``; not
+        below 1e-6. None of likelihoods that learn no normal noise for one output.
     """
+    if not isinstance(likelihood, GaussianNoise | MeanDependentNoise):
+        return None
     x, y = train
-    errors: Tensor = dense(x).squeeze(-1) - y
-    return errors.square().mean().sqrt().clamp(min=1e-6)
+    with torch.no_grad():
+        mean: Tensor = dense(x).squeeze(-1)
+    errors = mean - y
+    if isinstance(likelihood, GaussianNoise) or not (errors != 0).any():
+        scale = errors.square().mean().sqrt().clamp(min=_LEAST_NOISE)
+        return scale if isinstance(likelihood, GaussianNoise) else scale.expand(2)
+    intercept, slope = noise_line(likelihood.position(mean), errors)
+    return torch.stack([intercept - slope, intercept + slope]).exp().clamp(min=_LEAST_NOISE).to(mean)

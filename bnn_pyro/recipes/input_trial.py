@@ -1,31 +1,13 @@
 """Whether inputs are given gates: two shorter fits, with them and without, and what held-out rows say."""
 
-import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from bnn_pyro.data import Dataset
 from bnn_pyro.evaluation.metrics import paired_difference
-from bnn_pyro.inference.generators import seeded
-from bnn_pyro.inference.svi.elbo import SparseELBO
-from bnn_pyro.inference.svi.fit import fit
-from bnn_pyro.inference.training.dense import train_dense
-from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.empty_groups import empty_groups
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.scores import log_scores
-from bnn_pyro.recipes.definition import Recipe
-from bnn_pyro.recipes.held_out import split_rows
-
-logger = logging.getLogger(__name__)
-
-_FRACTION = 0.2  # of the training rows that are held out
-_LEAST_ROWS = 20  # held out; fewer say too little
-_SHARE = 0.5  # of the recipe's epochs, of the dense network too, that each trial takes
-_DRAWS = 64
+from bnn_pyro.recipes.trial_fits import TrialFits
 
 
 @dataclass(frozen=True)
@@ -57,66 +39,26 @@ class InputTrial:
         return {**asdict(self), "select_inputs": self.select_inputs}
 
 
-def try_input_gates(
-    dataset: Dataset,
-    settings: Recipe,
-    *,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    progress: bool | None = None,
-) -> InputTrial | None:
-    """Fit a recipe with gates on the inputs and without, each for half of its epochs, and score held-out rows.
+def try_input_gates(fits: TrialFits) -> InputTrial:
+    """Compare a fit with gates on the inputs with one without, by the log scores of held-out rows.
 
     Where the fit with gates, the first, keeps all inputs there is no other.
 
     Gates on inputs are a gain where many inputs say nothing, and a loss where a mean field has too little confidence in
-    what an input adds: it depends on the table, so that rows decide which neither fit has seen. They are the validation
-    rows of the data or, where there are none, a fifth of the training rows. Test rows are not looked at. The global
-    random state is not changed.
+    what an input adds: it depends on the table, so that rows decide which neither fit has seen.
 
     Args:
-        dataset: The data.
-        settings: The settings; their ``select_inputs`` is not looked at.
-        seed: Seed of all that is random.
-        device: Where to train.
-        progress: Whether to show progress bars; None shows them on a terminal.
+        fits: The fits, of a table of at least two inputs.
 
     Returns:
-        The trial; None where there is one input only, or there are too few rows to hold 20 out.
+        The trial.
     """
-    inputs = dataset.train.x[0].numel()
-    rows = len(dataset.train) if dataset.validation is None else round(len(dataset.validation) / _FRACTION)
-    if inputs < 2 or rows * _FRACTION < _LEAST_ROWS:
-        return None
-    kept, held_out = split_rows(dataset, _FRACTION, seed)
-    short = replace(settings.with_epochs(max(1, round(_SHARE * settings.epochs))), select_inputs=False)
-    training = replace(settings.dense, epochs=max(1, round(_SHARE * settings.dense.epochs)))
-    train, (x, y) = (settings.tensors(part, device) for part in (kept, held_out))
-    likelihood = settings.likelihood(dataset.task)
-    with seeded(seed, torch.device(device)):
-        net = settings.make_net(dataset.input_shape, settings.outputs(dataset.num_classes))
-        dense = train_dense(net, train, likelihood=likelihood, **asdict(training), progress=progress)
-        count = inputs
-        scores = []
-        for gates in (True, False):
-            own = replace(short, select_inputs=gates)
-            model = own.make_model(dense, train[0][:2], likelihood, len(kept))
-            posterior = _fit(model, train, own, progress)
-            if gates:
-                count = _inputs_kept(posterior)
-                if count in (0, inputs):
-                    break
-            scores.append(log_scores(posterior.predict(x, num_samples=_DRAWS, return_draws=True), y))
-    gain, error = paired_difference(*scores) if len(scores) == 2 else (None, None)
-    trial = InputTrial(gain, error, len(held_out), count, inputs)
-    logger.info("gates on inputs: %s", trial)
-    return trial
-
-
-def _fit(model: SparseNetwork, train: tuple[Tensor, Tensor], settings: Recipe, progress: bool | None) -> GuidePosterior:
-    elbo = SparseELBO(local_reparameterization="exact")
-    guide = settings.make_guide(model)
-    return fit(model, train, **settings.fit_options(), elbo=elbo, guide=guide, progress=progress)
+    y, inputs = fits.held_out[1], fits.inputs
+    count = _inputs_kept(fits.posterior(input_gates=True))
+    if count in (0, inputs):
+        return InputTrial(None, None, len(y), count, inputs)
+    scores = (log_scores(fits.predicted(input_gates=gates), y) for gates in (True, False))
+    return InputTrial(*paired_difference(*scores), len(y), count, inputs)
 
 
 def _inputs_kept(posterior: GuidePosterior) -> int:

@@ -10,7 +10,7 @@ from torch import nn
 
 from bnn_pyro.data import Dataset
 from bnn_pyro.inference.generators import seeded
-from bnn_pyro.likelihoods import NOISE_SITE, GaussianNoise
+from bnn_pyro.likelihoods import NOISE_SITE
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.files import load_posterior
 from bnn_pyro.posterior.sampled import SampledPosterior
@@ -123,7 +123,7 @@ def _measured(
     if (folder / DENSE).is_dir():
         nets["dense"] = load_dense(folder)
         train = settings.tensors(dataset.train)
-        own = training_noise(nets["dense"], train) if isinstance(likelihood, GaussianNoise) else None
+        own = training_noise(nets["dense"], train, likelihood)
         predictions["dense"] = predict_net(nets["dense"], likelihood, x, own)
     measured = measure_refined(sampled, predictions, nets, (x, y), y_std=dataset.y_std)
     curves = calibration_curves(predictions, y, num_samples=NUM_SAMPLES)

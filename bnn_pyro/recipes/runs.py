@@ -22,7 +22,6 @@ from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.inference.training.processes import Processes
-from bnn_pyro.likelihoods import GaussianNoise
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.empty_groups import empty_groups
@@ -31,8 +30,10 @@ from bnn_pyro.posterior.prune import prune
 from bnn_pyro.recipes.config_file import config_of, read_config
 from bnn_pyro.recipes.definition import Recipe
 from bnn_pyro.recipes.dense_training import training_noise
-from bnn_pyro.recipes.input_trial import try_input_gates
+from bnn_pyro.recipes.input_trial import InputTrial
 from bnn_pyro.recipes.kl_weight_choice import choose_kl_weight
+from bnn_pyro.recipes.noise_trial import NoiseTrial
+from bnn_pyro.recipes.trials import hold_trials
 from bnn_pyro.refinement import is_worth_refining, refine, sample_whole
 from bnn_pyro.reports.folder import check_run_folder, write_report
 from bnn_pyro.reports.measures import Metrics, Run, evaluate_run
@@ -59,8 +60,8 @@ def run(
     With `settings.refinement` the posterior of the pruned network is sampled too, on the training rows. Where a group
     has no node left, or the network cannot be sampled, that is skipped with a warning.
 
-    Where `settings.select_inputs` is left open, it is decided first, by
-    `bnn_pyro.recipes.input_trial.try_input_gates` on the training rows.
+    Where `settings.select_inputs` or `settings.noise` is left open, it is decided first, by
+    `bnn_pyro.recipes.trials.hold_trials` on the training rows.
 
     With `settings.path` the KL weight is chosen first, by `bnn_pyro.recipes.kl_weight_choice.choose_kl_weight` on the
     training rows. What follows is the run at that KL weight, on all training rows: the same as one that was given it.
@@ -138,22 +139,24 @@ def train_run(
 def _chosen(
     dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None
 ) -> tuple[Recipe, dict[str, Any]]:
-    """Return the settings with what held-out rows choose, and what a run keeps of that: trial and path."""
+    """Return the settings with what held-out rows choose, and what a run keeps of that: trials and path."""
     if settings.schedule.patience is not None and dataset.validation is None:  # before a path is followed for nothing
         raise ValueError("schedule.patience needs validation rows to watch, got data without them")
     found: dict[str, Any] = {}
     processes = Processes.found()
     how: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
-    if settings.select_inputs == "auto":
-        trial = try_input_gates(dataset, settings, **how)
-        found["input_trial"] = None if trial is None else trial.record()
-        select = processes.broadcast(trial is not None and trial.select_inputs)
-        settings = replace(settings, select_inputs=select)
+    trials = hold_trials(dataset, settings, **how)
+    found |= {"input_trial": _record(trials.inputs), "noise_trial": _record(trials.noise)}
+    settings = processes.broadcast(trials).decide(settings)
     if settings.path is not None:
         path = choose_kl_weight(dataset, settings, **how)
         found["path"] = path.records(y_std=dataset.y_std)
         settings = settings.with_kl_weight(processes.broadcast(path.chosen.kl_weight))
     return settings, found
+
+
+def _record(trial: InputTrial | NoiseTrial | None) -> dict[str, Any] | None:
+    return None if trial is None else trial.record()
 
 
 def _trained(dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None) -> Run:
@@ -190,7 +193,7 @@ def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.
         test,
         input_shape=dataset.input_shape,
         y_std=dataset.y_std,
-        dense_noise=training_noise(dense, train) if isinstance(likelihood, GaussianNoise) else None,
+        dense_noise=training_noise(dense, train, likelihood),
         y_mean=dataset.y_mean,
         train_x=shown_rows(train[0]),
         encoding=dataset.encoding,

@@ -1,7 +1,7 @@
 """What a run's page says of the intervals of its predictive distributions."""
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 from bnn_pyro.evaluation.intervals import LEVELS
 
@@ -39,6 +39,23 @@ def interval_rows(metrics: Mapping[str, object]) -> list[tuple[str, ...]]:
             cells += [f"{100 * covered:.1f} %", f"{width:.4g}"]
         rows.append(tuple(cells))
     return rows
+
+
+def noise_text(metrics: Mapping[str, object]) -> str:
+    """Return what held-out rows said of a noise that varies, as a sentence without its full stop; empty if not asked.
+
+    Args:
+        metrics: The numbers of ``metrics.json``.
+    """
+    trial = cast(Mapping[str, Any] | None, metrics.get("noise_trial"))
+    if trial is None:
+        return ""
+    what = "gain" if trial["gain"] >= 0 else "lose"
+    noise = "the noise of the network does" if trial["noise"] == "mean" else "the noise is one number"
+    return (
+        f"With a noise that depends on the prediction {trial['rows']:,} held-out rows {what} {abs(trial['gain']):.3f} "
+        f"(standard error {trial['gain_error']:.3f}) in log score; so {noise}"
+    )
 
 
 def _found(metrics: Mapping[str, object]) -> dict[str, str]:

@@ -50,7 +50,8 @@ class Run:
         test: (x, y): the rows to measure on, on the networks' device.
         input_shape: Shape of one datum before it was flattened, for the picture of the first layer; None for that of x.
         y_std: Factor by which the targets were divided; errors are reported on their original scale.
-        dense_noise: Standard deviation of the dense network's errors, shape `()`; needed where the noise is learned.
+        dense_noise: The likelihood's noise for the dense network, in its own shape, as of
+            `bnn_pyro.recipes.dense_training.training_noise`; needed where the noise is learned.
         num_samples: Draws that the posterior's predictions are averaged over.
         y_mean: What was taken away from the targets before they were divided, for the picture of the bands.
         train_x: Inputs of training rows, or of some of them, for the same picture; None for those of test.
@@ -62,6 +63,7 @@ class Run:
             gives them; None if there was none.
         input_trial: What held-out rows said of gates on inputs, as `bnn_pyro.recipes.input_trial.InputTrial.record`
             gives it; None if they were not asked.
+        noise_trial: The same of a noise that varies, of `bnn_pyro.recipes.noise_trial.NoiseTrial.record`.
         not_refined: Why it was not refined though asked for, in words; empty otherwise.
         encoding: How the columns of a table became the inputs, so that programs can take raw numbers; None for images.
     """
@@ -84,6 +86,7 @@ class Run:
     encoding: TableEncoding | None = None
     path: Sequence[Mapping[str, Any]] | None = None
     input_trial: Mapping[str, Any] | None = None
+    noise_trial: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +123,7 @@ def evaluate_run(run: Run) -> Evaluation:
     `target_mean_sd` mean and standard deviation of the targets as the networks saw them. `warnings` are those of
     `bnn_pyro.reports.run_warnings.run_warnings`. Those that nothing else has logged are logged: that the pruned network
     is worse than the dense one, or than the mean over draws. `input_trial` has the gain by gates on inputs in log score
-    per held-out row, where that was tried, and its standard error.
+    per held-out row, where that was tried, and its standard error; `noise_trial` that by a noise that varies.
 
     Args:
         run: The finished run.
@@ -145,8 +148,9 @@ def evaluate_run(run: Run) -> Evaluation:
             "validation", _against_dense(run, run.validation, _net_predictions(run, run.validation[0]))
         )
     metrics |= _scales(run)
-    if run.input_trial is not None:
-        metrics["input_trial"] = dict(run.input_trial)
+    for name, trial in (("input_trial", run.input_trial), ("noise_trial", run.noise_trial)):
+        if trial is not None:
+            metrics[name] = dict(trial)
     for warning in (worse_than_dense(metrics), worse_than_draws(metrics)):
         if warning:
             logger.warning(warning)

@@ -6,7 +6,7 @@ from typing import TypedDict, cast
 
 from bnn_pyro.posterior.tempering import Temperature, tempering
 from bnn_pyro.reports.input_tables import input_values, trial_text
-from bnn_pyro.reports.interval_tables import interval_header, interval_rows
+from bnn_pyro.reports.interval_tables import interval_header, interval_rows, noise_text
 from bnn_pyro.reports.markdown import render
 from bnn_pyro.reports.path_files import Records, path_summary, path_table
 from bnn_pyro.reports.refined_measures import SCORED_DRAWS
@@ -142,6 +142,7 @@ def page(
         score_rows=_score_rows(metrics, scores, num_samples),
         interval_header=interval_header(metrics),
         interval_rows=interval_rows(metrics),
+        noise_trial=noise_text(metrics),
         inputs=input_values(metrics, input_names),
         input_trial=trial_text(metrics),
         cost_rows=_cost_rows(known),

@@ -68,9 +68,9 @@ def predict_net(net: nn.Module, likelihood: Likelihood, x: Tensor, noise: Tensor
         net: The network.
         likelihood: What its outputs mean.
         x: Inputs, shape ``(rows, *input_shape)``.
-        noise: The likelihood's own latent, of one element; None if it has none.
+        noise: The likelihood's own latent, in its own shape; None if it has none.
     """
-    return known(likelihood.predict(output_of(net, x).unsqueeze(0), None if noise is None else noise.reshape(1)))
+    return known(likelihood.predict(output_of(net, x).unsqueeze(0), None if noise is None else noise.unsqueeze(0)))
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,7 +79,7 @@ class PointPredictive(nn.Module):
         super().__init__()
         self.net = net
         self.likelihood = likelihood
-        self.register_buffer("noise", None if noise is None else noise.detach().reshape(1).clone())
+        self.register_buffer("noise", None if noise is None else noise.detach().unsqueeze(0).clone())
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Predict, on the scale of the targets that the model saw.
@@ -136,7 +135,8 @@ def write_table(encoding: TableEncoding, posterior: Posterior, folder: str | Pat
     """Write ``table.json`` into a run's folder: the encoding, and the learned noise.
 
     ``noise_sd`` is the standard deviation of the pruned network's errors, in the target's units; it is null for
-    classes, and for noise that is not the same everywhere.
+    classes, and for a noise that the network predicts. Of a noise that follows the prediction there are two: where
+    the target is predicted to be one standard deviation below its mean, and above.
 
     Args:
         encoding: The table's encoding.
@@ -145,10 +145,11 @@ def write_table(encoding: TableEncoding, posterior: Posterior, folder: str | Pat
     """
     noise = posterior.median_values().get(NOISE_SITE)
     known = posterior.model.likelihood.scale if isinstance(posterior.model.likelihood, GaussianNoise) else None
-    scale = known if noise is None else float(noise)
-    if scale is not None:
-        scale = encoding.target.std * scale if math.isfinite(scale) else None
-    values = {**encoding.to_json(), "noise_sd": scale}
+    scale = torch.tensor(known) if known is not None else noise
+    noise_sd = None
+    if scale is not None and bool(scale.isfinite().all()):
+        noise_sd = (encoding.target.std * scale.double()).tolist()
+    values = {**encoding.to_json(), "noise_sd": noise_sd}
     with whole_file(Path(folder) / TABLE_FILES[0]) as partial:
         partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 

@@ -12,6 +12,7 @@ from bnn_pyro.likelihoods import (
     GaussianNoise,
     HeteroscedasticNoise,
     Likelihood,
+    MeanDependentNoise,
     MultiOutputNoise,
     NegativeBinomial,
     Poisson,
@@ -35,6 +36,7 @@ OTHERS: dict[str, Likelihood] = {  # whose predictions are mixtures
     "counts": Poisson(),
     "counts that vary more": NegativeBinomial(),
     "outliers": StudentT(),
+    "noise that follows the mean": MeanDependentNoise(),
     "several targets": MultiOutputNoise(3),
     "several targets with gaps": MultiOutputNoise((3,), shared=True, missing=True),
 }

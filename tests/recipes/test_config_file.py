@@ -41,6 +41,7 @@ FLAT: dict[str, Any] = {  # as runs were written at first
         Recipe(schedule=Schedule(temperature=(1.0, 0.1), patience=3)),
         Recipe(schedule=Schedule(temperature=0.3), prior="ss-ig", one_shot=OneShot(em=None)),
         Recipe(refinement=Refinement(until=None, start="draws"), refine_if_worth=True),
+        Recipe(noise="mean"),
         Recipe(path=PathPlan(kl_weights=(0.5, 1.0), validation=0.1, refine=True), kl_weight=0.5),
         Recipe(
             refinement=Refinement(
@@ -101,3 +102,11 @@ def test_a_setting_that_is_missing(name: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=f"folder must hold the config.json of a run, got .*{name}"):
         read_config(tmp_path)
+
+
+def test_a_noise_that_was_called_varying_once_is_still_predicted() -> None:
+    written = config_of(load("digits"), Recipe(noise="input"), seed=0, device=torch.device("cpu"))
+    assert settings_of(written).noise == "input"
+    old = {name: value for name, value in written.items() if name != "noise"}
+    assert settings_of({**old, "varying_noise": True}).noise == "input"
+    assert settings_of({**old, "varying_noise": False}).noise == settings_of(old).noise == "constant"

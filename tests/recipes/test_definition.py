@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,11 +14,12 @@ from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.inference.training.dense import train_dense
-from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise
+from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise, MeanDependentNoise
 from bnn_pyro.networks import ResidualMLP
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from bnn_pyro.recipes import PathPlan, Recipe, recipe
+from bnn_pyro.recipes.definition import NOISES, NoiseName
 from bnn_pyro.recipes.dense_training import DenseTraining
 from bnn_pyro.refinement import Refinement
 
@@ -122,18 +123,19 @@ def test_the_model_has_the_prior_and_the_guide_its_start() -> None:
 
 
 def test_every_task_has_a_likelihood() -> None:
-    constant, varying = Recipe(), Recipe(varying_noise=True)
-    assert isinstance(constant.likelihood("classification"), Categorical)
-    assert isinstance(varying.likelihood("classification"), Categorical)
-    assert isinstance(constant.likelihood("regression"), GaussianNoise)
-    assert isinstance(varying.likelihood("regression"), HeteroscedasticNoise)
+    found = {"constant": GaussianNoise(), "mean": MeanDependentNoise(), "input": HeteroscedasticNoise()}
+    for name, likelihood in found.items():
+        assert Recipe(noise=name).likelihood("regression") == likelihood  # type: ignore[arg-type]
+        assert Recipe(noise=name).likelihood("classification") == Categorical()  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="task must be classification or regression, got 'ranking'"):
-        constant.likelihood("ranking")
+        Recipe().likelihood("ranking")
 
 
-def test_a_noise_that_varies_is_an_output_of_its_own() -> None:
-    assert [Recipe(varying_noise=varying).outputs(None) for varying in (False, True)] == [1, 2]
-    assert [Recipe(varying_noise=varying).outputs(3) for varying in (False, True)] == [3, 3]
+def test_a_noise_that_is_predicted_is_an_output_of_its_own() -> None:
+    names = get_args(NoiseName)
+    assert names == tuple(NOISES)
+    assert [Recipe(noise=noise).outputs(None) for noise in names] == [1, 1, 2]
+    assert [Recipe(noise=noise).outputs(3) for noise in names] == [3, 3, 3]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,8 +160,9 @@ def test_a_refinement_that_cannot_be_done_or_written_is_refused(options: dict[st
 
 
 def test_quick_leaves_out_what_takes_most_of_the_time() -> None:
-    whole = Recipe(refinement=Refinement(), refine_if_worth=True, reference=True, path=PathPlan(), select_inputs="auto")
-    assert whole.quick() == Recipe()
+    whole = Recipe(refinement=Refinement(), refine_if_worth=True, reference=True, path=PathPlan())
+    assert dataclasses.replace(whole, select_inputs="auto", noise="auto").quick() == Recipe()
+    assert Recipe(noise="input").quick() == Recipe(noise="input")
     assert Recipe(select_inputs=True).quick() == Recipe(select_inputs=True)
 
 
@@ -171,5 +174,14 @@ def test_what_held_out_rows_are_to_decide_is_decided_before_a_model_is_made() ->
         Recipe(select_inputs="some")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="select_inputs must be False for a lenet"):
         Recipe(net="lenet", hidden=(4, 5, 6, 7), select_inputs="auto")
+    noise = Recipe(noise="auto")
+    for needed in (lambda: noise.likelihood("regression"), lambda: noise.outputs(None)):
+        with pytest.raises(
+            ValueError, match="noise must be one of constant, mean, input where a model is made, got 'auto'"
+        ):
+            needed()
+    assert noise.outputs(3) == 3 and isinstance(noise.likelihood("classification"), Categorical)
+    with pytest.raises(ValueError, match="noise must be one of constant, mean, input or auto, got 'some'"):
+        Recipe(noise="some")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="least_kl_weight must be positive or None, got 0"):
         Recipe(least_kl_weight=0)

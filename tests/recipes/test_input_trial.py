@@ -10,10 +10,11 @@ from torch import Tensor
 from bnn_pyro.data import Dataset, Split
 from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.svi.schedule import Schedule
-from bnn_pyro.recipes import Recipe
+from bnn_pyro.recipes import Recipe, trial_fits
 from bnn_pyro.recipes import input_trial as module
 from bnn_pyro.recipes.dense_training import DenseTraining
-from bnn_pyro.recipes.input_trial import InputTrial, try_input_gates
+from bnn_pyro.recipes.input_trial import InputTrial
+from bnn_pyro.recipes.trials import hold_trials
 from tests.recipes.test_runs import QUICK, table
 
 ASKED = replace(QUICK, select_inputs="auto")
@@ -37,7 +38,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int, Tensor]]:
         found.append((has, options["epochs"], data[0]))
         return fit(model, data, **options)
 
-    monkeypatch.setattr(module, "fit", watched)
+    monkeypatch.setattr(trial_fits, "fit", watched)
     return found
 
 
@@ -46,18 +47,18 @@ def test_both_fits_take_half_of_the_epochs_and_see_no_held_out_row(
 ) -> None:
     monkeypatch.setattr(module, "_inputs_kept", lambda posterior: 2)
     dataset, state = table("regression", rows=160), torch.get_rng_state()
-    trial = try_input_gates(dataset, replace(ASKED, epochs=6), seed=1)
+    trial = hold_trials(dataset, replace(ASKED, epochs=6), seed=1).inputs
     assert torch.equal(torch.get_rng_state(), state)
     assert trial is not None and (trial.rows, trial.kept, trial.inputs) == (24, 2, 3) and trial.gain is not None
     assert [(gates, epochs, len(x)) for gates, epochs, x in fits] == [(True, 3, 96), (False, 3, 96)]
-    again = try_input_gates(dataset, replace(ASKED, epochs=6), seed=1)
+    again = hold_trials(dataset, replace(ASKED, epochs=6), seed=1).inputs
     assert again == trial
 
 
 def test_validation_rows_of_the_data_are_scored(fits: list[tuple[bool, int, Tensor]]) -> None:
     dataset = table("classification", rows=160)
     watched = replace(dataset, validation=Split(dataset.test.x[:30], dataset.test.y[:30]))
-    trial = try_input_gates(watched, ASKED)
+    trial = hold_trials(watched, ASKED).inputs
     assert trial is not None and trial.rows == 30
     assert {len(x) for _, _, x in fits} == {120}
 
@@ -67,17 +68,15 @@ def test_nothing_is_compared_where_gates_keep_all_inputs_or_leave_a_layer_empty(
     fits: list[tuple[bool, int, Tensor]], inclusion: float
 ) -> None:
     settings = replace(ASKED, inclusion=inclusion, init_inclusion=inclusion if inclusion > 0.5 else 0.01)
-    trial = try_input_gates(table("regression", rows=160), settings)
+    trial = hold_trials(table("regression", rows=160), settings).inputs
     assert trial == InputTrial(None, None, 24, 3 if inclusion > 0.5 else 0, 3) and not trial.select_inputs
     assert [gates for gates, _, _ in fits] == [True]
 
 
-def test_few_rows_or_a_single_input_are_not_tried() -> None:
-    few = table("regression", rows=120)  # 80 to train on, of which 16 would be scored
-    assert try_input_gates(few, ASKED) is None
+def test_a_single_input_is_not_tried() -> None:
     one = table("regression", rows=160)
     train, test = (Split(part.x[:, :1], part.y) for part in (one.train, one.test))
-    assert try_input_gates(replace(one, train=train, test=test), ASKED) is None
+    assert hold_trials(replace(one, train=train, test=test), ASKED).inputs is None
 
 
 def test_gates_are_chosen_where_inputs_say_nothing() -> None:
@@ -91,7 +90,7 @@ def test_gates_are_chosen_where_inputs_say_nothing() -> None:
         schedule=Schedule(hold=100, freeze=60, kl_warmup=100),
         select_inputs="auto",
     )
-    trial = try_input_gates(noisy(), settings, progress=False)
+    trial = hold_trials(noisy(), settings, progress=False).inputs
     assert trial is not None and trial.kept == 1 and trial.select_inputs
 
 

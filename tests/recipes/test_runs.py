@@ -17,11 +17,14 @@ from bnn_pyro.inference.mcmc import starts
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.inference.training.ensemble import train_ensemble
+from bnn_pyro.likelihoods import GaussianNoise, MeanDependentNoise
 from bnn_pyro.posterior.ensemble import Ensemble
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.recipes import Recipe, load_dense, load_pruned, load_refined, load_run, recipe, run, runs, train_run
 from bnn_pyro.recipes.dense_training import DenseTraining
 from bnn_pyro.recipes.input_trial import InputTrial
+from bnn_pyro.recipes.noise_trial import NoiseTrial
+from bnn_pyro.recipes.trials import Trials
 from bnn_pyro.refinement import Refinement
 
 QUICK = Recipe(
@@ -313,7 +316,7 @@ def test_held_out_rows_decide_on_gates_of_inputs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gain: float, expected: set[str]
 ) -> None:
     trial = InputTrial(gain, 0.05, 24, 1, 3)
-    monkeypatch.setattr(runs, "try_input_gates", lambda *_, **__: trial)
+    monkeypatch.setattr(runs, "hold_trials", lambda *_, **__: Trials(inputs=trial))
     asked = dataclasses.replace(QUICK, select_inputs="auto")
     metrics = run(table("regression"), asked, seed=1, out=tmp_path / "run", progress=False)
     assert set(metrics["nodes_kept"]) == expected and metrics["input_trial"] == trial.record()
@@ -322,6 +325,21 @@ def test_held_out_rows_decide_on_gates_of_inputs(
     assert f"held-out rows {gained} (standard error 0.050) in log score" in page and f"so inputs {given}" in page
     assert set(load_run(tmp_path / "run").model.groups) == expected  # as its folder knows what was decided
     same = dataclasses.replace(QUICK, select_inputs=gain > 0)
+    assert run(table("regression"), same, seed=1, progress=False)["test_nll"] == metrics["test_nll"]
+
+
+@pytest.mark.parametrize("gain", [0.1, 0.01])
+def test_held_out_rows_decide_on_the_noise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gain: float) -> None:
+    trial = NoiseTrial(gain, 0.05, 24)
+    monkeypatch.setattr(runs, "hold_trials", lambda *_, **__: Trials(noise=trial))
+    asked = dataclasses.replace(QUICK, noise="auto")
+    metrics = run(table("regression"), asked, seed=1, out=tmp_path / "run", progress=False)
+    assert metrics["noise_trial"] == trial.record()
+    page = (tmp_path / "run" / "report.md").read_text()
+    assert f"24 held-out rows gain {gain:.3f} (standard error 0.050) in log score; so " in page
+    likelihood = load_run(tmp_path / "run").model.likelihood  # as its folder knows what was decided
+    assert likelihood == (MeanDependentNoise() if gain > 0.05 else GaussianNoise())
+    same = dataclasses.replace(QUICK, noise=trial.noise)
     assert run(table("regression"), same, seed=1, progress=False)["test_nll"] == metrics["test_nll"]
 
 

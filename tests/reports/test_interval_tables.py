@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bnn_pyro.reports.interval_tables import interval_header, interval_rows
+from bnn_pyro.reports.interval_tables import interval_header, interval_rows, noise_text
 from bnn_pyro.reports.page import summary_rows
 from tests.reports.test_page import METRICS, REGRESSION, text
 from tests.reports.test_refined_page import ADDED
@@ -49,3 +49,18 @@ def test_runs_from_before_and_classes_have_none() -> None:
     assert interval_header(refined_later) == ("central interval", "refined network: covers", "refined network: width")
     assert "test CRPS" not in [name for name, *_ in summary_rows(refined_later)]
     assert "| refined network" in text(refined_later)
+
+
+def test_what_held_out_rows_said_of_the_noise() -> None:
+    trial = {"gain": 0.1321, "gain_error": 0.0412, "rows": 1480, "noise": "mean"}
+    metrics = {**REGRESSION, **measured(*PREFIXES)}
+    assert noise_text(metrics) == ""
+    said = (
+        "With a noise that depends on the prediction 1,480 held-out rows gain 0.132 (standard error 0.041) in log "
+        "score; so the noise of the network does"
+    )
+    assert noise_text({"noise_trial": trial}) == said
+    constant = noise_text({"noise_trial": {**trial, "gain": -0.02, "noise": "constant"}})
+    assert "rows lose 0.020" in constant and constant.endswith("so the noise is one number")
+    shown = text({**metrics, "noise_trial": trial})
+    assert f"the narrower says more.\n{said}.\n\n" in shown and "\n\n\n" not in shown

@@ -1,0 +1,99 @@
+"""TrialFits: shorter fits of a recipe on some of the training rows, to score the others."""
+
+from dataclasses import asdict, replace
+
+import torch
+
+from bnn_pyro.data import Dataset
+from bnn_pyro.inference.svi.elbo import SparseELBO
+from bnn_pyro.inference.svi.fit import fit
+from bnn_pyro.inference.training.dense import train_dense
+from bnn_pyro.likelihoods import Prediction
+from bnn_pyro.posterior.guide import GuidePosterior
+from bnn_pyro.recipes.definition import Recipe
+from bnn_pyro.recipes.held_out import split_rows
+
+_FRACTION = 0.2  # of the training rows that are held out
+_LEAST_ROWS = 20  # held out; fewer say too little
+_SHARE = 0.5  # of the recipe's epochs, of the dense network too, that each fit takes
+_DRAWS = 64
+
+
+def has_trial_rows(dataset: Dataset) -> bool:
+    """Return whether there are enough rows to hold 20 out: a fifth of the training rows, or the validation rows.
+
+    Args:
+        dataset: The data.
+    """
+    rows = len(dataset.train) if dataset.validation is None else round(len(dataset.validation) / _FRACTION)
+    return rows * _FRACTION >= _LEAST_ROWS
+
+
+class TrialFits:
+    """Fits of a recipe with and without gates on its inputs, from one dense network, each made when it is asked for.
+
+    Each takes half of the recipe's epochs. They see neither test rows nor those that are held out: the validation rows
+    of the data or, where there are none, a fifth of the training rows. What is random is taken from the global state.
+
+    Args:
+        dataset: The data, of which `has_trial_rows`.
+        settings: The settings; of a regression the noise of these fits is constant if it is not decided yet.
+        seed: Seed of which rows are held out.
+        device: Where to train.
+        progress: Whether to show progress bars; None shows them on a terminal.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        settings: Recipe,
+        *,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        progress: bool | None = None,
+    ) -> None:
+        kept, held_out = split_rows(dataset, _FRACTION, seed)
+        if settings.noise == "auto":
+            settings = replace(settings, noise="constant")
+        self.inputs = dataset.train.x[0].numel()
+        self.train, self.held_out = (settings.tensors(part, device) for part in (kept, held_out))
+        self._progress = progress
+        self._likelihood = settings.likelihood(dataset.task)
+        self._settings = settings.with_epochs(max(1, round(_SHARE * settings.epochs)))
+        training = replace(settings.dense, epochs=max(1, round(_SHARE * settings.dense.epochs)))
+        net = settings.make_net(dataset.input_shape, settings.outputs(dataset.num_classes))
+        self._dense = train_dense(net, self.train, likelihood=self._likelihood, **asdict(training), progress=progress)
+        self._found: dict[bool, tuple[GuidePosterior, Prediction | None]] = {}
+
+    def posterior(self, *, input_gates: bool) -> GuidePosterior:
+        """Return the fit with or without gates on the inputs.
+
+        Args:
+            input_gates: Whether the inputs have gates.
+        """
+        if input_gates not in self._found:
+            settings = replace(self._settings, select_inputs=input_gates)
+            model = settings.make_model(self._dense, self.train[0][:2], self._likelihood, len(self.train[0]))
+            found = fit(
+                model,
+                self.train,
+                **settings.fit_options(),
+                elbo=SparseELBO(local_reparameterization="exact"),
+                guide=settings.make_guide(model),
+                progress=self._progress,
+            )
+            self._found[input_gates] = found, None
+        return self._found[input_gates][0]
+
+    def predicted(self, *, input_gates: bool) -> Prediction:
+        """Return what 64 draws of a fit predict of the held-out rows.
+
+        Args:
+            input_gates: Whether the inputs have gates.
+        """
+        posterior = self.posterior(input_gates=input_gates)
+        found = self._found[input_gates][1]
+        if found is None:
+            found = posterior.predict(self.held_out[0], num_samples=_DRAWS, return_draws=True)
+            self._found[input_gates] = posterior, found
+        return found

@@ -1,0 +1,84 @@
+"""What a recipe leaves to held-out rows, decided before the run: gates on inputs, and the noise."""
+
+import logging
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+
+from bnn_pyro.data import Dataset
+from bnn_pyro.inference.generators import seeded
+from bnn_pyro.likelihoods import Normals
+from bnn_pyro.recipes.definition import Recipe
+from bnn_pyro.recipes.input_trial import InputTrial, try_input_gates
+from bnn_pyro.recipes.noise_trial import NoiseTrial, try_noise
+from bnn_pyro.recipes.trial_fits import TrialFits, has_trial_rows
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What held-out rows said of what a recipe left open; None where they were not asked.
+
+    Args:
+        inputs: Of gates on inputs.
+        noise: Of a noise that follows the prediction.
+    """
+
+    inputs: InputTrial | None = None
+    noise: NoiseTrial | None = None
+
+    def decide(self, settings: Recipe) -> Recipe:
+        """Return settings of which nothing is left open: where rows were not asked, no gates and a constant noise.
+
+        Args:
+            settings: The settings.
+        """
+        if settings.select_inputs == "auto":
+            settings = replace(settings, select_inputs=self.inputs is not None and self.inputs.select_inputs)
+        if settings.noise == "auto":
+            settings = replace(settings, noise="constant" if self.noise is None else self.noise.noise)
+        return settings
+
+
+def hold_trials(
+    dataset: Dataset,
+    settings: Recipe,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    progress: bool | None = None,
+) -> Trials:
+    """Ask held-out rows what a recipe leaves open, by fits of half of its epochs.
+
+    `bnn_pyro.recipes.input_trial.try_input_gates` says whether inputs have gates, and
+    `bnn_pyro.recipes.noise_trial.try_noise`, by the predictions of the better of its fits, whether the noise
+    follows them. Held-out rows are the validation rows of the data or, where there are none, a fifth of the training
+    rows. Test rows are not looked at. The global random state is not changed.
+
+    Args:
+        dataset: The data.
+        settings: The settings.
+        seed: Seed of all that is random.
+        device: Where to train.
+        progress: Whether to show progress bars; None shows them on a terminal.
+
+    Returns:
+        What they said; nothing where nothing is open, or there are too few rows to hold 20 out.
+    """
+    asks_inputs = settings.select_inputs == "auto" and dataset.train.x[0].numel() > 1
+    asks_noise = settings.noise == "auto" and dataset.num_classes is None
+    if not (asks_inputs or asks_noise) or not has_trial_rows(dataset):
+        return Trials()
+    with seeded(seed, torch.device(device)):
+        fits = TrialFits(dataset, settings, seed=seed, device=device, progress=progress)
+        inputs = try_input_gates(fits) if asks_inputs else None
+        noise = None
+        if asks_noise:
+            gates = settings.select_inputs is True or (inputs is not None and inputs.select_inputs)
+            mean, _ = cast(Normals, fits.predicted(input_gates=gates)).moments()
+            noise = try_noise(mean, fits.held_out[1])
+    found = Trials(inputs, noise)
+    logger.info("held-out rows: %s", found)
+    return found
