@@ -36,8 +36,8 @@ class Posterior(ABC):
         model: The network.
         history: One record per epoch; empty where there were no epochs.
         kl_weight: Weight of the divergence.
-        temperature: Temperature of the draws relative to the posterior's, or ``"cooled"``; None where they were not
-            taken at one.
+        temperature: Temperature of the draws relative to the posterior's, ``"cooled"`` or ``"adapted"``; None where
+            they were not taken at one.
     """
 
     temperature: Temperature | None = None
@@ -68,7 +68,7 @@ class Posterior(ABC):
 
     @property
     def tempered(self) -> bool:
-        """Whether it varies less than the posterior: by a KL weight below 1, or draws that are cooled."""
+        """Whether it is not the posterior itself: by a KL weight below 1, or draws that are cooled or adapted to."""
         return bool(self.tempering)
 
     @property

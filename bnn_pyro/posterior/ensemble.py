@@ -43,7 +43,8 @@ class Ensemble(Posterior):
         model: The whole network; it is copied, and the copy gets the weights of the last snapshot, and zeros elsewhere.
         snapshots: The draws, in the order they were taken; one at least.
         history: One record per epoch.
-        temperature: Temperature of the draws relative to the posterior's, or ``"cooled"``.
+        temperature: Temperature of the draws relative to the posterior's; ``"cooled"``; or ``"adapted"`` where a prior
+            or a preconditioner followed the draws.
 
     Raises:
         ValueError: If there is no snapshot.

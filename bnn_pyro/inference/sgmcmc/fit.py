@@ -1,6 +1,7 @@
 """fit_sghmc: sampling a SparseNetwork and pruning it in one shot, while it is trained."""
 
 import copy
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -110,7 +111,8 @@ def fit_sghmc(
                 run.snapshots.append(run.settled_snapshot())
             if stops:
                 break
-    return Ensemble(whole, run.snapshots, history=run.history, temperature=plan.sampler.temperature)
+    acting = plan if whole.groups else dataclasses.replace(plan, em=None)  # an EM needs groups
+    return Ensemble(whole, run.snapshots, history=run.history, temperature=acting.temperature)
 
 
 class _Run:
