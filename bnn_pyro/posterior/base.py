@@ -3,7 +3,6 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import torch
@@ -12,9 +11,8 @@ from torch import Tensor, nn
 from bnn_pyro.data.sources import as_inputs, as_tensor
 from bnn_pyro.evaluation import ClassProbabilities, NormalMixture
 from bnn_pyro.likelihoods import Categorical, Mixture, Prediction
-from bnn_pyro.likelihoods.base import latent_site
 from bnn_pyro.network import SparseNetwork, gate_site
-from bnn_pyro.posterior.memory import at_once
+from bnn_pyro.posterior.network_draws import NetworkDraws, latent_of
 from bnn_pyro.posterior.scores import average, predictive_distribution, scores
 from bnn_pyro.posterior.tempering import Temperature, tempering
 from bnn_pyro.posterior.threads import HANDLERS
@@ -24,23 +22,6 @@ Inputs = Any
 """A tensor, an array, a DataFrame; of inputs also a ``Dataset`` or ``DataLoader``."""
 
 _DRAWS = 32  # of a posterior that makes its draws afresh
-_DRAWS_AT_ONCE = 64  # so that memory does not grow with the draws
-
-
-@dataclass(frozen=True, eq=False)
-class NetworkDraws:
-    """Draws of a network's tensors, all of the same shapes.
-
-    Args:
-        model: The network; tensors that are not named below have their values in ``model.net`` in every draw.
-        tensors: Name of a parameter or buffer of ``model.net`` -> its value in each draw, gates multiplied in, shape
-            ``(draws, *shape)``.
-        latent: The likelihood's own latent in each draw, shape ``(draws, *its shape)``; None if it has none.
-    """
-
-    model: SparseNetwork
-    tensors: Mapping[str, Tensor]
-    latent: Tensor | None
 
 
 class Posterior(ABC):
@@ -55,8 +36,8 @@ class Posterior(ABC):
         model: The network.
         history: One record per epoch; empty where there were no epochs.
         kl_weight: Weight of the divergence.
-        temperature: Temperature of the draws relative to the posterior's, or ``"cooled"``; None where they were not
-            taken at one.
+        temperature: Temperature of the draws relative to the posterior's, ``"cooled"`` or ``"adapted"``; None where
+            they were not taken at one.
     """
 
     temperature: Temperature | None = None
@@ -87,7 +68,7 @@ class Posterior(ABC):
 
     @property
     def tempered(self) -> bool:
-        """Whether it varies less than the posterior: by a KL weight below 1, or draws that are cooled."""
+        """Whether it is not the posterior itself: by a KL weight below 1, or draws that are cooled or adapted to."""
         return bool(self.tempering)
 
     @property
@@ -120,7 +101,8 @@ class Posterior(ABC):
         Args:
             x: Inputs, shape ``(rows, *input_shape)``: a tensor, an array, a DataFrame, a Dataset or a DataLoader.
             num_samples: How many draws: made afresh by a guide, of all chains and evenly spaced, or the last snapshots;
-                None for 32 of a guide, and for all that are held.
+                None for 32 of a guide, and for all that are held. A guide of a network with BatchNorm holds some, each
+                with running statistics of its own (:class:`~bnn_pyro.posterior.settled_draws.SettledDraws`).
             batch_size: Rows at a time.
             return_draws: Whether to return what each draw predicts too.
 
@@ -351,34 +333,19 @@ class Posterior(ABC):
     # ---- what they share ---------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _called(self, parameters: Mapping[str, Tensor], x: Tensor, batch_size: int) -> Tensor:
-        """Return the net's outputs for draws of its parameters, ``(draws, *shape)``: shape ``(draws, rows, out)``."""
-        with HANDLERS, self.model.evaluating():
-            count = len(next(iter(parameters.values())))
-            draws, size = at_once(self.model, x[:1].to(self._like), draws=min(count, _DRAWS_AT_ONCE), rows=batch_size)
-            call = torch.vmap(self.model.call_net, in_dims=(0, None), randomness="different", chunk_size=draws)
-            return torch.cat([call(parameters, rows.to(self._like)) for rows in x.split(size)], 1)
-
-    @torch.no_grad()
     def _median_outputs(self, x: Tensor, batch_size: int) -> tuple[Tensor, Tensor | None]:
         values = self.median_values()
         weights, gates = self._split(values)
         parameters = self.model.assemble(weights, gates, absent=True)
         with HANDLERS, self.model.evaluating():
             output = torch.cat([self.model.call_net(parameters, rows) for rows in x.to(self._like).split(batch_size)])
-        latent = self._latent(values)
+        latent = latent_of(self.model, values)
         return output.unsqueeze(0), None if latent is None else latent.unsqueeze(0)
 
     def _split(self, values: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the slabs among the sites' values, by parameter, and the gates, by group."""
         weights = {p.name: values[p.name] for p in self.model.bayesian}
         return weights, {name: values[gate_site(name)] for name in self.model.groups}
-
-    def _latent(self, values: Mapping[str, Tensor]) -> Tensor | None:
-        """Return the value of the likelihood's own site among the sites' values; None if it has none."""
-        with HANDLERS:
-            site = latent_site(self.model.likelihood)
-        return None if site is None else values[site]
 
     @property
     def _like(self) -> Tensor:

@@ -26,14 +26,16 @@ def r_hat(draws: Tensor) -> Tensor:
         draws: Shape ``(chains, draws, *shape)``, at least 4 draws.
 
     Returns:
-        Shape ``shape``; NaN where a draw is not finite or all are the same.
+        Shape ``shape``; infinite where every chain is constant and they differ, as gates of chains that are stuck; NaN
+        where a draw is not finite or all are the same.
 
     Source: Vehtari, Gelman, Simpson, Carpenter, Bürkner (2021), *Rank-normalization, folding, and localization: An
     improved R-hat for assessing convergence of MCMC*.
     """
     halves = _halves(draws)
     median = _quantile(halves, 0.5)
-    found = torch.maximum(_plain_r_hat(_normal_scores(halves)), _plain_r_hat(_normal_scores((halves - median).abs())))
+    # of two constants the distances from the median are all the same, so that their R-hat is not a number
+    found = torch.fmax(_plain_r_hat(_normal_scores(halves)), _plain_r_hat(_normal_scores((halves - median).abs())))
     return _where_finite(draws, found)
 
 
@@ -41,10 +43,13 @@ def r_hat_summary(r_hat: Tensor) -> tuple[float, float]:
     """Return the median and the 95 % quantile of R-hat; infinite where there is none.
 
     Args:
-        r_hat: Shape ``(quantities,)``; entries that are not a number do not count.
+        r_hat: Shape ``(quantities,)``; entries that are not a number do not count, infinite ones do.
     """
     known = r_hat[~r_hat.isnan()].double()
-    return (float(known.median()), float(known.quantile(0.95))) if len(known) else (math.inf, math.inf)
+    if not len(known):
+        return math.inf, math.inf
+    tail = float(known.quantile(0.95))  # between two infinite ones it is not a number
+    return float(known.median()), math.inf if math.isnan(tail) else tail
 
 
 def ess_bulk(draws: Tensor) -> Tensor:

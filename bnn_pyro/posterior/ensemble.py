@@ -10,7 +10,8 @@ from torch import Tensor
 
 from bnn_pyro.likelihoods.base import latent_site
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.base import NetworkDraws, Posterior
+from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.network_draws import NetworkDraws
 from bnn_pyro.posterior.tempering import Temperature
 from bnn_pyro.posterior.threads import HANDLERS
 from bnn_pyro.pruning.cutting import kept_positions
@@ -42,7 +43,8 @@ class Ensemble(Posterior):
         model: The whole network; it is copied, and the copy gets the weights of the last snapshot, and zeros elsewhere.
         snapshots: The draws, in the order they were taken; one at least.
         history: One record per epoch.
-        temperature: Temperature of the draws relative to the posterior's, or ``"cooled"``.
+        temperature: Temperature of the draws relative to the posterior's; ``"cooled"``; or ``"adapted"`` where a prior
+            or a preconditioner followed the draws.
 
     Raises:
         ValueError: If there is no snapshot.

@@ -18,6 +18,7 @@ from bnn_pyro.posterior.draws import Draws, current_names
 from bnn_pyro.posterior.ensemble import Ensemble, Snapshot
 from bnn_pyro.posterior.guide import GuidePosterior, copies
 from bnn_pyro.posterior.sampled import SampledPosterior
+from bnn_pyro.posterior.settled_draws import SettledDraws
 from bnn_pyro.posterior.stacking import Stacking
 from bnn_pyro.pruning.cutting import kept_positions
 from bnn_pyro.pruning.shrink import smaller_model
@@ -162,7 +163,14 @@ def _guide_content(posterior: GuidePosterior) -> dict[str, object]:
         "model": posterior.model.state_dict(),
         "kl_weight": posterior.kl_weight,
         "history": posterior.history,
+        "settled": _settled_content(posterior.settled),
     }
+
+
+def _settled_content(settled: SettledDraws | None) -> dict[str, object] | None:
+    if settled is None:
+        return None
+    return {"keep": dict(settled.keep), "tensors": dict(settled.drawn.tensors), "latent": settled.drawn.latent}
 
 
 def _read_guide(content: Content, source: Source) -> GuidePosterior:
@@ -179,7 +187,11 @@ def _read_guide(content: Content, source: Source) -> GuidePosterior:
     if isinstance(guide, AutoProgram):
         guide.gate_mode = content["gate_mode"]
     model.net.eval()
-    return GuidePosterior(model, guide, history=content["history"], kl_weight=content["kl_weight"])
+    settled = None
+    if content.get("settled") is not None:  # older files have none, nor have networks without BatchNorm
+        saved = tree_map_only(Tensor, lambda tensor: tensor.to(like.device), content["settled"])
+        settled = SettledDraws.of(model, **saved)
+    return GuidePosterior(model, guide, history=content["history"], kl_weight=content["kl_weight"], settled=settled)
 
 
 # ---- draws of Markov chains, of a network or of another model --------------------------------------------------------

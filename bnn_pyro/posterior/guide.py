@@ -1,6 +1,7 @@
 """GuidePosterior: the posterior that a fitted guide holds."""
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -10,12 +11,17 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
 from bnn_pyro.network import SparseNetwork, gate_site
-from bnn_pyro.posterior.base import NetworkDraws, Posterior
+from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.memory import draws_at_once, joined
+from bnn_pyro.posterior.network_draws import NetworkDraws, latent_of
+from bnn_pyro.posterior.settled_draws import SettledDraws
 from bnn_pyro.posterior.threads import HANDLERS
+from bnn_pyro.pruning.batch_norm import running_statistics
 from bnn_pyro.pruning.shrink import shrink
 from guides import AutoProgram
 from guides.protocols import Guide
+
+logger = logging.getLogger(__name__)
 
 AnyGuide = TypeVar("AnyGuide", bound=AutoGuide)
 
@@ -51,7 +57,9 @@ def copies(model: SparseNetwork, guide: AnyGuide) -> tuple[SparseNetwork, AnyGui
 class GuidePosterior(Posterior):
     """The posterior of a :class:`~bnn_pyro.network.SparseNetwork` that a guide holds.
 
-    Each draw is made afresh from the global random state; Pyro's parameter store stays as it is.
+    Each draw is made afresh from the global random state; Pyro's parameter store stays as it is. A network with
+    BatchNorm is predicted with draws that the posterior holds instead, each with running statistics of its own
+    (:func:`~bnn_pyro.posterior.batch_norm.settle_batch_norm`, which `fit` calls).
 
     Args:
         model: The network; its points (parameters without a slab) are the trained ones.
@@ -59,9 +67,11 @@ class GuidePosterior(Posterior):
         history: One record per epoch.
         kl_weight: Weight of the divergence it was fitted with, the smaller one where gates and slabs had different
             ones; below 1 the posterior is a tempered (cold) one.
+        settled: Draws with statistics of their own; None makes draws afresh.
 
     Attributes:
         guide: The guide.
+        settled: The draws that it holds; None where draws are made afresh.
     """
 
     def __init__(
@@ -71,13 +81,17 @@ class GuidePosterior(Posterior):
         *,
         history: Sequence[Mapping[str, object]] = (),
         kl_weight: float = 1.0,
+        settled: SettledDraws | None = None,
     ) -> None:
         super().__init__(model, history=history, kl_weight=kl_weight)
         self.guide: Any = guide  # whatever its class offers besides
+        self.settled = settled
+        self._is_warned = False
 
     @property
-    def num_draws(self) -> None:
-        """None: draws are made afresh."""
+    def num_draws(self) -> int | None:
+        """How many draws it holds, for a network with BatchNorm; None where draws are made afresh."""
+        return None if self.settled is None else len(self.settled.drawn)
 
     def inclusion(self, *, num_samples: int | None = None) -> dict[str, Tensor]:
         r"""Return the inclusion probability :math:`\gamma` of each node.
@@ -136,7 +150,9 @@ class GuidePosterior(Posterior):
     def shrink(self, *, keep: Mapping[str, Tensor] | None = None) -> "GuidePosterior":
         r"""Return the posterior of the network without its closed nodes.
 
-        It can be trained on by ``fit(smaller.model, data, guide=smaller.guide)``.
+        It can be trained on by ``fit(smaller.model, data, guide=smaller.guide)``. Where this one holds draws of a
+        network with BatchNorm, the smaller one holds none until they are made anew
+        (:func:`~bnn_pyro.posterior.batch_norm.settle_batch_norm`).
 
         Args:
             keep: Group -> which nodes stay, bool, shape ``(size,)``; default :math:`\gamma > 1/2`. Groups without a
@@ -156,20 +172,33 @@ class GuidePosterior(Posterior):
         """Draw tensors to call the network with, as `predict` does.
 
         Args:
-            num_samples: How many draws; None for 32.
+            num_samples: How many draws; None for 32. Of a network with BatchNorm the first of those that are held.
 
         Returns:
             The draws in one part.
         """
-        values = self.draw_values(self._wanted(num_samples))
+        wanted = self._wanted(num_samples)
+        if self.settled is not None:
+            return [self.settled.drawn.first(wanted)]
+        self._warn_of_statistics()
+        values = self.draw_values(wanted)
         parameters = torch.vmap(self.model.assemble)(*self._split(values))
-        return [NetworkDraws(self.model, parameters, self._latent(values))]
+        return [NetworkDraws(self.model, parameters, latent_of(self.model, values))]
+
+    def _warn_of_statistics(self) -> None:
+        """Say, once, that draws made afresh have the running statistics of the median model."""
+        if not self._is_warned and running_statistics(self.model.net, frozen=self.model.frozen):
+            self._is_warned = True
+            logger.warning(
+                "the draws of this network with BatchNorm have the running statistics of the median model, not their "
+                "own, and may predict far worse than it: call settle_batch_norm(posterior, training_inputs) first"
+            )
 
     def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
-        at_once = draws_at_once(self.model, num_samples)
+        at_once = num_samples if self.settled is not None else draws_at_once(self.model, num_samples)
         counts = (min(at_once, num_samples - start) for start in range(0, num_samples, at_once))
         parts = (self.network_draws(num_samples=count)[0] for count in counts)
-        return joined((self._called(part.tensors, x, batch_size), part.latent) for part in parts)
+        return joined((part.outputs(x, batch_size), part.latent) for part in parts)
 
     @torch.no_grad()
     def _medians(self) -> dict[str, Tensor]:

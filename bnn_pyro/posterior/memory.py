@@ -10,6 +10,7 @@ from bnn_pyro.network import SparseNetwork
 
 _ACTIVATION_BYTES = 2**28  # of the largest output of a module, for all draws and rows of one call
 _PARAMETER_BYTES = 2**28  # of the parameters of all draws that are held together
+_HELD_BYTES = 2**30  # of those of all draws that a posterior keeps
 _LEAST_ROWS = 16  # for which fewer draws are taken at once, as products of a few rows are slow
 
 
@@ -44,8 +45,24 @@ def draws_at_once(model: SparseNetwork, draws: int) -> int:
     Returns:
         A number from 1 to ``draws``.
     """
-    one = sum(math.prod(p.shape) for p in model.bayesian) * next(model.net.parameters()).element_size()
-    return max(1, min(draws, _PARAMETER_BYTES // max(1, one)))
+    return max(1, min(draws, _PARAMETER_BYTES // max(1, _draw_bytes(model))))
+
+
+def draws_held(model: SparseNetwork, draws: int) -> int:
+    """Return how many draws of a network's parameters to keep for good.
+
+    Args:
+        model: The network.
+        draws: The most.
+
+    Returns:
+        A number from 1 to ``draws``.
+    """
+    return max(1, min(draws, _HELD_BYTES // max(1, _draw_bytes(model))))
+
+
+def _draw_bytes(model: SparseNetwork) -> int:
+    return sum(math.prod(p.shape) for p in model.bayesian) * next(model.net.parameters()).element_size()
 
 
 def joined(parts: Iterable[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:

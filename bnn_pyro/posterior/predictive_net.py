@@ -9,7 +9,8 @@ from torch.func import functional_call
 
 from bnn_pyro.export import traced_program
 from bnn_pyro.likelihoods import Classes, Likelihood, Prediction
-from bnn_pyro.posterior.base import NetworkDraws, Posterior
+from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.network_draws import NetworkDraws
 from bnn_pyro.pruning.cutting import InputSelection, put_tensors
 
 _EXAMPLE_ROWS = 2  # torch.export takes a size of 1 for a constant
@@ -43,7 +44,7 @@ class PredictiveNet(nn.Module):
         super().__init__()
         self.nets = nn.ModuleList(_StackedNet(part, together=together) for part in drawn)
         self.mixture = _Mixture(likelihood, [part.latent for part in drawn if part.latent is not None])
-        self.draws = sum(len(next(iter(part.tensors.values()))) for part in drawn)
+        self.draws = sum(map(len, drawn))
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:

@@ -11,10 +11,11 @@ from bnn_pyro.data.sources import as_tensor
 from bnn_pyro.evaluation.spacing import evenly_spaced
 from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.network import SparseNetwork, gate_site
-from bnn_pyro.posterior.base import NetworkDraws, Posterior
+from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.diagnostics import r_hat
 from bnn_pyro.posterior.draws import Draws
 from bnn_pyro.posterior.memory import draws_at_once, joined
+from bnn_pyro.posterior.network_draws import NetworkDraws, latent_of
 from bnn_pyro.posterior.stacking import Stacking, shares, stack
 
 _QUANTITIES = 1024  # predicted at a time for R-hat, so that memory does not grow with rows and classes
@@ -46,8 +47,9 @@ class SampledPosterior(Posterior):
     the share over all draws, which is meaningful for inputs. :meth:`chain` gives the posterior of one chain.
 
     Args:
-        model: The network; it is copied to the draws' device and dtype. Its points (parameters without a slab) are
-            those that the draws were taken with.
+        model: The network; it is copied to the draws' device and dtype. Its points (parameters without a slab) and the
+            running statistics of its BatchNorms are those that the draws were taken with: `sample` holds them fixed,
+            so that they belong to the network whose posterior it is, and are the same in every draw.
         draws: The draws of its latents.
         chain_weights: Weights of the chains, which add up to 1, shape ``(chains,)``, or the stacking that they are of;
             None for equal ones.
@@ -173,11 +175,10 @@ class SampledPosterior(Posterior):
         latent = None if drawn.latent is None else drawn.latent.unsqueeze(1)
         y = as_tensor("y", y)
         y = y.to(self._like if y.is_floating_point() else self._like.device)
-        first = {name: tensor[:1] for name, tensor in drawn.tensors.items()}
-        self.model.likelihood.check(self._called(first, x, batch_size)[0], y)
+        self.model.likelihood.check(drawn.first(1).outputs(x, batch_size)[0], y)
         found = []
         for rows, targets in zip(x.split(batch_size), y.split(batch_size), strict=True):
-            output = self._called(drawn.tensors, rows, batch_size)
+            output = drawn.outputs(rows, batch_size)
             found.append(self.model.likelihood.distribution(output, latent).log_prob(targets))
         return torch.cat(found, 1).reshape(*self.draws.energy.shape, len(y))
 
@@ -200,10 +201,10 @@ class SampledPosterior(Posterior):
         """
         x = self._checked(x, batch_size=batch_size)
         drawn = self._drawn_networks(self._all)
-        outputs = self._called(drawn.tensors, x[:1], batch_size)[0, 0].numel()
+        outputs = drawn.outputs(x[:1], batch_size)[0, 0].numel()
         found, sds = [], []
         for rows in x.split(max(1, min(batch_size, _QUANTITIES // outputs))):
-            predicted = self.model.likelihood.predict(self._called(drawn.tensors, rows, batch_size), drawn.latent)
+            predicted = self.model.likelihood.predict(drawn.outputs(rows, batch_size), drawn.latent)
             if isinstance(predicted, Classes):
                 found.append(self._r_hat(predicted.draws.flatten(1)))
             elif isinstance(predicted, Normals):
@@ -324,12 +325,12 @@ class SampledPosterior(Posterior):
         """Return the draws of these numbers."""
         values = {name: value[chosen] for name, value in self.draws.stacked().items()}
         parameters = torch.vmap(self.model.assemble)(*self._split(values))
-        return NetworkDraws(self.model, parameters, self._latent(values))
+        return NetworkDraws(self.model, parameters, latent_of(self.model, values))
 
     def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
         chosen = self._chosen(num_samples)
         parts = map(self._drawn_networks, chosen.split(draws_at_once(self.model, len(chosen))))
-        return joined((self._called(part.tensors, x, batch_size), part.latent) for part in parts)
+        return joined((part.outputs(x, batch_size), part.latent) for part in parts)
 
     @torch.no_grad()
     def _medians(self) -> dict[str, Tensor]:

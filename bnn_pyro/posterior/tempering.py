@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-Temperature = float | Literal["cooled"]
-"""Temperature of draws relative to the posterior's, or that of a sampler that is cooled."""
+Temperature = float | Literal["cooled", "adapted"]
+"""Temperature of draws relative to the posterior's; that of a sampler that is cooled, or adapts to its draws."""
 
 
 def tempering(kl_weight: float, temperature: Temperature | None = None) -> str:
@@ -17,4 +17,6 @@ def tempering(kl_weight: float, temperature: Temperature | None = None) -> str:
         return f"tempered (cold) posterior, KL weight {kl_weight:g}" if kl_weight < 1 else ""
     if temperature == "cooled":
         return "draws of a cooled sampler"
+    if temperature == "adapted":
+        return "draws of a sampler that adapts its prior or its preconditioner to them"
     return f"draws at temperature {temperature:g}" if temperature < 1 else ""

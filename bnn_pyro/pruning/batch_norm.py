@@ -38,13 +38,45 @@ def recompute_batch_norm(
     if len(x) < 1 or batch_size < 1:
         raise ValueError(f"x must have a row and batch_size be at least 1, got {len(x)} rows and {batch_size}")
     fresh = copy.deepcopy(net)
-    found = [(name, m) for name, m in fresh.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-    norms = [norm for name, norm in found if name not in frozen]
+    norms = list(_with_statistics(fresh, frozen).values())
     if norms:
         with torch.no_grad(), _averaging(fresh, norms):
             for rows in x.tensor_split(math.ceil(len(x) / batch_size)):
                 fresh(rows)
     return fresh
+
+
+def evenly_spread(x: Tensor, most: int) -> Tensor:
+    """Return rows for statistics: all of them, or about as many as are wanted, evenly spread, as data may be sorted.
+
+    Args:
+        x: Inputs, shape ``(rows, ...)``.
+        most: How many rows are enough.
+
+    Returns:
+        At most ``most`` rows, in their order.
+    """
+    return x[:: max(1, math.ceil(len(x) / most))]
+
+
+def running_statistics(net: nn.Module, *, frozen: Collection[str] = ()) -> dict[str, Tensor]:
+    """Return the running means and variances of a network's BatchNorms, by their names as buffers.
+
+    Args:
+        net: Any network.
+        frozen: Names of BatchNorms that are left out.
+    """
+    found = {}
+    for name, norm in _with_statistics(net, frozen).items():
+        for leaf in ("running_mean", "running_var"):
+            found[f"{name}.{leaf}" if name else leaf] = norm.get_buffer(leaf)
+    return found
+
+
+def _with_statistics(net: nn.Module, frozen: Collection[str]) -> dict[str, _BatchNorm]:
+    """Return the BatchNorms that have running statistics and are not frozen."""
+    found = {name: module for name, module in net.named_modules() if isinstance(module, _BatchNorm)}
+    return {name: norm for name, norm in found.items() if norm.running_mean is not None and name not in frozen}
 
 
 @contextmanager

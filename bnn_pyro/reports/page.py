@@ -131,6 +131,7 @@ def page(
         **_headline(known),
         tempered=tempered_by(metrics) if known["tempered"] else "",
         is_sampled=_is_sampled(metrics),
+        is_adapted=metrics.get("temperature") == "adapted",
         chains=metrics.get("chains", 1),
         warnings=run_warnings(metrics),
         refined=refined_values(metrics) if is_refined(metrics) else None,

@@ -77,6 +77,15 @@ def test_shape_and_constants() -> None:
     assert ess_bulk(draws[..., 1, 1]).shape == ()
 
 
+@pytest.mark.parametrize("values", [(0.0, 1.0), (0.0, 0.0, 1.0), (0.0,) * 8 + (1.0,) * 8])
+def test_r_hat_of_chains_that_are_stuck_in_different_places_is_infinite(values: tuple[float, ...]) -> None:
+    stuck = torch.tensor(values).unsqueeze(1).expand(-1, 20)
+    assert float(r_hat(stuck)) == math.inf
+    one_moves = stuck.clone()
+    one_moves[0, :3] = 1.0
+    assert 1.5 < float(r_hat(one_moves)) < math.inf
+
+
 @pytest.mark.parametrize("function", [ess_bulk, ess_tail, r_hat])
 def test_draws_that_are_not_finite_give_nan(function: Callable[[Tensor], Tensor]) -> None:
     draws = torch.randn(2, 50, 3)
@@ -94,6 +103,8 @@ def test_summary_leaves_out_what_no_draw_differs_in() -> None:
     assert r_hat_summary(torch.tensor([math.nan, 1.5])) == (1.5, 1.5)
     assert r_hat_summary(torch.tensor([math.nan])) == (math.inf, math.inf)
     assert r_hat_summary(torch.arange(101.0)) == (50.0, 95.0)
+    assert r_hat_summary(torch.tensor([1.0, 1.0, 1.0, math.inf, math.inf])) == (1.0, math.inf)
+    assert r_hat_summary(torch.tensor([math.inf, math.inf])) == (math.inf, math.inf)
 
 
 # ---- energy ----------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from bnn_pyro.priors import Gaussian, GroupHorseshoe, SpikeSlab
 from guides import AutoCentered
 from tests.inference.mcmc.test_checkpoint import assert_same
 from tests.posterior.test_base import members
+from tests.posterior.test_batch_norm import settled
 from tests.posterior.test_ensemble import ensemble, snapshots
 from tests.posterior.test_ensemble import network as ensemble_network
 from tests.posterior.test_ensemble import rows as ensemble_rows
@@ -98,6 +99,24 @@ def test_round_trip_of_a_shrunk_posterior(tmp_path: Path) -> None:
     assert torch.equal(predicted(load_posterior(tmp_path / "posterior.pt", start)), predicted(small))
     with pytest.raises(ValueError, match="model must be made as when"):
         load_posterior(tmp_path / "posterior.pt", posterior.model)
+
+
+def test_draws_with_statistics_of_their_own_are_kept(tmp_path: Path) -> None:
+    posterior, x = settled(), inputs()
+    save_posterior(posterior, tmp_path / "posterior.pt")
+    again = load_posterior(tmp_path / "posterior.pt", network("residual convolutions"))
+    assert again.num_draws == 5 and torch.equal(again.predict(x), posterior.predict(x))
+    content = torch.load(tmp_path / "posterior.pt", weights_only=True)
+    content["settled"]["tensors"]["norm.running_mean"] = torch.zeros(5, 9)
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(
+        ValueError, match=r"draws must be of the network's tensors, \(\d,\) here, got 'norm.running_mean'"
+    ):
+        load_posterior(tmp_path / "other.pt", network("residual convolutions"))
+    del content["settled"]  # as in an older file
+    torch.save(content, tmp_path / "older.pt")
+    older = load_posterior(tmp_path / "older.pt", network("residual convolutions"))
+    assert older.num_draws is None and older.predict(x, num_samples=2).shape == (12, 3)
 
 
 @pytest.mark.parametrize("hidden", [(8,), (8, 6), (8, 7, 7)])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnn_pyro import prune
+from bnn_pyro import SamplingPlan, prune, sample
 from bnn_pyro.evaluation.metrics import classification_metrics, regression_metrics
 from bnn_pyro.likelihoods import Categorical, Classes, GaussianNoise, HeteroscedasticNoise, Likelihood, Mixture, Normals
 from bnn_pyro.network import SparseNetwork
@@ -71,6 +71,18 @@ def sampled(outputs: int = 3, *, exact: bool = False, **options: Any) -> Sampled
 
 def rows(size: int = 8) -> Tensor:
     return torch.randn(size, 4, dtype=DOUBLE)
+
+
+def test_statistics_of_a_batch_norm_are_those_that_the_chains_saw() -> None:
+    """They are the network's own in every draw: the likelihood of the draws is the one that was sampled."""
+    net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+    net.double()(5 * rows())  # moves the running statistics
+    x, y = rows(), torch.randn(8, dtype=DOUBLE)
+    model = SparseNetwork(net, x, prior=Gaussian(), likelihood=GaussianNoise(0.5), num_data=8)
+    plan = SamplingPlan(kernel="chees", chains=2, warmup=10, draws=4)
+    posterior = sample(model, (x, y), plan, seed=0, engine="traced", progress=False)
+    potential = posterior.draws.vectors.square().sum(-1) / 2 - posterior.log_likelihood(x, y).sum(-1)
+    assert float((posterior.draws.energy - potential).std()) < 1e-9 < float(potential.std())
 
 
 def by_hand(posterior: SampledPosterior, x: Tensor) -> Tensor:

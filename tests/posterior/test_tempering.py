@@ -11,6 +11,7 @@ from bnn_pyro.posterior.tempering import Temperature, tempering
         (1.0, None, ""),
         (0.05, None, "tempered (cold) posterior, KL weight 0.05"),
         (1.0, "cooled", "draws of a cooled sampler"),
+        (1.0, "adapted", "draws of a sampler that adapts its prior or its preconditioner to them"),
         (1.0, 0.5, "draws at temperature 0.5"),
         (1.0, 1.0, ""),
     ],

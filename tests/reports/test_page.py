@@ -74,6 +74,9 @@ def test_draws_of_a_cooled_sampler_are_called_so() -> None:
     shown = text({**METRICS, "temperature": "cooled"})
     assert "from draws of a cooled sampler" in shown and "the dense network beside it has" in shown
     assert "The median model is the last draw" in shown and "KL weight 0.05" not in shown
+    assert "They vary less than draws from the posterior" in shown
+    adapted = text({**METRICS, "temperature": "adapted"})
+    assert "adapts its prior or its preconditioner" in adapted and "They vary less" not in adapted
 
 
 def test_settings_of_an_object_are_rows_of_their_own() -> None:

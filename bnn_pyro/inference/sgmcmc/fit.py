@@ -1,6 +1,7 @@
 """fit_sghmc: sampling a SparseNetwork and pruning it in one shot, while it is trained."""
 
 import copy
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -24,12 +25,14 @@ from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.ensemble import Ensemble, Snapshot
 from bnn_pyro.posterior.threads import driving
 from bnn_pyro.priors.gaussian import Gaussian
+from bnn_pyro.pruning.batch_norm import evenly_spread, recompute_batch_norm
 from bnn_pyro.pruning.cutting import kept_positions
 from bnn_pyro.pruning.shrink import smaller_model
 from bnn_pyro.tracing.engine import EngineName, Plan
 
 Record = dict[str, Any]
 SETTLED = 25  # epochs without a removal, after which the network is taken to stay as it is
+SETTLING_ROWS = 10_000  # for the running statistics of a snapshot's BatchNorms
 LATENT = "likelihood"  # the latent's name among the trained parameters; those of a net have a dot or are a layer's
 
 
@@ -77,7 +80,8 @@ def fit_sghmc(
             for what pays; see `bnn_pyro.tracing.engine.Engine`.
 
     Returns:
-        The snapshots as a posterior, with one record per epoch in ``history``.
+        The snapshots as a posterior, with one record per epoch in ``history``. The BatchNorms of each have running
+        statistics of its own weights, by a pass over up to 10,000 rows.
 
     Raises:
         ValueError: If data, shapes or an option are out of range, the slab is not Gaussian, ``plan.em`` has a threshold
@@ -104,10 +108,11 @@ def fit_sghmc(
                 record |= {f"validation_{name}": score for name, score in now.items()}
             stops = callback is not None and callback(record)
             if stops or epoch in taken:
-                run.snapshots.append(run.snapshot())
+                run.snapshots.append(run.settled_snapshot())
             if stops:
                 break
-    return Ensemble(whole, run.snapshots, history=run.history, temperature=plan.sampler.temperature)
+    acting = plan if whole.groups else dataclasses.replace(plan, em=None)  # an EM needs groups
+    return Ensemble(whole, run.snapshots, history=run.history, temperature=acting.temperature)
 
 
 class _Run:
@@ -176,6 +181,13 @@ class _Run:
         model.net.eval()
         latent = None if self.latent is None else self.latent.value().detach()
         return Snapshot(model, {name: mask.clone() for name, mask in self.keep.items()}, latent)
+
+    def settled_snapshot(self) -> Snapshot:
+        """Returns the network as it is now, its BatchNorms with the running statistics of these very weights."""
+        taken = self.snapshot()
+        rows = evenly_spread(self.x, SETTLING_ROWS)
+        taken.model.net = recompute_batch_norm(taken.model.net, rows, frozen=taken.model.frozen)
+        return taken
 
     def _loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Returns the mean negative log-likelihood, with the prior of the likelihood's own latent."""

@@ -7,11 +7,17 @@ from typing import Any
 
 from bnn_pyro.inference.sgmcmc.group_em import GroupEM
 from bnn_pyro.inference.sgmcmc.sampler import Sampler
+from bnn_pyro.posterior.tempering import Temperature
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneShot:
     """How a network is sampled and pruned at the same time, by :func:`~bnn_pyro.inference.sgmcmc.fit.fit_sghmc`.
+
+    The posterior itself asks for ``sampler=Sampler(temperature=1.0, eta=0.0)`` and ``em=None``. An EM moves the prior
+    to where the weights are; a preconditioner that goes on adapting (``eta`` above 0) follows the draws and runs to 1
+    for every weight, so that the error of a step doubles. Snapshots of one cycle's end, where steps are small, lie
+    close together: take them from many cycles.
 
     Args:
         sampler: Options of the sampler.
@@ -42,6 +48,12 @@ class OneShot:
             )
         if not 0 <= self.tail <= 1:
             raise ValueError(f"tail must be a fraction of a cycle, in [0, 1], got {self.tail}")
+
+    @property
+    def temperature(self) -> Temperature:
+        """Temperature of the draws relative to the posterior's; ``"adapted"`` in place of 1 where anything adapts."""
+        adapts = self.em is not None or self.sampler.eta > 0
+        return "adapted" if self.sampler.temperature == 1 and adapts else self.sampler.temperature
 
     def epochs_of_snapshots(self, epochs: int) -> set[int]:
         """Return after which epochs, counted from 0, a snapshot is taken.

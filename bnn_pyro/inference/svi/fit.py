@@ -12,7 +12,6 @@ from pyro.infer import ELBO
 from pyro.infer.autoguide import AutoGuide
 from pyro.optim import PyroOptim
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnn_pyro.identity import described
 from bnn_pyro.inference.checkpoint import Checkpoint
@@ -31,16 +30,14 @@ from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.micro_batches import Shares
 from bnn_pyro.inference.training.processes import Processes
 from bnn_pyro.network import SparseNetwork
+from bnn_pyro.posterior.batch_norm import settle_batch_norm
 from bnn_pyro.posterior.empty_groups import empty_groups, empty_warning
 from bnn_pyro.posterior.guide import GuidePosterior, copies
 from bnn_pyro.posterior.threads import driving
-from bnn_pyro.pruning.batch_norm import recompute_batch_norm
-from bnn_pyro.pruning.cutting import split_selection
 from guides import AutoProgram, AutoSpikeSlab
 
 logger = logging.getLogger(__name__)
 
-SETTLING_ROWS = 10_000  # for the running statistics of the posterior's BatchNorms
 LOCAL_ROWS = 64  # the largest batch for which drawing outputs is no slower than drawing the weights of 784-400-400-10
 
 
@@ -122,7 +119,9 @@ def fit(
         The posterior after the last epoch, or after the best one of a ``schedule`` with ``patience``, with one record
         per epoch in ``history``, of more than 400 epochs some 200 with the scores of the median model, unless there is
         ``patience``. Running statistics of BatchNorms are those of the median-probability model: while it
-        was trained they were averages over many draws of the network.
+        was trained they were averages over many draws of the network. The posterior then holds 32 draws with statistics
+        of their own, as ``posterior.settled``, which it predicts with; see
+        :func:`~bnn_pyro.posterior.batch_norm.settle_batch_norm` for rows, memory and more draws.
 
     Raises:
         ValueError: If data, shapes or an option are out of range, the loss is not finite, or the checkpoint is damaged
@@ -185,7 +184,7 @@ def fit(
             run.train(callback, progress, file)
         finally:
             run.step.release()
-        settle_batch_norm(run.posterior, x[:: max(1, len(x) // SETTLING_ROWS)])
+        settle_batch_norm(run.posterior, x)
     if processes.is_first and (warning := empty_warning(empty_groups(run.posterior.keep()), run.posterior.kl_weight)):
         logger.warning(warning)
     return run.posterior
@@ -278,26 +277,3 @@ def _isolated(seed: int | None, device: torch.device) -> Iterator[None]:
     """Keeps Pyro's parameter store, its validation and (with a seed) the random state as they were."""
     with seeded(seed, device), pyro.get_param_store().scope(), pyro.validation_enabled(False):
         yield
-
-
-def settle_batch_norm(posterior: GuidePosterior, x: Tensor, *, batch_size: int = 1024) -> None:
-    """Give a posterior's network the running statistics of its median-probability model, in place.
-
-    Args:
-        posterior: A posterior that belongs to the caller, such as one that is being fitted; its network is changed.
-        x: Training inputs, shape ``(rows, *input_shape)``, or many of them.
-        batch_size: Largest number of rows at a time.
-
-    Raises:
-        ValueError: If there is no row, or ``batch_size`` is below 1.
-    """
-    if not any(isinstance(module, _BatchNorm) for module in posterior.model.net.modules()):
-        return
-    prefix = "" if posterior.model.selection is None else "network."
-    frozen = [f"{prefix}{name}".removesuffix(".") for name in posterior.model.frozen]
-    settled = recompute_batch_norm(posterior.median_model(), x, batch_size=batch_size, frozen=frozen)
-    inner = settled if posterior.model.selection is None else split_selection(settled)[0]
-    fresh = dict(inner.named_buffers())
-    with torch.no_grad():
-        for name, buffer in posterior.model.net.named_buffers():
-            buffer.copy_(fresh[name])

@@ -15,6 +15,7 @@ from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.sgmcmc.sampler import Sampler
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
 from bnn_pyro.networks import mlp
+from bnn_pyro.pruning.batch_norm import recompute_batch_norm
 from bnn_pyro.tracing.engine import EngineName
 
 ROWS = 600
@@ -203,6 +204,10 @@ def test_convolutions() -> None:
     small = prune(posterior)
     torch.testing.assert_close(small(x), posterior.median_model()(x))
     torch.testing.assert_close(small(x), posterior.snapshots[-1].model.call_net({}, x))
+    for snapshot in posterior.snapshots:  # of these very weights, not of all that came before
+        own, expected = snapshot.model.net, recompute_batch_norm(snapshot.model.net, x)
+        torch.testing.assert_close(own.get_buffer("1.running_mean"), expected.get_buffer("1.running_mean"))
+        torch.testing.assert_close(own.get_buffer("1.running_var"), expected.get_buffer("1.running_var"))
 
 
 def test_divergence_is_told() -> None:

@@ -11,6 +11,7 @@ from bnn_pyro.inference.sgmcmc.fit import fit_sghmc
 from bnn_pyro.inference.sgmcmc.group_em import GroupEM
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.sgmcmc.sampler import Sampler
+from bnn_pyro.priors import Gaussian
 from tests.inference.sgmcmc.test_fit import network, table
 
 
@@ -18,6 +19,30 @@ def test_comes_back_from_json() -> None:
     settings = OneShot(sampler=Sampler(lr=0.3, temperature=0.5), em=GroupEM(soft=0.02, side="writers"), cycles=2)
     for each in (settings, dataclasses.replace(settings, em=None)):
         assert OneShot.of(json.loads(json.dumps(dataclasses.asdict(each)))) == each
+
+
+@pytest.mark.parametrize(
+    ("options", "temperature"),
+    [
+        ({"sampler": Sampler(temperature=1.0)}, "adapted"),
+        ({"sampler": Sampler(temperature=1.0, eta=0.0)}, "adapted"),
+        ({"sampler": Sampler(temperature=1.0), "em": None}, "adapted"),
+        ({"sampler": Sampler(temperature=1.0, eta=0.0), "em": None}, 1.0),
+        ({"sampler": Sampler(temperature=0.5)}, 0.5),
+        ({}, "cooled"),
+    ],
+)
+def test_draws_at_temperature_one_say_whether_anything_adapts_to_them(
+    options: dict[str, Any], temperature: float | str
+) -> None:
+    assert OneShot(**options).temperature == temperature
+
+
+def test_an_em_without_groups_adapts_nothing() -> None:
+    plan = OneShot(sampler=Sampler(lr=1e-3, temperature=1.0, eta=0.0), cycles=1)
+    for prior, tempered in ((Gaussian(), False), (None, True)):
+        posterior = fit_sghmc(network(prior=prior), table(), plan, epochs=1, seed=0)
+        assert posterior.tempered == tempered and (posterior.temperature == "adapted") == tempered
 
 
 def test_stretched() -> None:
@@ -31,10 +56,10 @@ def test_stretched() -> None:
 
 
 def test_fit_follows_all_of_them() -> None:
-    plan = OneShot(sampler=Sampler(lr=0.05, temperature=1.0), cycles=2, samples_per_cycle=2, burn_in=1, tail=0.0)
+    plan = OneShot(sampler=Sampler(lr=0.05, temperature=0.5), cycles=2, samples_per_cycle=2, burn_in=1, tail=0.0)
     torch.manual_seed(0)
     posterior = fit_sghmc(network(), table(), plan, epochs=6, batch_size=100, seed=0)
-    assert posterior.temperature == 1.0 and len(posterior.snapshots) == 2
+    assert posterior.temperature == 0.5 and len(posterior.snapshots) == 2
     assert posterior.history[0]["lr"] == 0.05
 
 

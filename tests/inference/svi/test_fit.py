@@ -20,7 +20,7 @@ from bnn_pyro import fit, prune
 from bnn_pyro.data import load
 from bnn_pyro.inference import LearningRates, SparseELBO
 from bnn_pyro.inference.svi import fit as svi
-from bnn_pyro.inference.svi.fit import LOCAL_ROWS, settle_batch_norm
+from bnn_pyro.inference.svi.fit import LOCAL_ROWS
 from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.inference.svi.steps import stepper
 from bnn_pyro.inference.training.compute import Compute
@@ -30,7 +30,6 @@ from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.empty_groups import empty_warning
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
-from bnn_pyro.pruning.batch_norm import recompute_batch_norm
 from bnn_pyro.tracing import engine as engines
 from guides import AutoCentered, AutoSpikeSlab, initial_value
 from tests.posterior.test_guide import posterior_of
@@ -709,37 +708,6 @@ def test_on_a_gpu(validation: Any) -> None:
         torch.testing.assert_close(state(again)[name], value)
 
 
-@pytest.mark.parametrize("shrunk", [False, True])
-def test_a_posterior_is_settled_in_place(shrunk: bool) -> None:
-    posterior = posterior_of("residual convolutions")
-    posterior = posterior.shrink() if shrunk else posterior
-    before, x = buffers(posterior.model.net), inputs(40)
-    settle_batch_norm(posterior, x, batch_size=20)
-    after = buffers(posterior.model.net)
-    assert not any(torch.equal(after[name], before[name]) for name in before)
-    expected = recompute_batch_norm(posterior.median_model(), x, batch_size=20)
-    torch.testing.assert_close(prune(posterior)(x), expected(x), rtol=0, atol=1e-12)
-
-
-def test_a_posterior_that_has_lost_inputs_is_settled() -> None:
-    net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Sigmoid(), nn.Linear(8, 3)).double()
-    posterior = posterior_of(net, select_inputs=True)
-    small = posterior.shrink(keep={"inputs": torch.arange(6) != 2, "0": torch.arange(8) < 5})
-    assert small.model.selection is not None
-    settle_batch_norm(small, inputs(40))
-    hidden = small.model.net.get_submodule("1")
-    first = small.median_model().get_submodule("network.0")
-    expected = first(inputs(40)[:, small.model.selection]).mean(0)
-    torch.testing.assert_close(hidden.running_mean, expected)
-
-
-def test_a_posterior_without_batch_norms_is_left_alone() -> None:
-    posterior = posterior_of()
-    state = copy.deepcopy(posterior.model.state_dict())
-    settle_batch_norm(posterior, inputs())
-    assert all(torch.equal(value, state[name]) for name, value in posterior.model.state_dict().items())
-
-
 def test_a_network_with_batch_norms_can_be_fitted() -> None:
     """In training each batch has its own statistics; the net that is evaluated has the running ones."""
     model = network("residual convolutions", prior=SpikeSlab(Gaussian(), inclusion=0.3))
@@ -748,3 +716,7 @@ def test_a_network_with_batch_norms_can_be_fitted() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.net.named_buffers())
     assert not torch.equal(run.model.net.get_buffer("norm.running_mean"), before["norm.running_mean"])
     torch.testing.assert_close(prune(run)(inputs()), run.median_model()(inputs()), rtol=0, atol=1e-10)
+    assert run.settled is not None and run.num_draws == 32
+    assert torch.equal(run.predict(inputs()), run.predict(inputs()))  # no draw is made afresh
+    again = fit(model, (inputs(), labels()), epochs=2, batch_size=6, seed=0)
+    assert torch.equal(again.predict(inputs()), run.predict(inputs()))
