@@ -17,7 +17,10 @@ are those of our NUTS, which is Pyro's with the same trees.
 ``microcanonical.py`` measures. A step of theirs has two gradients, which are counted as leapfrog steps here.
 
 Each runs on one thread, in single precision, at its own defaults. Seconds are those of the processor that the process
-had, as others use the machine; the ratios are of sampling alone, warm-up and compiling stand beside them.
+had, as others use the machine; the ratios are of sampling alone, warm-up and compiling stand beside them. NumPyro
+compiles at each run, so that its sampling is timed by the difference of two lengths. Rows of NumPyro without
+``"timed": "two lengths"`` in the results are older and have its compiling in the seconds of sampling: no ratio is made
+of them.
 """
 
 import json
@@ -135,14 +138,20 @@ def ratios_of(rows: list[timing.Row], key: str = "ess_per_second") -> dict[str, 
         key: Which measure; rows that do not have it are left out.
     """
     by = {(row["case"], row["contestant"]): row[key] for row in rows if row[key] is not None}
+    fair: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("timed") == "two lengths":
+            fair.setdefault(row["case"], []).append(row["contestant"])
     found = {}
     for case in dict.fromkeys(case for case, _ in by):
         for ratio, (ours, baseline) in RATIOS.items():
             if {(case, ours), (case, baseline)} <= by.keys():
                 found[f"{case}/{ratio}"] = by[case, ours] / by[case, baseline]
-        rivals = [value for (name, rival), value in by.items() if name == case and rival.startswith("numpyro")]
+        rivals = [value for (name, rival), value in by.items() if name == case and rival in fair.get(case, ())]
         if rivals and (case, "ours-batch") in by:
             found[f"{case}/batch-vs-numpyro"] = by[case, "ours-batch"] / max(rivals)
+        if rivals and (case, "ours-nuts") in by:
+            found[f"{case}/nuts-vs-numpyro"] = by[case, "ours-nuts"] / max(rivals)
     return found
 
 

@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import PyTree, tree_leaves
 
+from bnn_pyro.tracing.failures import FailuresAsNaN
 from bnn_pyro.tracing.noise import Noise, lift_noise
 from bnn_pyro.tracing.operations import Operation
 from bnn_pyro.tracing.simplify import WRITERS, simplify
@@ -66,7 +67,8 @@ class Traced:
 def trace(function: Callable[..., object], *inputs: Tensor, bases: Sequence[Tensor] = ()) -> Traced:
     """Traces a function of tensors; autograd inside it becomes a part of the program.
 
-    The function runs once. What it writes to (a module's running statistics) and the random state are put back.
+    The function runs once. What it writes to (a module's running statistics) and the random state are put back. A
+    factorisation that fails, of a matrix that is not positive definite, gives NaN instead of an error.
 
     Args:
         function: From tensors to a nest of tensors and constants. It must do the same operations for all inputs of the
@@ -87,7 +89,7 @@ def trace(function: Callable[..., object], *inputs: Tensor, bases: Sequence[Tens
             return function(*arguments)
 
     devices = sorted({tensor.device for tensor in inputs if tensor.device.type == "cuda"}, key=str)
-    with torch.random.fork_rng(devices), torch.enable_grad(), Undone(refuse_dynamic=True):
+    with torch.random.fork_rng(devices), torch.enable_grad(), Undone(refuse_dynamic=True), FailuresAsNaN():
         graph = make_fx(guarded)(*inputs)
     live = _lift_live(graph, bases)
     noise = lift_noise(graph)
