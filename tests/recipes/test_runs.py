@@ -176,6 +176,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
     for device, message in (
         ("cuda", "device must be cpu where"),
         ("abacus", "device must be cpu or cuda, got 'abacus'"),
+        ("cuda:7", "device must be cpu where torch finds no CUDA device, got 'cuda:7'"),
     ):
         with pytest.raises(ValueError, match=message):
             run(table("regression"), QUICK, device=device)
@@ -323,6 +324,13 @@ def test_held_out_rows_decide_on_gates_of_inputs(
     assert set(load_run(tmp_path / "run").model.groups) == expected  # as its folder knows what was decided
     same = dataclasses.replace(QUICK, select_inputs=gain > 0)
     assert run(table("regression"), same, seed=1, progress=False)["test_nll"] == metrics["test_nll"]
+
+
+@pytest.mark.gpu
+def test_one_shot_pruning_on_a_gpu() -> None:
+    """Its network is a new one, and no copy of the dense one, which is on the device already."""
+    one_shot = dataclasses.replace(recipe("digits", method="sghmc").with_epochs(2), hidden=(8,))
+    assert run(load("digits"), one_shot, device="cuda", progress=False)["test_accuracy"] > 0
 
 
 @pytest.mark.gpu
