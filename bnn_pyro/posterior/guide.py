@@ -4,7 +4,6 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-import pyro
 import torch
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch import Tensor
 from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.base import NetworkDraws, Posterior
 from bnn_pyro.posterior.memory import draws_at_once, joined
-from bnn_pyro.posterior.threads import HANDLERS
+from bnn_pyro.posterior.threads import HANDLERS, drawing
 from bnn_pyro.pruning.shrink import shrink
 from guides import AutoProgram
 from guides.protocols import Guide
@@ -93,7 +92,7 @@ class GuidePosterior(Posterior):
                 found = self.guide.inclusion()
             return {name: found[gate_site(name)] for name in self.model.groups}
         wanted = _ESTIMATED_FROM if num_samples is None else num_samples
-        with HANDLERS, torch.no_grad(), pyro.get_param_store().scope():
+        with drawing(), torch.no_grad():
             draws = [self._split(self.guide())[1] for _ in range(wanted)]
         return {n: torch.stack([(d[n] > 0.5).to(self._like) for d in draws]).mean(0) for n in self.model.groups}
 
@@ -129,7 +128,7 @@ class GuidePosterior(Posterior):
         Returns:
             Site -> values, shape ``(num_draws, *shape)``.
         """
-        with HANDLERS, torch.no_grad(), pyro.get_param_store().scope():
+        with drawing(), torch.no_grad():
             draws = [self.guide() for _ in range(num_draws)]
         return {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]}
 
@@ -173,6 +172,6 @@ class GuidePosterior(Posterior):
 
     @torch.no_grad()
     def _medians(self) -> dict[str, Tensor]:
-        with HANDLERS, pyro.get_param_store().scope():
+        with drawing():
             values: dict[str, Tensor] = self.guide.median()
         return values
