@@ -42,7 +42,7 @@ def export_net(net: nn.Module, example_input: Tensor, path: str | Path, *, form:
     if not len(example_input):
         raise ValueError(f"example_input must have a row, got shape {tuple(example_input.shape)}")
     plain = copy.deepcopy(net).cpu().eval().requires_grad_(False)
-    rows = torch.arange(_EXAMPLE_ROWS) % len(example_input)
+    rows = torch.arange(_EXAMPLE_ROWS, device="cpu") % len(example_input)
     FORMS[form](plain, example_input.detach().cpu()[rows], Path(path))
 
 

@@ -107,7 +107,7 @@ def choose_inputs(
     ):
         raise ValueError(f"order must have each of the numbers 0 to {features - 1} once, got {order.tolist()}")
     with seeded(seed, x.device):
-        own_seed = int(torch.randint(2**31, ()))
+        own_seed = int(torch.randint(2**31, (), device="cpu"))
         whole = refine(posterior, train, settings, seed=own_seed, progress=progress)
         everything, importance = _scores(whole, x, y), permutation_importance(whole, x, y)
         read = _read(whole, features)
@@ -147,7 +147,7 @@ def permutation_importance(posterior: Posterior, x: Tensor, y: Tensor) -> Tensor
     for feature in _read(posterior, x.shape[1]).nonzero().flatten().tolist():
         for _ in range(_REPEATS):
             permuted = x.clone()
-            permuted[:, feature] = x[torch.randperm(len(x)).to(x.device), feature]
+            permuted[:, feature] = x[torch.randperm(len(x), device="cpu").to(x.device), feature]
             losses[feature] += (before - _scores(posterior, permuted, y).mean()) / _REPEATS
     return losses
 

@@ -25,6 +25,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "bnn_pyro.data": (),
     "bnn_pyro.tracing": (),
     "bnn_pyro.storage": (),
+    "bnn_pyro.devices": (),
     "bnn_pyro.evaluation": (),
     "bnn_pyro.frozen": (),
     # The network and its posteriors.
@@ -42,7 +43,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     # Inference: three families side by side, which do not know each other.
     "bnn_pyro.inference.generators": (),
     "bnn_pyro.inference.checkpoint": (),
-    "bnn_pyro.inference.checks": ("bnn_pyro.network", "bnn_pyro.evaluation", "bnn_pyro.data"),
+    "bnn_pyro.inference.checks": ("bnn_pyro.network", "bnn_pyro.evaluation", "bnn_pyro.data", "bnn_pyro.devices"),
     "bnn_pyro.inference.training": (
         "bnn_pyro.inference.checks",
         "bnn_pyro.inference.generators",

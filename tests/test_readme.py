@@ -63,6 +63,28 @@ def test_the_example_of_a_model_of_ones_own() -> None:
     assert (gates > 0.5).nonzero().flatten().tolist() == [3, 11]
 
 
+MOVED = "train, test = (data.Split(part.x.cuda(), part.y.cuda()) for part in (train, test))"
+SHORTER = {"epochs=20": "epochs=1", "epochs=60": "epochs=2", "hold=5": "hold=1", "range(300)": "range(3)"}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("is_default", [False, True], ids=["data", "default"])
+def test_the_examples_on_a_gpu(is_default: bool) -> None:
+    """With data that are moved there, and in a program whose default device it is."""
+    network, custom = EXAMPLES[1:]
+    for long, short in SHORTER.items():
+        network, custom = network.replace(long, short), custom.replace(long, short)
+    if is_default:
+        with torch.device("cuda"):
+            assert len(executed(network)["probabilities"])
+            assert executed(custom)["guide"].inclusion()["w.gate"].is_cuda
+        return
+    network = network.replace("\n\nnet = ", f"\n{MOVED}\n\nnet = ")
+    assert executed(network)["probabilities"].is_cuda
+    custom = custom.replace("\n\n\ndef model", "\nx, y = x.cuda(), y.cuda()\n\n\ndef model")
+    assert executed(custom)["guide"].inclusion()["w.gate"].is_cuda
+
+
 def test_the_set_up_is_two_commands() -> None:
     """One a line, to be pasted as it is."""
     commands = [line for line in TEXT.splitlines() if line.startswith("python -m venv")]

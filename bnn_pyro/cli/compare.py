@@ -12,6 +12,7 @@ from bnn_pyro.cli.choices import ComparedName, PriorName
 from bnn_pyro.cli.options import (
     Data,
     DataDir,
+    Device,
     Drop,
     Inclusion,
     Net,
@@ -105,6 +106,7 @@ def compare(
         int | None, typer.Option(help="Draws of each chain; what there is time for.", rich_help_panel="Run")
     ] = None,
     seed: Seed = 0,
+    device: Device = "cpu",
     threads: Threads = None,
     out: Annotated[
         Path | None,
@@ -136,7 +138,7 @@ def compare(
         widths = "-".join(map(str, settings.hidden))
         typer.echo(f"{settings.net} {widths}, prior {settings.prior}, KL weight 1, in about {minutes:g} min")
         with _without_warnings("bnn_pyro.inference.mcmc.sample"):  # the page says how the chains went
-            found = run_comparison(dataset, plan, seed=seed, announce=typer.echo)
+            found = run_comparison(dataset, plan, seed=seed, device=device, announce=typer.echo)
         write_comparison(folder, found)
     typer.echo()
     print_comparison(found.metrics)

@@ -54,7 +54,7 @@ def export(
         net = prune(posterior, multiple=multiple)
         table = None if form == "weights" else find_table(run)
         if table is None:
-            export_net(net, torch.zeros(1, *posterior.model.input_shape), target, form=form)
+            export_net(net, torch.zeros(1, *posterior.model.input_shape, device="cpu"), target, form=form)
         else:
             export_net(point_program(net, posterior, table), example_rows(table), target, form=form)
     typer.echo(f"{sum(parameter.numel() for parameter in net.parameters()):,} parameters: {shown(target.resolve())}")

@@ -13,6 +13,7 @@ from bnn_pyro.cli.kl_weights import kl_weight_of, path_plan_of
 from bnn_pyro.cli.options import (
     Data,
     DataDir,
+    Device,
     Drop,
     Inclusion,
     Net,
@@ -156,7 +157,7 @@ def fit(
     ] = False,
     epochs: Annotated[int | None, typer.Option(help="Epochs of inference.", rich_help_panel="Run")] = None,
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(help="Where to train: cpu or cuda.", rich_help_panel="Run")] = "cpu",
+    device: Device = "cpu",
     threads: Threads = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; runs/DATA-PRIOR-SEED by default.", rich_help_panel="Run")

@@ -58,6 +58,10 @@ Seed = Annotated[
     int,
     typer.Option(help="Seed of all that is random.", rich_help_panel="Run"),
 ]
+Device = Annotated[
+    str,
+    typer.Option(help="Where to compute: cpu, cuda, or one of several such as cuda:1.", rich_help_panel="Run"),
+]
 Threads = Annotated[
     int | None,
     typer.Option(help="Threads on the CPU; 1 for small nets, else torch's choice.", rich_help_panel="Run"),

@@ -10,6 +10,7 @@ from bnn_pyro.cli.kl_weights import path_plan_of
 from bnn_pyro.cli.options import (
     Data,
     DataDir,
+    Device,
     Drop,
     Inclusion,
     Net,
@@ -84,7 +85,7 @@ def path(
         int | None, typer.Option(help="Epochs of the first point and of the last fit.", rich_help_panel="Run")
     ] = None,
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(help="Where to train: cpu or cuda.", rich_help_panel="Run")] = "cpu",
+    device: Device = "cpu",
     threads: Threads = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; runs/DATA-path-SEED by default.", rich_help_panel="Run")

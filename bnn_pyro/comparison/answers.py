@@ -51,7 +51,7 @@ class Sample:
         """Return one half of the chains and the other, or of the draws where there is one chain."""
         size = len(self.values)
         middle = size // self.chains * (self.chains // 2) if self.chains > 1 else size // 2
-        return self._part(torch.arange(middle)), self._part(torch.arange(middle, size))
+        return self._part(torch.arange(middle, device="cpu")), self._part(torch.arange(middle, size, device="cpu"))
 
     def thinned(self, draws: int = COMPARED_DRAWS) -> "Sample":
         """Return so many of the draws, evenly spaced over all chains.

@@ -154,8 +154,8 @@ class Job:
         Args:
             chains: How many.
         """
-        chosen = torch.linspace(0, len(self.starts) - 1, chains).round().long()
-        return self.starts[chosen]
+        chosen = torch.linspace(0, len(self.starts) - 1, chains, device="cpu").round().long()
+        return self.starts[chosen.to(self.starts.device)]
 
 
 # ---- the methods -----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from torch import Tensor
 from bnn_pyro.comparison.answers import Answer, answer, compared_rows, distances
 from bnn_pyro.comparison.methods import METHODS, Comparison, Job
 from bnn_pyro.data import Dataset
+from bnn_pyro.devices import checked_device
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.network import SparseNetwork
@@ -48,6 +49,7 @@ def compare(
     plan: Comparison,
     *,
     seed: int = 0,
+    device: str | torch.device = "cpu",
     progress: bool | None = None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> Compared:
@@ -60,6 +62,7 @@ def compare(
         dataset: The data, as `bnn_pyro.data.load` gives it.
         plan: What to compare.
         seed: Seed of the whole comparison, and of each method.
+        device: Where to train and sample, such as ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         progress: Whether to show progress bars; None shows them on a terminal.
         announce: Called with a line before each method.
 
@@ -67,12 +70,13 @@ def compare(
         The numbers and the answers.
 
     Raises:
-        ValueError: If data and recipe do not fit each other.
+        ValueError: If there is no such device, or data and recipe do not fit each other.
     """
     start = time.perf_counter()
-    train, test = (plan.recipe.tensors(part) for part in (dataset.train, dataset.test))
+    place = checked_device(device)
+    train, test = (plan.recipe.tensors(part, place) for part in (dataset.train, dataset.test))
     names = plan.chosen()
-    with seeded(seed, train[0].device):
+    with seeded(seed, place):
         announce("dense network")
         model = _network(dataset, plan.recipe, train, seed, progress)
         job = Job(plan, model, train, seed, progress, start + 60 * plan.minutes, list(names))
@@ -85,10 +89,10 @@ def compare(
             except Exception as error:  # whatever it is, the other methods are worth having
                 failures[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
             job.names.pop(0)
-    metrics = _metrics(dataset, plan, seed, names, answers, failures)
+    metrics = {**_metrics(dataset, plan, seed, names, answers, failures), "device": str(place)}
     metrics["seconds"] = time.perf_counter() - start
     named = {METHODS[name].title: found for name, found in answers.items()}
-    chosen = compared_rows(len(test[1]))
+    chosen = compared_rows(len(test[1])).to(place)
     return Compared(metrics, named, test[1][chosen], dataset.y_mean, dataset.y_std)
 
 

@@ -66,11 +66,13 @@ class RawInputs(nn.Module):
             "std": list(stds),
         }
         for name, values in buffers.items():
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float64))
-        self.register_buffer("column", torch.tensor([feature.column for feature in features]))
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float64, device="cpu"))
+        self.register_buffer("column", torch.tensor([feature.column for feature in features], device="cpu"))
         for kind in ("value", "level"):
-            self.register_buffer(f"is_{kind}", torch.tensor([feature.kind == kind for feature in features]))
-        self.register_buffer("takes_missing", torch.tensor([feature.has_missing for feature in features]))
+            self.register_buffer(
+                f"is_{kind}", torch.tensor([feature.kind == kind for feature in features], device="cpu")
+            )
+        self.register_buffer("takes_missing", torch.tensor([feature.has_missing for feature in features], device="cpu"))
         self.is_plain = [feature.column for feature in features] == list(range(columns)) and bool(self.is_value.all())
 
     def forward(self, raw: Tensor) -> Tensor:

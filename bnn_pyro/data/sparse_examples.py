@@ -51,13 +51,13 @@ class SparseExample:
         """
         if rows < 1 or not 0 <= seed < _SEEDS:
             raise ValueError(f"rows must be at least 1 and seed in [0, 2**31), got {rows} and {seed}")
-        generator = torch.Generator().manual_seed(2 * seed + test)
-        raw = torch.randn(rows, self.inputs + 1, generator=generator).clamp_(-_BOUND, _BOUND)
+        generator = torch.Generator("cpu").manual_seed(2 * seed + test)
+        raw = torch.randn(rows, self.inputs + 1, generator=generator, device="cpu").clamp_(-_BOUND, _BOUND)
         x = (raw[:, :1] + raw[:, 1:]) / math.sqrt(2)
         signal = self.truth(x)
         if self.task == "classification":
             return x, (signal > 0).long()
-        return x, signal + torch.randn(rows, generator=generator)
+        return x, signal + torch.randn(rows, generator=generator, device="cpu")
 
 
 def _first(x: Tensor) -> Tensor:

@@ -160,7 +160,7 @@ def _quantiles(mean: Tensor, sd: Tensor, *, levels: int) -> Tensor:
 
 def _evenly(points: Tensor, count: int) -> Tensor:
     """Return some of the rows, from the first to the last."""
-    chosen = torch.linspace(0, len(points) - 1, count, dtype=torch.float64).round().long()
+    chosen = torch.linspace(0, len(points) - 1, count, dtype=torch.float64, device="cpu").round().long()
     return points[chosen.to(points.device)]
 
 

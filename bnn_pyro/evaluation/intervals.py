@@ -35,7 +35,7 @@ def interval_metrics(predictive: NormalMixture, y: Tensor) -> dict[str, float]:
     below = predictive.cdf(y)
     if below.ndim != 1:
         raise ValueError(f"y must have shape ({predictive.rows},), got {tuple(y.shape)}.")
-    low, high = predictive.interval(torch.tensor(LEVELS, dtype=torch.float64))
+    low, high = predictive.interval(torch.tensor(LEVELS, dtype=torch.float64, device="cpu"))
     names = [round(100 * level) for level in LEVELS]
     covered = [(below >= (1 - level) / 2) & (below <= (1 + level) / 2) for level in LEVELS]
     return {

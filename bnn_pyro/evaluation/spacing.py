@@ -14,4 +14,4 @@ def evenly_spaced(size: int, most: int) -> Tensor:
     Returns:
         int64, shape ``(min(size, most),)``, on the CPU.
     """
-    return torch.linspace(0, size - 1, min(most, size)).round().long()
+    return torch.linspace(0, size - 1, min(most, size), device="cpu").round().long()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.data.sources import as_inputs_and_targets
+from bnn_pyro.devices import checked_device
 from bnn_pyro.evaluation.scale import largest_rms, mean_and_sd, scale_warnings
 from bnn_pyro.likelihoods import (
     GaussianNoise,
@@ -26,26 +27,30 @@ Data = Any
 """A pair (x, y) of tensors, arrays or DataFrames, anything with ``x`` and ``y``, a ``Dataset`` or a ``DataLoader``."""
 
 
-def as_pair(name: str, data: Data) -> tuple[Tensor, Tensor]:
+def as_pair(name: str, data: Data, *, device: str | torch.device | None = None) -> tuple[Tensor, Tensor]:
     """Returns data as (x, y), read whole into memory by :func:`~bnn_pyro.data.sources.as_inputs_and_targets`.
 
     Args:
         name: The argument's name, for the message.
         data: The data.
+        device: The device to move them to; None for the inputs' own.
 
     Returns:
-        Inputs and observations, on the inputs' device; real observations have the inputs' dtype.
+        Inputs and observations, on one device; real observations have the inputs' dtype.
 
     Raises:
         TypeError: If the data holds no numbers.
         ValueError: If the data has another form, is empty, differs in length, or is not finite; or if the inputs are
-            not floating-point numbers. Whether observations may be NaN, missing, the likelihood says.
+            not floating-point numbers; or if there is no such device. Whether observations may be NaN, missing, the
+            likelihood says.
     """
+    place = None if device is None else checked_device(device)
     x, y = as_inputs_and_targets(name, data)
     if not len(x) or len(x) != len(y):
         raise ValueError(f"{name} must have as many rows in y as in x, and one at least, got {len(x)} and {len(y)}")
     if not x.is_floating_point():
         raise ValueError(f"{name} must have floating-point inputs, got {x.dtype}: convert them with x.float()")
+    x = x if place is None else x.to(place)
     if not torch.isfinite(x).all() or torch.isinf(y).any():
         part = "y" if torch.isfinite(x).all() else "x"
         raise ValueError(f"{name} must be finite, got NaN or infinite values in {part}")
@@ -110,7 +115,7 @@ def split_rows(rows: int, fraction: float, generator: torch.Generator) -> tuple[
         raise ValueError(
             f"validation must be a fraction in (0, 1) that leaves rows on both sides, got {fraction} of {rows} rows"
         )
-    order = torch.randperm(rows, generator=generator)
+    order = torch.randperm(rows, generator=generator, device="cpu")
     return order[held_out:], order[:held_out]
 
 
@@ -135,7 +140,7 @@ def hold_out(
     if not isinstance(validation, int | float):
         held_x, held_y = as_pair("validation", validation)
         return (x, y), (held_x.to(x), held_y.to(x if held_y.is_floating_point() else x.device))
-    generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+    generator = torch.Generator("cpu").manual_seed(int(torch.randint(2**31, (), device="cpu")))
     train, held_out = (rows.to(x.device) for rows in split_rows(len(x), validation, generator))
     return (x[train], y[train]), (x[held_out], y[held_out])
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ def random_state(device: torch.device) -> RandomState:
         device: The device.
     """
     state = {"cpu": torch.get_rng_state()}
-    return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
+    return state if device.type == "cpu" else state | {device.type: _of_device(device, "get_rng_state")}
 
 
 def set_random_state(state: RandomState, device: torch.device) -> None:
@@ -27,8 +28,25 @@ def set_random_state(state: RandomState, device: torch.device) -> None:
         device: The device.
     """
     torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+    if device.type != "cpu" and device.type in state:
+        _of_device(device, "set_rng_state", state[device.type])
+
+
+@contextmanager
+def random_state_kept(device: torch.device) -> Iterator[None]:
+    """Leaves the generators of the CPU and of one device as they were; those of other devices are not touched.
+
+    Args:
+        device: The device.
+
+    Yields:
+        Nothing.
+    """
+    state = random_state(device)
+    try:
+        yield
+    finally:
+        set_random_state(state, device)
 
 
 @contextmanager
@@ -42,10 +60,11 @@ def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(cuda, enabled=seed is not None):
-        if seed is not None:
-            reseed(seed, device)
+    if seed is None:
+        yield
+        return
+    with random_state_kept(device):
+        reseed(seed, device)
         yield
 
 
@@ -60,3 +79,11 @@ def reseed(seed: int, device: torch.device) -> None:
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
+    elif device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
+
+
+def _of_device(device: torch.device, name: str, *arguments: Tensor) -> Any:
+    """Return what a function of a device's module gives: of that device, or the only one there is (MPS)."""
+    function = getattr(torch.get_device_module(device), name)
+    return function(*arguments) if device.type == "mps" else function(*arguments, device)

@@ -151,7 +151,7 @@ class Mixture:
         """
         if not 0 < level < 1:
             raise ValueError(f"level must be in (0, 1), got {level}")
-        low, high = self.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2]))
+        low, high = self.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2], device="cpu"))
         return low, high
 
     def _numbers(self, y: Tensor) -> Tensor | int:

@@ -39,7 +39,7 @@ class Trial:
                 correct_sizes(module, kind)
 
         net.register_forward_pre_hook(correct_all_sizes)  # within functional_call the layers hold the smaller tensors
-        self._random = torch.Generator().manual_seed(0)
+        self._random = torch.Generator("cpu").manual_seed(0)
         self._parameters, self._inputs = self._probe(x)
 
     def settle(self, groups: Sequence[NodeGroup]) -> list[tuple[NodeGroup, str | None]]:
@@ -67,7 +67,7 @@ class Trial:
 
     def _fault(self, groups: Sequence[NodeGroup]) -> str | None:
         """Try to remove about half of the nodes, then the other half; None if all goes well."""
-        keep = {g.name: torch.randperm(g.size, generator=self._random) < g.size // 2 for g in groups}
+        keep = {g.name: torch.randperm(g.size, generator=self._random, device="cpu") < g.size // 2 for g in groups}
         others = {name: ~kept for name, kept in keep.items()}
         for x, kept in zip(self._inputs, (keep, others), strict=True):
             closed = _unread(groups, kept, self._parameters)
@@ -139,7 +139,8 @@ class Trial:
     def _normal(self, like: Tensor, shape: Sequence[int], *, scale: float = 1.0) -> Tensor:
         """Random normal numbers: of many, the first ones again and again, which is faster than to draw them all."""
         count = math.prod(shape)
-        drawn = torch.randn(min(count, _MOST_DRAWN), generator=self._random, dtype=like.dtype) * scale
+        size = min(count, _MOST_DRAWN)
+        drawn = torch.randn(size, generator=self._random, dtype=like.dtype, device="cpu") * scale
         if count > _MOST_DRAWN:
             drawn = drawn.repeat(-(-count // _MOST_DRAWN))[:count]
         return drawn.reshape(shape).to(like.device)

@@ -181,7 +181,11 @@ def _entries(name: str, value: Tensor) -> Iterator[tuple[str, list[float]]]:
     columns = [summary["mean"], summary["sd"], low, high, summary["r_hat"], summary["ess_bulk"], summary["ess_tail"]]
     numbers = torch.stack([column.double() for column in columns], -1).reshape(-1, len(columns)).tolist()
     for place, row in enumerate(numbers):
-        index = [int(i) for i in torch.unravel_index(torch.tensor(place), value.shape[2:])] if value.dim() > 2 else []
+        index = (
+            [int(i) for i in torch.unravel_index(torch.tensor(place, device="cpu"), value.shape[2:])]
+            if value.dim() > 2
+            else []
+        )
         yield f"{name}[{','.join(map(str, index))}]" if index else name, row
 
 

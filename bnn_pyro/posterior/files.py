@@ -242,8 +242,10 @@ def _ensemble_content(ensemble: Ensemble) -> dict[str, object]:
 
 def _read_ensemble(content: Content, source: Source) -> Ensemble:
     model = source.network()
+    device = next(model.parameters()).device
     try:
-        snapshots = [_read_snapshot(saved, model) for saved in content["snapshots"]]
+        moved = tree_map_only(Tensor, lambda tensor: tensor.to(device), content["snapshots"])
+        snapshots = [_read_snapshot(saved, model) for saved in moved]
     except (KeyError, RuntimeError, ValueError) as error:
         raise ValueError(f"model must be made as when {source.path} was saved: {error}") from error
     return Ensemble(model, snapshots, history=content["history"], temperature=content["temperature"])

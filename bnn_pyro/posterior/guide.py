@@ -5,7 +5,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-import pyro
 import torch
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
@@ -15,7 +14,7 @@ from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.memory import draws_at_once, joined
 from bnn_pyro.posterior.network_draws import NetworkDraws, latent_of
 from bnn_pyro.posterior.settled_draws import SettledDraws
-from bnn_pyro.posterior.threads import HANDLERS
+from bnn_pyro.posterior.threads import HANDLERS, drawing
 from bnn_pyro.pruning.batch_norm import running_statistics
 from bnn_pyro.pruning.shrink import shrink
 from guides import AutoProgram
@@ -107,7 +106,7 @@ class GuidePosterior(Posterior):
                 found = self.guide.inclusion()
             return {name: found[gate_site(name)] for name in self.model.groups}
         wanted = _ESTIMATED_FROM if num_samples is None else num_samples
-        with HANDLERS, torch.no_grad(), pyro.get_param_store().scope():
+        with drawing(), torch.no_grad():
             draws = [self._split(self.guide())[1] for _ in range(wanted)]
         return {n: torch.stack([(d[n] > 0.5).to(self._like) for d in draws]).mean(0) for n in self.model.groups}
 
@@ -143,7 +142,7 @@ class GuidePosterior(Posterior):
         Returns:
             Site -> values, shape ``(num_draws, *shape)``.
         """
-        with HANDLERS, torch.no_grad(), pyro.get_param_store().scope():
+        with drawing(), torch.no_grad():
             draws = [self.guide() for _ in range(num_draws)]
         return {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]}
 
@@ -202,6 +201,6 @@ class GuidePosterior(Posterior):
 
     @torch.no_grad()
     def _medians(self) -> dict[str, Tensor]:
-        with HANDLERS, pyro.get_param_store().scope():
+        with drawing():
             values: dict[str, Tensor] = self.guide.median()
         return values

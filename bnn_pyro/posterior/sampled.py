@@ -372,7 +372,7 @@ def _open(gate: Tensor) -> Tensor:
 
 def _spaced(size: int, count: int) -> Tensor:
     """Return so many numbers below a size, evenly spaced."""
-    return ((torch.arange(count, dtype=torch.float64) + 0.5) * size / max(count, 1)).long()
+    return ((torch.arange(count, dtype=torch.float64, device="cpu") + 0.5) * size / max(count, 1)).long()
 
 
 def _checked(weights: Tensor, chains: int) -> Tensor:

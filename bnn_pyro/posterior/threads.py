@@ -4,10 +4,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pyro
+
 HANDLERS = threading.RLock()
 """Held while a guide, a likelihood or a network is called; another thread waits, the same one may go in again."""
 
 _DRIVERS = threading.RLock()
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Hold the handlers while a guide is called, and keep Pyro's parameter store and validation as they were.
+
+    Validation is off meanwhile: it reads values, for each of which a device would be waited for, and makes about as
+    many kernels as the draw itself.
+    """
+    with HANDLERS, pyro.get_param_store().scope(), pyro.validation_enabled(False):
+        yield
 
 
 @contextmanager

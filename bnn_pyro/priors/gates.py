@@ -11,6 +11,8 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import logsigmoid, softplus
 
+from bnn_pyro.priors.numbers import as_tensor
+
 
 class AtomicRelaxedBernoulli(RelaxedBernoulli):  # type: ignore[misc]
     r"""A relaxed Bernoulli that counts an exact 0 or 1 as an atom.
@@ -55,6 +57,7 @@ def gate(
     *,
     size: int | None = None,
     temperature: float | Tensor = 0.5,
+    like: Tensor | None = None,
 ) -> Tensor:
     r"""Samples gates :math:`z \sim \mathrm{RelaxedBernoulli}(T, \lambda)`, an exact 0 or 1 counting as an atom.
 
@@ -64,6 +67,7 @@ def gate(
             ``(*batch, size)`` or ``(*batch, 1)``; its dtype and device are the gates'.
         size: Number of gates; None for one gate for each entry of ``inclusion``.
         temperature: Temperature T > 0 of the relaxation.
+        like: A tensor, such as the inputs, whose dtype and device numbers take; torch's defaults if None.
 
     Returns:
         The gates, shape ``(*batch, size)``, or that of ``inclusion``.
@@ -80,11 +84,8 @@ def gate(
         raise ValueError(f"temperature must be positive, got {temperature}")
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
-    probability = inclusion if isinstance(inclusion, Tensor) else torch.tensor(float(inclusion))
-    if isinstance(temperature, Tensor):
-        temperature = temperature.to(probability)
-    else:  # filled in on the device: copied to it, every step would wait for it
-        temperature = torch.full((), temperature, dtype=probability.dtype, device=probability.device)
+    probability = as_tensor(inclusion, like)
+    temperature = as_tensor(temperature, probability).to(probability)
     gates = AtomicRelaxedBernoulli(temperature, logits=torch.logit(probability))
     if size is None:
         return _sampled(name, gates)
@@ -103,7 +104,7 @@ def check_inclusion(value: float, *, name: str = "inclusion") -> None:
     Raises:
         ValueError: If it is out of range.
     """
-    if not 0 < float(torch.tensor(value, dtype=torch.float32)) < 1:
+    if not 0 < float(torch.tensor(value, dtype=torch.float32, device="cpu")) < 1:
         raise ValueError(f"{name} must lie in (0, 1), got {value}; float32 must tell it from 0 and 1")
 
 

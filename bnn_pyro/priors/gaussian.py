@@ -37,7 +37,7 @@ class Gaussian:
         return torch.full((), self.sigma, dtype=like.dtype, device=like.device)
 
 
-def gaussian(name: str, shape: Sequence[int], *, sigma: float | Tensor = 1.0) -> Tensor:
+def gaussian(name: str, shape: Sequence[int], *, sigma: float | Tensor = 1.0, like: Tensor | None = None) -> Tensor:
     r"""Samples weights without a spike, :math:`w \sim N(0, \sigma_0^2)`.
 
     Args:
@@ -45,6 +45,7 @@ def gaussian(name: str, shape: Sequence[int], *, sigma: float | Tensor = 1.0) ->
         shape: Shape of the weights, ``(nodes, ...)``.
         sigma: Standard deviation :math:`\sigma_0`: a number, or a tensor of shape ``()``, ``(*batch, nodes)`` or
             ``(*batch, 1)``; its dtype and device are the weights'.
+        like: A tensor, such as the inputs, whose dtype and device numbers take; torch's defaults if None.
 
     Returns:
         The weights, shape ``(*batch, *shape)``.
@@ -53,4 +54,4 @@ def gaussian(name: str, shape: Sequence[int], *, sigma: float | Tensor = 1.0) ->
         ValueError: If ``shape`` is empty, or ``sigma`` is a number that is not positive or a tensor that does not fit
             it.
     """
-    return slab(name, shape, scale=sigma)
+    return slab(name, shape, scale=sigma, like=like)

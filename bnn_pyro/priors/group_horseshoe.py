@@ -10,6 +10,7 @@ from pyro.distributions import Gamma, InverseGamma
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
+from bnn_pyro.priors.numbers import as_tensor
 from bnn_pyro.priors.slab import guide_hints
 
 
@@ -74,7 +75,12 @@ class GroupHorseshoe:
 
 
 def half_cauchy(
-    name: str, scale: float | Tensor = 1.0, *, size: int | None = None, init: float | None = None
+    name: str,
+    scale: float | Tensor = 1.0,
+    *,
+    size: int | None = None,
+    init: float | None = None,
+    like: Tensor | None = None,
 ) -> Tensor:
     r"""Samples :math:`x \sim C^+(0, k)` as :math:`x^2 = \alpha\beta`, two latents that a LogNormal fits well.
 
@@ -88,6 +94,7 @@ def half_cauchy(
             are the draws'.
         size: Number of draws; None for one draw for each entry of ``scale``.
         init: A value of both factors for guides to start at.
+        like: A tensor, such as the inputs, whose dtype and device numbers take; torch's defaults if None.
 
     Returns:
         x, shape ``(*batch, size)``, or that of ``scale``.
@@ -101,7 +108,7 @@ def half_cauchy(
         raise ValueError(f"scale must be positive, got {scale}")
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
-    scale = scale if isinstance(scale, Tensor) else torch.tensor(float(scale))
+    scale = as_tensor(scale, like)
     half, one = torch.full_like(scale, 0.5), torch.ones_like(scale)
     factors: list[TorchDistributionMixin] = [Gamma(half, scale.pow(-2)), InverseGamma(half, one)]
     if size is not None:
@@ -135,6 +142,7 @@ def group_horseshoe_scale(
     node_scale: Tensor | float = 1.0,
     slab_width: Tensor | float | None = 1.0,
     init: float | None = None,
+    like: Tensor | None = None,
 ) -> Tensor:
     r"""Samples each node's regularised scale.
 
@@ -148,6 +156,7 @@ def group_horseshoe_scale(
         node_scale: :math:`t_0`, a number or a tensor whose dtype and device are the scales'.
         slab_width: c, a number or of shape ``(*batch,)``; None for the unregularised horseshoe.
         init: A value of both factors for guides to start at.
+        like: A tensor, such as the inputs, whose dtype and device numbers take; torch's defaults if None.
 
     Returns:
         The scales, shape ``(*batch, size)``.
@@ -158,9 +167,8 @@ def group_horseshoe_scale(
     for key, value in {"global_scale": global_scale, "node_scale": node_scale, "slab_width": slab_width}.items():
         if value is not None and not isinstance(value, Tensor) and not value > 0:
             raise ValueError(f"{key} must be positive, got {value}")
-    if not isinstance(node_scale, Tensor) and isinstance(global_scale, Tensor):
-        node_scale = torch.full((), node_scale, dtype=global_scale.dtype, device=global_scale.device)
-    tau = half_cauchy(f"{name}.tau", node_scale, size=size, init=init)
+    like = global_scale if isinstance(global_scale, Tensor) else like
+    tau = half_cauchy(f"{name}.tau", node_scale, size=size, init=init, like=like)
     s = global_scale.unsqueeze(-1) if isinstance(global_scale, Tensor) and global_scale.dim() else global_scale
     c = slab_width.unsqueeze(-1) if isinstance(slab_width, Tensor) and slab_width.dim() else slab_width
     return regularized_scale(s * tau, c)

@@ -9,6 +9,7 @@ import torch
 from pyro.distributions import Gamma
 from torch import Tensor
 
+from bnn_pyro.priors.numbers import as_tensor
 from bnn_pyro.priors.slab import guide_hints
 
 
@@ -75,14 +76,19 @@ def group_lasso_rate(
     """
     if not (shape > 0 and rate > 0):
         raise ValueError(f"shape and rate must be positive, got {shape} and {rate}")
-    like = torch.empty(()) if like is None else like
-    c, d = (torch.full((), v, dtype=like.dtype, device=like.device) for v in (shape, rate))
+    c, d = (as_tensor(value, like) for value in (shape, rate))
     value: Tensor = pyro.sample(name, Gamma(c, d), infer=guide_hints(init=init))
     return value
 
 
 def group_lasso_scale(
-    name: str, size: int, *, group_size: int, rate: Tensor | float, init: float | None = None
+    name: str,
+    size: int,
+    *,
+    group_size: int,
+    rate: Tensor | float,
+    init: float | None = None,
+    like: Tensor | None = None,
 ) -> Tensor:
     r"""Samples each node's scale :math:`\tau_j`, with :math:`\tau_j^2 \sim \mathrm{Gamma}((m+1)/2, \varsigma^2/2)`.
 
@@ -92,6 +98,7 @@ def group_lasso_scale(
         group_size: Weights a node, m (bias included).
         rate: :math:`\varsigma^2`, shape ``(*batch,)``; its dtype and device are the scales'.
         init: A value of :math:`\tau_j^2` for guides to start at.
+        like: A tensor, such as the inputs, whose dtype and device numbers take; torch's defaults if None.
 
     Returns:
         The scales :math:`\tau_j`, shape ``(*batch, size)``.
@@ -101,10 +108,9 @@ def group_lasso_scale(
     """
     if size < 1 or group_size < 1:
         raise ValueError(f"size and group_size must be at least 1, got {size} and {group_size}")
-    if not isinstance(rate, Tensor):
-        if not rate > 0:
-            raise ValueError(f"rate must be positive, got {rate}")
-        rate = torch.tensor(float(rate))
+    if not isinstance(rate, Tensor) and not rate > 0:
+        raise ValueError(f"rate must be positive, got {rate}")
+    rate = as_tensor(rate, like)
     concentration = torch.full_like(rate, (group_size + 1) / 2)
     prior = Gamma(concentration.unsqueeze(-1), rate.unsqueeze(-1) / 2).expand((*rate.shape, size)).to_event(1)
     squared: Tensor = pyro.sample(f"{name}.tau_squared", prior, infer=guide_hints(init=init))

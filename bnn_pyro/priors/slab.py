@@ -9,6 +9,8 @@ from pyro.distributions import Normal
 from pyro.poutine.runtime import InferDict
 from torch import Size, Tensor
 
+from bnn_pyro.priors.numbers import as_tensor
+
 GateHint = int | tuple[int, Tensor]
 GateHints = Mapping[str, GateHint | list[GateHint]]
 
@@ -49,6 +51,7 @@ def slab(
     scale: float | Tensor = 1.0,
     gates: GateHints | None = None,
     init: Tensor | None = None,
+    like: Tensor | None = None,
 ) -> Tensor:
     r"""Samples a group-wise Normal, :math:`w_{j\cdot} \sim N(0, r_j^2 I)`.
 
@@ -61,6 +64,7 @@ def slab(
             ``(dimension, index)`` with ``index[i]`` the gate of position i, -1 for none; or a list of two of these
             where one gate stands at both ends. A guide weights the slab's divergence by their inclusion probabilities.
         init: A value for guides to start at, of shape ``shape``.
+        like: A tensor, such as the inputs, whose dtype and device numbers take; torch's defaults if None.
 
     Returns:
         The weights, shape ``(*batch, *shape)``.
@@ -71,10 +75,9 @@ def slab(
     """
     if not shape or min(shape) < 0:
         raise ValueError(f"shape must have at least one dimension and no negative size, got {tuple(shape)}")
-    if not isinstance(scale, Tensor):
-        if not scale > 0:
-            raise ValueError(f"scale must be positive, got {scale}")
-        scale = torch.tensor(float(scale))
+    if not isinstance(scale, Tensor) and not scale > 0:
+        raise ValueError(f"scale must be positive, got {scale}")
+    scale = as_tensor(scale, like)
     if scale.dim() and scale.shape[-1] not in (1, shape[0]):
         raise ValueError(f"scale must have one entry a node ({shape[0]}), got shape {tuple(scale.shape)}")
     if scale.dim():

@@ -9,6 +9,7 @@ from torch import Tensor
 from bnn_pyro.priors.gates import check_inclusion, gate
 from bnn_pyro.priors.group_horseshoe import GroupHorseshoe, group_horseshoe_scale
 from bnn_pyro.priors.group_lasso import group_lasso_scale
+from bnn_pyro.priors.numbers import as_tensor
 from bnn_pyro.priors.slab import GateHint, Slab, slab
 
 
@@ -50,6 +51,7 @@ def spike_slab_gaussian(
     sigma: float | Tensor = 1.0,
     temperature: float | Tensor = 0.5,
     gates: Mapping[str, GateHint | list[GateHint]] | None = None,
+    like: Tensor | None = None,
 ) -> Tensor:
     r"""Samples gated Gaussian weights (SS-IG), :math:`z_j \cdot N(0, \sigma_0^2 I)`.
 
@@ -62,6 +64,7 @@ def spike_slab_gaussian(
             a number.
         temperature: Temperature of the gates.
         gates: Further gates that multiply the weights afterwards, as in :func:`~bnn_pyro.priors.slab.slab`.
+        like: A tensor, such as the inputs, whose dtype and device numbers take; torch's defaults if None.
 
     Returns:
         The gated weights, shape ``(*batch, *shape)``.
@@ -70,10 +73,8 @@ def spike_slab_gaussian(
         ValueError: If ``shape`` is empty or has a size below 1, or a number is out of range.
     """
     _check_positive("sigma", sigma)
-    if not isinstance(sigma, Tensor):
-        like = inclusion if isinstance(inclusion, Tensor) else torch.empty(())
-        sigma = torch.full((), sigma, dtype=like.dtype, device=like.device)
-    return _gated(name, shape, sigma, inclusion, temperature, gates)
+    like = inclusion if isinstance(inclusion, Tensor) else like
+    return _gated(name, shape, as_tensor(sigma, like), inclusion, temperature, gates)
 
 
 def spike_slab_group_lasso(
@@ -85,6 +86,7 @@ def spike_slab_group_lasso(
     sigma: float | Tensor = 1.0,
     temperature: float | Tensor = 0.5,
     gates: Mapping[str, GateHint | list[GateHint]] | None = None,
+    like: Tensor | None = None,
 ) -> Tensor:
     r"""Samples gated group-lasso weights (SS-GL), :math:`z_j \cdot N(0, \sigma_0^2 \tau_j^2 I)`.
 
@@ -98,6 +100,7 @@ def spike_slab_group_lasso(
         sigma: :math:`\sigma_0`, likewise.
         temperature: Temperature of the gates.
         gates: Further gates that multiply the weights afterwards, as in :func:`~bnn_pyro.priors.slab.slab`.
+        like: A tensor, such as the inputs, whose dtype and device numbers take; torch's defaults if None.
 
     Returns:
         The gated weights, shape ``(*batch, *shape)``.
@@ -107,7 +110,7 @@ def spike_slab_group_lasso(
     """
     size, group_size = _sizes(shape)
     _check_positive("sigma", sigma)
-    scale = sigma * group_lasso_scale(name, size, group_size=group_size, rate=rate)
+    scale = sigma * group_lasso_scale(name, size, group_size=group_size, rate=rate, like=like)
     return _gated(name, shape, scale, inclusion, temperature, gates)
 
 
@@ -121,6 +124,7 @@ def spike_slab_group_horseshoe(
     slab_width: Tensor | float | None = 1.0,
     temperature: float | Tensor = 0.5,
     gates: Mapping[str, GateHint | list[GateHint]] | None = None,
+    like: Tensor | None = None,
 ) -> Tensor:
     r"""Samples gated group-horseshoe weights (SS-GHS), :math:`z_j \cdot N(0, \sigma_0^2 \tilde\tau_j^2 I)`.
 
@@ -135,6 +139,7 @@ def spike_slab_group_horseshoe(
         slab_width: c; None for the unregularised horseshoe.
         temperature: Temperature of the gates.
         gates: Further gates that multiply the weights afterwards, as in :func:`~bnn_pyro.priors.slab.slab`.
+        like: A tensor, such as the inputs, whose dtype and device numbers take; torch's defaults if None.
 
     Returns:
         The gated weights, shape ``(*batch, *shape)``.
@@ -144,7 +149,7 @@ def spike_slab_group_horseshoe(
     """
     size, _ = _sizes(shape)
     _check_positive("sigma", sigma)
-    scale = sigma * group_horseshoe_scale(name, size, global_scale=global_scale, slab_width=slab_width)
+    scale = sigma * group_horseshoe_scale(name, size, global_scale=global_scale, slab_width=slab_width, like=like)
     return _gated(name, shape, scale, inclusion, temperature, gates)
 
 
@@ -170,8 +175,7 @@ def _gated(
     size, _ = _sizes(shape)
     if not isinstance(inclusion, Tensor):
         check_inclusion(inclusion)
-        inclusion = torch.full((), inclusion, dtype=scale.dtype, device=scale.device)
-    probability = inclusion.to(scale)
+    probability = as_tensor(inclusion, scale).to(scale)
     z = gate(f"{name}.gate", probability, size=size, temperature=temperature)
     w = slab(f"{name}.weight", shape, scale=scale, gates={f"{name}.gate": -len(shape), **(gates or {})})
     return z.reshape(*z.shape, *[1] * (len(shape) - 1)) * w

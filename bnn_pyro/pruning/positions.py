@@ -35,7 +35,8 @@ def put_back(whole: Tensor, part: Tensor, dims: Mapping[int, Tensor]) -> None:
         if not dims:
             whole.copy_(part)
             return
-        places = [dims.get(d, torch.arange(size)).to(whole.device) for d, size in enumerate(whole.shape)]
+        everything = [torch.arange(size, device=whole.device) for size in whole.shape]
+        places = [dims.get(d, every).to(whole.device) for d, every in enumerate(everything)]
         whole[torch.meshgrid(*places, indexing="ij")] = part
 
 
@@ -45,5 +46,5 @@ def compose(first: Positions, second: Positions) -> Positions:
     for name, dims in second.items():
         before = composed.setdefault(name, {})
         for dim, kept in dims.items():
-            before[dim] = before[dim][kept] if dim in before else kept
+            before[dim] = before[dim][kept.to(before[dim].device)] if dim in before else kept
     return composed

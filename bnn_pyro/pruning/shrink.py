@@ -81,8 +81,8 @@ def smaller_model(model: SparseNetwork, keep: Mapping[str, Tensor], positions: P
 
 def _smaller_group(group: NodeGroup, keep: Mapping[str, Tensor], positions: Positions) -> NodeGroup:
     """Renumbers a group's nodes, and drops the positions that are gone from its axes."""
-    mask = keep.get(group.name, torch.ones(group.size, dtype=torch.bool)).cpu()
-    numbers = torch.cat([torch.where(mask, mask.cumsum(0) - 1, -1), torch.tensor([-1])])
+    mask = keep.get(group.name, torch.ones(group.size, dtype=torch.bool, device="cpu")).cpu()
+    numbers = torch.cat([torch.where(mask, mask.cumsum(0) - 1, -1), torch.tensor([-1], device="cpu")])
 
     def smaller(axis: Axis) -> Axis:
         kept = positions.get(axis.parameter, {}).get(axis.dim)

@@ -133,7 +133,7 @@ def _columns(predicted: Prediction, encoding: TableEncoding) -> dict[str, list[f
         shares = {f"p({name})": p.tolist() for name, p in zip(names, predicted.probabilities.T, strict=True)}
         return {"class": best, **shares}
     mixture = NormalMixture(predicted.mean, predicted.sd).scaled(mean=target.mean, std=target.std)
-    quantiles = mixture.quantile(torch.tensor(QUANTILES, dtype=torch.float64))
+    quantiles = mixture.quantile(torch.tensor(QUANTILES, dtype=torch.float64, device="cpu"))
     named = {f"q{round(100 * level):02}": found for level, found in zip(QUANTILES, quantiles, strict=True)}
     return {name: found.tolist() for name, found in {"mean": mixture.mean, "std": mixture.std, **named}.items()}
 

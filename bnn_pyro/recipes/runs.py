@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bnn_pyro.data import Dataset
+from bnn_pyro.devices import checked_device
 from bnn_pyro.evaluation.spacing import evenly_spaced
 from bnn_pyro.export import load_net
 from bnn_pyro.inference.generators import seeded
@@ -73,7 +74,7 @@ def run(
         dataset: The data, as `bnn_pyro.data.load` gives it; validation rows are watched but not learnt from.
         settings: The settings, such as `recipe` gives.
         seed: Seed of the whole run.
-        device: Where to train, `"cpu"` or `"cuda"`.
+        device: Where to train, such as `"cpu"`, `"cuda"` or `"cuda:1"`.
         out: Folder to write (see `bnn_pyro.reports.folder.write_report`); None writes nothing.
         progress: Whether to show progress bars; None shows them on a terminal.
 
@@ -84,8 +85,8 @@ def run(
         ValueError: If the folder holds a run, there is no such device, or data and settings do not fit each other.
     """
     start = time.perf_counter()
-    device = _checked_device(device)
-    processes = Processes.found()
+    device = checked_device(device)
+    processes = Processes.found(device=device)
     if out is not None:
         check_run_folder(out)
     settings, found = _chosen(dataset, settings, seed, device, progress)
@@ -120,7 +121,7 @@ def train_run(
         dataset: The data, as for `run`.
         settings: The settings.
         seed: Seed of the whole run.
-        device: Where to train, `"cpu"` or `"cuda"`.
+        device: Where to train, such as `"cpu"`, `"cuda"` or `"cuda:1"`.
         progress: Whether to show progress bars; None shows them on a terminal.
 
     Returns:
@@ -130,7 +131,7 @@ def train_run(
     Raises:
         ValueError: If there is no such device, or data and settings do not fit each other.
     """
-    device = _checked_device(device)
+    device = checked_device(device)
     settings, found = _chosen(dataset, settings, seed, device, progress)
     with seeded(seed, device):
         return replace(_trained(dataset, settings, seed, device, progress), **found)
@@ -143,7 +144,7 @@ def _chosen(
     if settings.schedule.patience is not None and dataset.validation is None:  # before a path is followed for nothing
         raise ValueError("schedule.patience needs validation rows to watch, got data without them")
     found: dict[str, Any] = {}
-    processes = Processes.found()
+    processes = Processes.found(device=device)
     how: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
     trials = hold_trials(dataset, settings, **how)
     found |= {"input_trial": _record(trials.inputs), "noise_trial": _record(trials.noise)}
@@ -160,7 +161,7 @@ def _record(trial: InputTrial | NoiseTrial | None) -> dict[str, Any] | None:
 
 
 def _trained(dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None) -> Run:
-    processes = Processes.found()
+    processes = Processes.found(device=device)
     if settings.one_shot is not None and processes.count > 1:
         raise ValueError(f"method must be svi, whose work processes can share, got sghmc in {processes.count} of them")
     finished = _fit_and_prune(dataset, settings, seed, device, progress)
@@ -182,7 +183,7 @@ def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.
         seed=seed,
         progress=progress,
     )
-    start = dense if settings.one_shot is None else make_untrained()
+    start = dense if settings.one_shot is None else make_untrained().to(device)
     model = settings.make_model(start, train[0][:2], likelihood, len(dataset.train))
     validation = None if dataset.validation is None else settings.tensors(dataset.validation, device)
     posterior = _fit_with_nodes(partial(_fit, model, train, validation, seed=seed, progress=progress), settings)
@@ -280,16 +281,6 @@ def _fit(
     )
 
 
-def _checked_device(device: str | torch.device) -> torch.device:
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device must be cpu or cuda, got {device!r}") from error
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device must be cpu where torch finds no CUDA device, got {str(device)!r}")
-    return found
-
-
 # ---- back from a run's folder ----------------------------------------------------------------------------------------
 
 
@@ -309,7 +300,8 @@ def load_run(folder: str | Path) -> Posterior:
     input_shape = config["input_shape"]
     with torch.random.fork_rng([]):
         net = settings.make_net(input_shape, config["outputs"])
-        example = torch.zeros(2, *(input_shape if settings.reads_images else [math.prod(input_shape)]))
+        shape = input_shape if settings.reads_images else [math.prod(input_shape)]
+        example = torch.zeros(2, *shape, device="cpu")
         model = settings.make_model(net, example, settings.likelihood(config["task"]), config["num_data"])
         guide = settings.make_guide(model) if settings.one_shot is None else None
         return load_posterior(Path(folder) / "checkpoint.pt", model, guide=guide)

@@ -67,5 +67,5 @@ def draw_dependence(
 def _axes(encoding: TableEncoding | None) -> dict[str, Any]:
     if encoding is None:
         return {}
-    scale = {"x_mean": torch.tensor(encoding.means), "x_std": torch.tensor(encoding.stds)}
+    scale = {"x_mean": torch.tensor(encoding.means, device="cpu"), "x_std": torch.tensor(encoding.stds, device="cpu")}
     return {**scale, "input_names": encoding.feature_names, "target_name": encoding.target.name}

@@ -69,4 +69,4 @@ def program_costs(
 
 def _numbers(size: int, rows: int) -> Tensor:
     """Return the numbers of a batch's rows, which are repeated if there are too few."""
-    return torch.arange(size) % rows
+    return torch.arange(size, device="cpu") % rows

@@ -125,7 +125,7 @@ def example_rows(encoding: TableEncoding) -> Tensor:
     Args:
         encoding: The table's encoding.
     """
-    return torch.zeros(1, len(encoding.columns), dtype=torch.float64)
+    return torch.zeros(1, len(encoding.columns), dtype=torch.float64, device="cpu")
 
 
 # ---- table.json ------------------------------------------------------------------------------------------------------

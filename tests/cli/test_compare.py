@@ -52,6 +52,7 @@ def test_compare_a_table_of_ones_own(workplace: Path) -> None:
         (["cifar"], "data must be one of"),
         (["digits", "--minutes", "0"], "minutes must be positive and finite, got 0.0"),
         (["digits", "--draws", "3"], "draws must be at least 4, got 3"),
+        (["digits", "--device", "meta"], "device must be one of cpu, cuda, mps, xpu"),
     ],
 )
 def test_compare_refuses_in_one_line(arguments: list[str], words: str, workplace: Path) -> None:

@@ -185,6 +185,8 @@ def expect_error(workplace: Path, *arguments: str) -> str:
         (["--hidden", "0"], ["hidden must be the widths"]),
         (["--threads", "0"], ["threads must be at least 1, got 0"]),
         (["--device", "abacus"], ["device must be cpu or cuda"]),
+        (["--device", "xpu"], ["device must be cpu where torch finds no XPU device, got 'xpu'"]),
+        (["--device", "meta"], ["device must be one of cpu, cuda, mps, xpu", "got 'meta'"]),
         (["mnist"], ["data_dir must be given for 'mnist'"]),
         (["digits", "--target", "price"], ["target must be left out"]),
         (["digits", "--drop", "price"], ["drop must be left out"]),

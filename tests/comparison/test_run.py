@@ -70,6 +70,18 @@ def test_all_methods_answer() -> None:
     check_distances(found.metrics["distances"])
 
 
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="device must be one of cpu, cuda, mps, xpu.*got 'meta'"):
+        compared(device="meta")
+
+
+@pytest.mark.gpu
+def test_all_methods_answer_on_a_gpu() -> None:
+    found = compared(device="cuda")
+    assert found.metrics["device"] == "cuda"
+    assert not [title for title, row in found.metrics["methods"].items() if "failed" in row]
+
+
 def check_agreement(rows: dict[str, Any]) -> None:
     """A method is compared with the reference of its own model, and that with itself."""
     compared_with = {name: rows[title]["agreement"]["with"] for name, title in TITLES.items()}

@@ -32,6 +32,26 @@ def test_forms_of_data(data: Any) -> None:
     assert torch.equal(x, X) and torch.equal(y, Y)
 
 
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda device: fit(network(), (X, Y), device=device),
+        lambda device: fit_sghmc(network(prior=Gaussian()), (X, Y), epochs=4, device=device),
+        lambda device: sample(network(), (X, Y), device=device),
+        lambda device: sample(lambda x: None, (X,), device=device),
+        lambda device: train_dense(network().net, (X, Y), likelihood=Categorical(), device=device),
+    ],
+)
+def test_a_device_that_is_not_there(run: Callable[[str], object]) -> None:
+    with pytest.raises(ValueError, match="device must be one of cpu, cuda, mps, xpu.*got 'meta'"):
+        run("meta")
+
+
+def test_a_device_by_name() -> None:
+    x, y = as_pair("data", (X, Y), device="cpu")
+    assert torch.equal(x, X) and torch.equal(y, Y)
+
+
 def test_real_observations_have_the_dtype_of_the_inputs() -> None:
     assert as_pair("data", (X.float(), X[:, 0]))[1].dtype == torch.float32
     assert as_pair("data", (X.float(), Y))[1].dtype == torch.int64

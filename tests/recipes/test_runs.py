@@ -179,6 +179,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
     for device, message in (
         ("cuda", "device must be cpu where"),
         ("abacus", "device must be cpu or cuda, got 'abacus'"),
+        ("cuda:7", "device must be cpu where torch finds no CUDA device, got 'cuda:7'"),
     ):
         with pytest.raises(ValueError, match=message):
             run(table("regression"), QUICK, device=device)
@@ -341,6 +342,13 @@ def test_held_out_rows_decide_on_the_noise(monkeypatch: pytest.MonkeyPatch, tmp_
     assert likelihood == (MeanDependentNoise() if gain > 0.05 else GaussianNoise())
     same = dataclasses.replace(QUICK, noise=trial.noise)
     assert run(table("regression"), same, seed=1, progress=False)["test_nll"] == metrics["test_nll"]
+
+
+@pytest.mark.gpu
+def test_one_shot_pruning_on_a_gpu() -> None:
+    """Its network is a new one, and no copy of the dense one, which is on the device already."""
+    one_shot = dataclasses.replace(recipe("digits", method="sghmc").with_epochs(2), hidden=(8,))
+    assert run(load("digits"), one_shot, device="cuda", progress=False)["test_accuracy"] > 0
 
 
 @pytest.mark.gpu

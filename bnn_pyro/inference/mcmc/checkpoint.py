@@ -133,7 +133,8 @@ def _model_identity(model: object, pseudo_prior: object) -> Identity:
 
 def _density(potential: Potential, plan: SamplingPlan) -> Tensor:
     """Returns the potential energy at places where hardly two models agree."""
-    generator = torch.Generator().manual_seed(0)
-    places = torch.randn(plan.chains, potential.size, generator=generator, dtype=torch.float64).to(potential.like) / 2
+    generator = torch.Generator("cpu").manual_seed(0)
+    places = torch.randn(plan.chains, potential.size, generator=generator, dtype=torch.float64, device="cpu")
+    places = places.to(potential.like) / 2
     value, _ = potential.value_and_gradient(places if plan.is_batch else places[0])
     return value.detach().cpu().reshape(-1)

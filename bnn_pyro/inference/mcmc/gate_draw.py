@@ -41,6 +41,7 @@ class GateDraw:
         if tries < 1:
             raise ValueError(f"tries must be at least 1, got {tries}")
         self.potential, self.tries = potential, tries
+        self._gates: list[int] = potential.layout.gates.tolist()  # read once, as to index by a tensor is to wait for it
 
     @torch.no_grad()
     def __call__(self, vectors: Tensor, pseudo_prior: PseudoPrior) -> Tensor:
@@ -54,14 +55,14 @@ class GateDraw:
             Where that leads, shape ``(chains, n)``.
         """
         loc, scale = self.potential.slab_prior(vectors)  # which gates do not change
-        for number in torch.randperm(len(self.potential.layout.gates)).tolist():
+        for number in torch.randperm(len(self._gates), device="cpu").tolist():
             vectors = self._one(number, vectors, loc, scale, pseudo_prior)
         return vectors
 
     def _one(self, number: int, vectors: Tensor, loc: Tensor, scale: Tensor, pseudo_prior: PseudoPrior) -> Tensor:
         """Draw a gate of all chains, and the weights to open it with."""
         layout, chains = self.potential.layout, len(vectors)
-        gate, owned = layout.gates[number], layout.owned[number]
+        gate, owned = self._gates[number], layout.owned[number]
         slabs, loc, scale = layout.slabs[owned], loc[:, owned], scale[:, owned]
         points = vectors.repeat(self.tries + 1, 1, 1)
         points[:-1, :, gate], points[-1, :, gate] = 1.0, -1.0

@@ -81,7 +81,7 @@ class MCLMCWarmUp:
 
     def __init__(self, kernel: MCLMC, *, target_error: float = TARGET_ERROR, is_full: bool = False) -> None:
         self.kernel, self.target_error, self.is_full = kernel, target_error, is_full
-        self._spread, self._curvature, self._windows = torch.ones_like(kernel.scale), torch.zeros(()), 0
+        self._spread, self._curvature, self._windows = torch.ones_like(kernel.scale), kernel.scale.new_zeros(()), 0
         root = math.sqrt(len(kernel.scale))
         kernel.step_size, kernel.length = _FIRST_STEP * root, root
         self._begin_window()

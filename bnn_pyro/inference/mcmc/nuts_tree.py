@@ -89,7 +89,7 @@ class FlatTrees(NUTS):
 def _joined(one: _Tree, two: _Tree) -> _Tree:
     """Returns the tree of two that follow each other; the proposal is drawn from both by their weights."""
     weight = _logaddexp(one.weight, two.weight)
-    chosen = two if float(torch.rand(())) < math.exp(min(two.weight - weight, 0.0)) else one
+    chosen = two if float(torch.rand((), device="cpu")) < math.exp(min(two.weight - weight, 0.0)) else one
     total = one.total + two.total
     return _Tree(
         first=one.first,

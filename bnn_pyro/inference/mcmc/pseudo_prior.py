@@ -1,5 +1,6 @@
 """PseudoPrior: what the weights of closed gates are drawn from, so that a gate has good weights to open with."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ class PseudoPrior:
         """
         rows = torch.stack([_entries(draw(), shapes, like) for _ in range(draws)])
         low, loc, high = rows.quantile(rows.new_tensor([0.25, 0.5, 0.75]), 0)
-        scale = (high - low) / (Normal(0.0, 1.0).icdf(torch.tensor(0.75)).item() * 2)
+        scale = (high - low) / (float(torch.erfinv(torch.tensor(0.5, device="cpu")) * math.sqrt(2)) * 2)
         return PseudoPrior(loc, scale.clamp(min=torch.finfo(like.dtype).eps))
 
     def sample(self, shape: Sequence[int], entries: Tensor | slice = ALL) -> Tensor:

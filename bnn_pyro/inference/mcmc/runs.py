@@ -111,7 +111,7 @@ class BatchRun:
     def __init__(self, plan: SamplingPlan, kernel: BatchKernel, warmup: WarmUp) -> None:
         self.plan, self.kernel, self.warmup, self.device = plan, kernel, warmup, kernel.position.device
         self.done, self.total, self.rounds, self.warmup_transitions = 0, plan.transitions, 1, plan.warmup
-        self.track, self._last = Track(plan.thinning), torch.zeros(())
+        self.track, self._last = Track(plan.thinning), torch.zeros((), device="cpu")
 
     @property
     def draws(self) -> int:
@@ -196,7 +196,7 @@ def _last_half(values: Tensor, draws: int) -> Tensor:
     count = values.shape[1]
     if count <= draws:
         return values
-    spaced = torch.linspace(min(count // 2, count - draws), count - 1, draws, dtype=torch.float64)
+    spaced = torch.linspace(min(count // 2, count - draws), count - 1, draws, dtype=torch.float64, device="cpu")
     return values[:, spaced.round().long().to(values.device)]
 
 
@@ -218,7 +218,7 @@ class SequentialRun:
     def __init__(self, plan: SamplingPlan, potential: Potential, start: Tensor | None) -> None:
         self.plan, self.potential, self.start = plan, potential, start
         self.done, self.total = 0, plan.chains * plan.transitions
-        self.seeds: list[int] = torch.randint(2**62, (plan.chains,)).tolist()
+        self.seeds: list[int] = torch.randint(2**62, (plan.chains,), device="cpu").tolist()
         self.finished: list[dict[str, Tensor]] = []
         self.chain: PyroChain | None = None
         self.track = Track(plan.thinning)

@@ -12,7 +12,9 @@ from typing import Any, Literal, overload
 import pyro
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
+from bnn_pyro.devices import checked_device
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.checks import Data, as_pair, check_against, warn_of_scales
 from bnn_pyro.inference.generators import seeded
@@ -52,6 +54,7 @@ def sample(
     pseudo_prior: GuidePosterior | Callable[..., object] | None = ...,
     engine: EngineName = ...,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = ...,
+    device: str | torch.device | None = ...,
 ) -> SampledPosterior: ...
 
 
@@ -68,6 +71,7 @@ def sample(
     pseudo_prior: GuidePosterior | Callable[..., object] | None = ...,
     engine: EngineName = ...,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = ...,
+    device: str | torch.device | None = ...,
 ) -> Draws: ...
 
 
@@ -83,6 +87,7 @@ def sample(
     pseudo_prior: GuidePosterior | Callable[..., object] | None = None,
     engine: EngineName = "auto",
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+    device: str | torch.device | None = None,
 ) -> SampledPosterior | Draws:
     r"""Sample the posterior of a model's latents by Hamiltonian Monte Carlo, or by microcanonical dynamics.
 
@@ -119,6 +124,7 @@ def sample(
             ``"auto"``, which compiles for long runs.
         checkpoint: A file to save the run's state in, after every 100 transitions or as often as a
             :class:`~bnn_pyro.inference.checkpoint.Checkpoint` says; None saves it nowhere.
+        device: Where to compute, such as ``"cuda"``, to which data and copies are moved; None for the data's device.
 
     Returns:
         For a network its posterior, with the ``draws``; for other models the draws.
@@ -131,6 +137,7 @@ def sample(
     Hamiltonian Monte Carlo*; Hoffman, Radul, Sountsov (2021), *An adaptive-MCMC scheme for setting trajectory lengths
     in Hamiltonian Monte Carlo*; Carlin, Chib (1995), *Bayesian model choice via Markov chain Monte Carlo methods*.
     """
+    data = _moved(model, data, device)
     draw_slabs = _pseudo_prior(plan.gates, pseudo_prior)
     if until is not None and not plan.is_batch:
         raise ValueError(f"until is for kernels that move all chains as one batch, got it with {plan.kernel!r}")
@@ -139,7 +146,7 @@ def sample(
     if isinstance(start, str) and not (start == "ensemble" and isinstance(model, SparseNetwork)):
         raise ValueError(f"start must be points, None, or 'ensemble' for a network, got {start!r}")
     saving = Checkpoint.of(checkpoint)
-    own_seed = int(torch.randint(2**62, ())) if seed is None else seed
+    own_seed = int(torch.randint(2**62, (), device="cpu")) if seed is None else seed
     if isinstance(start, str) and saving is not None and Path(saving.path).exists():
         points: Tensor | None = None  # the run is resumed where it was
     elif isinstance(start, str):
@@ -274,6 +281,16 @@ def _draws(run: Run, potential: Potential, kernel: Kernel, seconds: float) -> Dr
 
 
 # ---- what is sampled -------------------------------------------------------------------------------------------------
+
+
+def _moved(model: Callable[..., object], data: Data, device: str | torch.device | None) -> Data:
+    """Return the data on a device; as they are where none is named."""
+    if device is None:
+        return data
+    if isinstance(model, SparseNetwork):
+        return as_pair("data", data, device=device)
+    place = checked_device(device)
+    return tree_map_only(Tensor, lambda tensor: tensor.to(place), data)
 
 
 @contextmanager

@@ -48,6 +48,7 @@ def fit_sghmc(
     seed: int | None = None,
     progress: bool | None = None,
     engine: EngineName = "auto",
+    device: str | torch.device | None = None,
 ) -> Ensemble:
     r"""Sample a network's weights in cycles of a falling step size, and remove nodes for good while doing so.
 
@@ -78,6 +79,7 @@ def fit_sghmc(
         engine: How loss and gradient are computed once no node has gone for a while: ``"traced"`` (a program of tensors
             without Python in between, twice as fast for a small network), ``"compiled"``, ``"eager"``, or ``"auto"``
             for what pays; see `bnn_pyro.tracing.engine.Engine`.
+        device: Where to compute, such as ``"cuda"``, to which data and copies are moved; None for the inputs' device.
 
     Returns:
         The snapshots as a posterior, with one record per epoch in ``history``. The BatchNorms of each have running
@@ -88,7 +90,7 @@ def fit_sghmc(
             for nodes that are not there, or the loss is not finite.
     """
     _check_options(model, epochs, batch_size, plan)
-    x, y = as_pair("data", data)
+    x, y = as_pair("data", data, device=device)
     with driving("fit_sghmc"), seeded(seed, x.device):
         whole = copy.deepcopy(model).to(x)
         train, held_out = hold_out(x, y, validation)

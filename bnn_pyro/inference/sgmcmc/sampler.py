@@ -32,7 +32,7 @@ class Sampler:
     alpha: float = 0.5
 
     def __post_init__(self) -> None:
-        self.optimizer(torch.zeros(()), num_data=1, weight_decay=0.0)  # checks them
+        self.optimizer(torch.zeros((), device="cpu"), num_data=1, weight_decay=0.0)  # checks them
 
     def optimizer(self, parameter: Tensor, *, num_data: int, weight_decay: float) -> SpikeSlabSGHMC:
         """Return the optimiser of a parameter.

@@ -46,7 +46,8 @@ class SamplingStep:
             decay: Weight decays, of the vector's shape.
             plan: How many batches of this shape are to be expected; for none it is computed operation by operation.
         """
-        numbers = decay.new_tensor([self.group["lr"], amplitude(self.group)[0]])
+        numbers = torch.tensor([self.group["lr"], amplitude(self.group)[0]], dtype=decay.dtype, device="cpu")
+        numbers = numbers.to(decay.device, non_blocking=True)
         self.noise.normal_()
         kind = plan.at_most > 0  # once more are expected, what was chosen for none is chosen anew
         return self.engine(kind, (x, y, decay, self.noise, numbers), plan)

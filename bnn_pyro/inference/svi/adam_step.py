@@ -84,8 +84,9 @@ class AdamStep:
         pairs = list(zip(self.flats, held, strict=True))
         numbers = [n for flat, is_held in pairs for n in flat.corrections(rate, is_held=is_held)]
         numbers += [kl_weight, float(mode == "free"), float(mode == "frozen")]
-        self.numbers.copy_(torch.tensor(numbers, dtype=self.numbers.dtype), non_blocking=True)
-        settings = torch.tensor([f.settings(rate, is_held=is_held) for f, is_held in pairs], dtype=torch.float64)
+        self.numbers.copy_(torch.tensor(numbers, dtype=self.numbers.dtype, device="cpu"), non_blocking=True)
+        rows = [flat.settings(rate, is_held=is_held) for flat, is_held in pairs]
+        settings = torch.tensor(rows, dtype=torch.float64, device="cpu")
         kind = ("any" if self.is_switched else mode, self.loss.model.net.training)
         if self.shares.is_whole:
             loss, has_gradient = self.whole(kind, (x, y, self.numbers, settings), plan)

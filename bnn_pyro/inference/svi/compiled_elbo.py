@@ -2,7 +2,8 @@
 
 import logging
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, cast
 
 import pyro
@@ -14,8 +15,9 @@ from pyro.poutine.runtime import effectful
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
+from bnn_pyro.inference.generators import random_state_kept
 from bnn_pyro.inference.svi.elbo import Args, Kwargs, Program, SparseELBO
 from bnn_pyro.tracing.engine import UNKNOWN, Engine, EngineName
 from bnn_pyro.tracing.trace import Undone
@@ -154,7 +156,7 @@ class _Program:
         args: Args,
         kwargs: Kwargs,
     ) -> None:
-        with Undone(), poutine.trace(param_only=True) as seen, torch.random.fork_rng():
+        with Undone(), poutine.trace(param_only=True) as seen, _random_states_kept(args, kwargs):
             elbo.differentiable_loss(model, guide, *args, **kwargs)
         sites = sites_of(seen.trace)
         self.names = [name for name, site in sites.items() if site["type"] == "param"]
@@ -211,3 +213,13 @@ class _NumbersStayTensors(TorchFunctionMode):
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
         return args[0].detach() if func is Tensor.item else func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _random_states_kept(*nests: object) -> Iterator[None]:
+    """Leave the generators of the CPU and of the devices of tensors as they were, and other devices alone."""
+    devices = {leaf.device for leaf in tree_leaves(nests) if isinstance(leaf, Tensor)} | {torch.get_default_device()}
+    with ExitStack() as stack:
+        for device in devices:
+            stack.enter_context(random_state_kept(device))
+        yield

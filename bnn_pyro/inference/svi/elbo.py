@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pyro import poutine
-from pyro.distributions import Delta
-from pyro.distributions.util import scale_and_mask
+from pyro.distributions import Delta, RelaxedBernoulli, RelaxedBernoulliStraightThrough
+from pyro.distributions.util import scale_and_mask, sum_rightmost
 from pyro.infer import ELBO
 from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
@@ -17,6 +17,7 @@ from torch.distributions import Distribution, kl_divergence
 
 from bnn_pyro.inference.svi.local_reparameterization import LocalNormal, LocalReparameterization
 from guides import AutoProgram, HardGate
+from guides.divergences import relaxed_divergence
 from guides.sites import Site, base_distribution, is_subsample, sites_of
 
 Program = Callable[..., object]  # a Pyro model or guide
@@ -121,6 +122,8 @@ def _divergences(model_trace: Trace, guide_trace: Trace) -> Iterator[Tensor]:
 
 def _divergence(answer: Site, prior: Distribution) -> Tensor:
     """Returns the divergence of a site in closed form, or the log ratio at its draw."""
+    if _are_relaxed_gates(answer["fn"], prior):
+        return _relaxed_gate_divergence(answer, prior)
     if not isinstance(base_distribution(answer["fn"]), Delta):  # Pyro's form for it leaves out its log_density
         with suppress(NotImplementedError):
             divergence: Tensor = kl_divergence(answer["fn"], prior)
@@ -128,6 +131,28 @@ def _divergence(answer: Site, prior: Distribution) -> Tensor:
     value = _drawn(answer)
     ratio: Tensor = answer["fn"].log_prob(value) - prior.log_prob(value)
     return ratio
+
+
+def _are_relaxed_gates(answer: Distribution, prior: Distribution) -> bool:
+    bases = base_distribution(answer), base_distribution(prior)
+    are_relaxed = all(isinstance(base, RelaxedBernoulli) for base in bases)
+    return are_relaxed and not isinstance(bases[0], RelaxedBernoulliStraightThrough)
+
+
+def _relaxed_gate_divergence(answer: Site, prior: Distribution) -> Tensor:
+    """Returns the divergence of relaxed gates, in closed form where both have one temperature, as at most times.
+
+    Which it is, is not asked on the host: it would wait for the device, and the step could not be traced.
+    """
+    base: Any = base_distribution(answer["fn"])
+    prior_base: Any = base_distribution(prior)
+    drawn = _drawn(answer)
+    is_same = torch.as_tensor(base.temperature == prior_base.temperature)
+    value = torch.where(is_same, torch.full_like(drawn, 0.5), drawn)  # one at an end has no density, nor a gradient
+    ratio = base.log_prob(value) - prior_base.log_prob(value)
+    found = torch.where(is_same, relaxed_divergence(base.logits, prior_base.logits), ratio)
+    summed: Tensor = sum_rightmost(found, len(answer["fn"].event_shape))
+    return summed
 
 
 def _drawn(site: Site) -> Tensor:

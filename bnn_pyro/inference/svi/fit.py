@@ -61,6 +61,7 @@ def fit(
     progress: bool | None = None,
     compute: Compute = Compute(),  # noqa: B008  (frozen)
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+    device: str | torch.device | None = None,
 ) -> GuidePosterior:
     r"""Fit a guide to a network's posterior by stochastic variational inference.
 
@@ -114,6 +115,7 @@ def fit(
             compared: data, network, prior, likelihood, guide and options; functions by their names alone. Where the
             weights at the start are others, as of a net that was made without a seed, those of the file are taken and a
             warning is logged.
+        device: Where to compute, such as ``"cuda"``, to which data and copies are moved; None for the inputs' device.
 
     Returns:
         The posterior after the last epoch, or after the best one of a ``schedule`` with ``patience``, with one record
@@ -131,13 +133,13 @@ def fit(
     timetable = Timetable(schedule, epochs, kl_weight)
     _check_options(batch_size, schedule, clip_norm, guide, optimizer, augmentation, validation)
     saving = Checkpoint.of(checkpoint)
-    processes = Processes.found(compute.data_parallel)
-    x, y = as_pair("data", data)
+    x, y = as_pair("data", data, device=device)
+    processes = Processes.found(compute.data_parallel, device=x.device)
     compute.check_inputs(x)
     _check_shares(batch_size, compute.accumulate, processes, optimizer, saving)
     saved = processes.broadcast(read_progress(saving.path) if saving is not None and processes.is_first else None)
     if seed is None and (processes.count > 1 or saving is not None):
-        drawn = int(torch.randint(2**31, ()))
+        drawn = int(torch.randint(2**31, (), device="cpu"))
         seed = processes.broadcast(drawn) if saved is None else saved.settings["seed"]
     with driving("fit"), _isolated(seed, x.device):
         model, guide = _own(model, guide, x, y)

@@ -113,7 +113,7 @@ def adam_in_kernel(
             [mean],
             [square],
             [],
-            [torch.tensor(steps + 1, device=values.device)],
+            [torch.full((), steps + 1, device=values.device)],  # filled in: copied there, the host would wait
             lr=rate,
             beta1=BETA1,
             beta2=BETA2,

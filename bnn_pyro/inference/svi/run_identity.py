@@ -97,12 +97,12 @@ def probe(model: SparseNetwork, guide: AutoGuide, x: Tensor) -> dict[str, Tensor
 
 def _outputs(model: SparseNetwork, x: Tensor) -> Tensor:
     """Return the net's outputs with weights from a generator, and its BatchNorms without statistics."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
     fixed = dict(_fixed(model))
     values: dict[str, Tensor] = {}
     for name, parameter in model.net.named_parameters():
         if name not in fixed:
-            drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64, device="cpu")
             values[name] = (drawn / max(1, parameter[:1].numel()) ** 0.5 if parameter.dim() > 1 else drawn).to(
                 parameter
             )

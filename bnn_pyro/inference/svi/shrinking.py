@@ -87,7 +87,7 @@ class Whole:
         for name, group in self.model.groups.items():
             positions = self.guide_positions.get(f"logits.{gate_site(name)}_unconstrained")
             if positions is not None:
-                masks[name] = torch.zeros(group.size, dtype=torch.bool)
+                masks[name] = torch.zeros(group.size, dtype=torch.bool, device="cpu")
                 masks[name][positions[0].cpu()] = True
         return masks
 

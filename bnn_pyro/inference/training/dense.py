@@ -36,6 +36,7 @@ def train_dense(
     seed: int | None = None,
     progress: bool | None = None,
     compute: Compute = Compute(),  # noqa: B008  (frozen)
+    device: str | torch.device | None = None,
 ) -> nn.Module:
     """Train a copy of a plain network by AdamW on the likelihood's negative log-density.
 
@@ -59,6 +60,7 @@ def train_dense(
         progress: Whether to show a progress bar; None shows it on a terminal. Only the first process shows one.
         compute: How steps are computed, as in ``fit``: precision, parts of a batch, processes. The engine is always
             the eager one.
+        device: Where to compute, such as ``"cuda"``, to which data and copy are moved; None for the inputs' device.
 
     Returns:
         The trained copy, in eval mode. Parts of the net that are frozen and in evaluation mode keep their statistics.
@@ -73,12 +75,12 @@ def train_dense(
     if compute.engine not in ("auto", "eager"):
         raise ValueError(f"engine must be 'auto' or 'eager', as dense training is eager, got {compute.engine!r}")
     check_augmentation(augmentation)
-    x, y = as_pair("data", data)
+    x, y = as_pair("data", data, device=device)
     compute.check_inputs(x)
     trained, frozen = copy.deepcopy(net).to(x), frozen_modules(net, ())
-    processes = Processes.found(compute.data_parallel)
+    processes = Processes.found(compute.data_parallel, device=x.device)
     if seed is None and processes.count > 1:
-        seed = processes.broadcast(int(torch.randint(2**31, ())))
+        seed = processes.broadcast(int(torch.randint(2**31, (), device="cpu")))
     with seeded(seed, x.device), computing(trained, compute.precision):
         _check_outputs(trained, x, y, likelihood)
         warn_of_scales(x, y, likelihood)

@@ -98,7 +98,7 @@ class Shares:
     def _noise(self, device: torch.device) -> Iterator[Callable[[int], AbstractContextManager[None]]]:
         """Yields what surrounds a part, given its number."""
         if self.own_noise:
-            seed = int(torch.randint(2**62, ()))
+            seed = int(torch.randint(2**62, (), device="cpu"))
             yield lambda number: seeded(seed + number, device)
             return
         state = random_state(device)

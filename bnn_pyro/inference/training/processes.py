@@ -18,17 +18,20 @@ class Processes:
     Attributes:
         rank: Number of this process, from 0.
         count: How many there are.
+        device: The device that this process computes on, over which NCCL sends objects; None for the current one.
     """
 
     rank: int = 0
     count: int = 1
+    device: torch.device | None = None
 
     @staticmethod
-    def found(data_parallel: bool | None = None) -> "Processes":
+    def found(data_parallel: bool | None = None, *, device: torch.device | None = None) -> "Processes":
         """Returns the processes that are to share a run.
 
         Args:
             data_parallel: Whether those of ``torch.distributed`` do; None says yes where it is initialised.
+            device: The device that this process computes on.
 
         Raises:
             ValueError: If they are to, and ``torch.distributed`` is not initialised.
@@ -41,7 +44,7 @@ class Processes:
             )
         if not is_there or data_parallel is False:
             return Processes()
-        return Processes(distributed.get_rank(), distributed.get_world_size())
+        return Processes(distributed.get_rank(), distributed.get_world_size(), device)
 
     @property
     def is_first(self) -> bool:
@@ -67,7 +70,9 @@ class Processes:
         if self.count == 1:
             return value
         sent = [value]
-        distributed.broadcast_object_list(sent, 0)
+        # NCCL takes the current GPU unless it is told, which may be that of another process
+        device = self.device if distributed.get_backend() == "nccl" else None
+        distributed.broadcast_object_list(sent, 0, device=device)
         return sent[0]
 
     def check_alike(self, settings: Mapping[str, object]) -> None:

@@ -40,7 +40,7 @@ def kept_inputs(posterior: Posterior) -> Tensor:
     """
     model = posterior.model
     _check_vectors(posterior)
-    read = torch.arange(model.input_shape[0]) if model.selection is None else model.selection.cpu()
+    read = torch.arange(model.input_shape[0], device="cpu") if model.selection is None else model.selection.cpu()
     gated = [name for name, group in model.groups.items() if not group.writers and group.size == len(read)]
     return read[posterior.keep()[gated[0]].cpu()] if gated else read
 
@@ -66,7 +66,7 @@ def input_influence(posterior: Posterior, x: Tensor, *, num_samples: int | None 
     if not len(kept):
         raise ValueError("posterior must keep an input, got one that keeps none")
     values = rows_of(posterior, x)
-    levels = torch.arange(1, _LEVELS + 1, dtype=values.dtype) / (_LEVELS + 1)
+    levels = torch.arange(1, _LEVELS + 1, dtype=values.dtype, device=values.device) / (_LEVELS + 1)
     swept = values.median(0).values.repeat(len(kept), _LEVELS, 1)
     for place, number in enumerate(kept.tolist()):
         swept[place, :, number] = values[:, number].quantile(levels)
@@ -149,7 +149,13 @@ def plot_bands(
     values = [rows_of(posterior, x) for posterior in posteriors.values()][0]
     if not 0 <= number < values.shape[1]:
         raise ValueError(f"number must be that of one of {values.shape[1]} inputs, from 0, got {number}")
-    points = torch.linspace(float(values[:, number].min()), float(values[:, number].max()), _POINTS, dtype=values.dtype)
+    points = torch.linspace(
+        float(values[:, number].min()),
+        float(values[:, number].max()),
+        _POINTS,
+        dtype=values.dtype,
+        device=values.device,
+    )
     swept = values.median(0).values.repeat(_POINTS, 1)
     swept[:, number] = points
     predicted = {

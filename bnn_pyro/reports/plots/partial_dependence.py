@@ -168,8 +168,8 @@ def plot_partial_dependence(
     )
     found.sort(key=lambda dependence: -dependence.spread)
     shown = _shown_curves(found)
-    shift = torch.zeros(size) if x_mean is None else x_mean.cpu().double()
-    scale = torch.ones(size) if x_std is None else x_std.cpu().double()
+    shift = torch.zeros(size, device="cpu") if x_mean is None else x_mean.cpu().double()
+    scale = torch.ones(size, device="cpu") if x_std is None else x_std.cpu().double()
     figure, panels = new_panels(len(found), 2.9 if len(found) > 1 else 4.6, 2.4 if len(found) > 1 else 3.0)
     for axes, dependence in zip(panels, found, strict=True):
         number = dependence.number
@@ -207,7 +207,7 @@ def _grid(values: Tensor) -> Tensor:
     low, high = (float(values.quantile(q)) for q in (_TAIL, 1 - _TAIL))
     if low == high:  # nearly all values are one
         low, high = float(distinct[0]), float(distinct[-1])
-    return torch.linspace(low, high, _POINTS, dtype=values.dtype)
+    return torch.linspace(low, high, _POINTS, dtype=values.dtype, device=values.device)
 
 
 def _swept(rows: Tensor, number: int, grid: Tensor) -> Tensor:

@@ -35,12 +35,14 @@ def reading_strength(posterior: Posterior, group: str = "inputs") -> Tensor:
         raise ValueError(f"group must be one of {', '.join(groups) or '(none)'}, got {group!r}")
     parameters = dict(posterior.median_model().named_parameters())
     size = groups[group].size
-    total, count = torch.zeros(2, size + 1, dtype=next(iter(parameters.values())).dtype)  # the last: no node
+    total, count = torch.zeros(
+        2, size + 1, dtype=next(iter(parameters.values())).dtype, device="cpu"
+    )  # the last: no node
     for axis in groups[group].readers:
         rows = parameters[axis.parameter].abs().movedim(axis.dim, 0).flatten(1).cpu()
         numbers = torch.where(axis.index < 0, size, axis.index).cpu()
         total.index_add_(0, numbers, rows.sum(1))
-        count.index_add_(0, numbers, torch.full((len(rows),), float(rows.shape[1]), dtype=count.dtype))
+        count.index_add_(0, numbers, count.new_full((len(rows),), float(rows.shape[1])))
     mean: Tensor = total[:-1] / count[:-1].clamp(min=1)
     return mean
 
@@ -95,7 +97,7 @@ def _draw_strength(axes: Axes, strength: Tensor, relevant: Tensor | None) -> Non
             axes.plot(numbers + 1, strength[numbers], "o", color=color, markersize=5, label=label)
     missed = (truth & ~kept).nonzero().flatten()
     if len(missed):
-        axes.plot(missed + 1, torch.zeros(len(missed)), "x", color=_FALSE, label="missed")
+        axes.plot(missed + 1, torch.zeros(len(missed), device="cpu"), "x", color=_FALSE, label="missed")
     if relevant is not None:
         axes.legend(frameon=False, fontsize="small")
     if int(kept.sum()) <= _MAX_LABELS:

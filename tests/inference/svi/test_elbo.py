@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bnn_pyro.inference.svi.elbo import SparseELBO, Terms, elbo_terms
 from bnn_pyro.priors import gate
+from bnn_pyro.tracing.trace import trace
 from guides import AutoProgram, AutoSpikeSlab
 from tests.cases import GUIDES, SLABS, GuideCase, SlabCase
 from tests.models import DOUBLE, NOISE, data, gradients, linear, logits, one_layer, perturbed
@@ -51,6 +52,19 @@ def test_equals_pyros_mean_field_bound(guide: GuideCase, case: SlabCase, gates: 
         one, two = (loss_at(seed, elbo, model, answer, x, y) for elbo in (SparseELBO(), TraceMeanField_ELBO()))
         torch.testing.assert_close(one, two)
         torch.testing.assert_close(gradients(one, answer), gradients(two, answer))
+
+
+@pytest.mark.parametrize("temperature", [None, 0.3])
+def test_relaxed_gates_can_be_traced(temperature: float | None) -> None:
+    """At the prior's temperature the divergence is in closed form, at another one it is the log ratio of the draw."""
+    x, y = data()
+    answer = perturbed(AutoSpikeSlab(linear, x, y, gates="relaxed", temperature=temperature))
+    one, two = (loss_at(3, elbo, linear, answer, x, y) for elbo in (SparseELBO(), TraceMeanField_ELBO()))
+    torch.testing.assert_close(one, two)
+    torch.testing.assert_close(gradients(one, answer), gradients(two, answer))
+    with pyro.validation_enabled(False):
+        program = trace(lambda x, y: SparseELBO().differentiable_loss(linear, answer, x, y), x, y)
+    assert torch.isfinite(program(x, y))
 
 
 @pytest.mark.parametrize("case", [SLABS[1], SLABS[4]], ids=str)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from bnn_pyro import fit
 from bnn_pyro.inference.svi.elbo import SparseELBO
@@ -42,6 +42,20 @@ def found(folder: Path) -> list[dict[str, Any]]:
     """What came out in each process."""
     processes: list[dict[str, Any]] = torch.load(folder / "found.pt", weights_only=True)
     return processes
+
+
+@pytest.mark.parametrize(("backend", "sent_over"), [("nccl", torch.device("cuda:1")), ("gloo", None)])
+def test_objects_are_sent_over_the_device_of_the_process(
+    backend: str, sent_over: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NCCL takes the current GPU unless it is told, and two processes that share one wait for each other for good."""
+    found: list[object] = []
+    monkeypatch.setattr(distributed, "get_backend", lambda: backend)
+    monkeypatch.setattr(
+        distributed, "broadcast_object_list", lambda sent, first, device=None: found.append((sent, first, device))
+    )
+    assert Processes(0, 2, torch.device("cuda:1")).broadcast("value") == "value"
+    assert found == [(["value"], 0, sent_over)]
 
 
 def test_loss_and_gradients_are_those_of_one_process(found: list[dict[str, Any]]) -> None:

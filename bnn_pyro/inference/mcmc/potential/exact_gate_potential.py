@@ -50,7 +50,9 @@ class Layout:
         """
         places, begin = {}, 0
         for name, latent in latents.items():
-            places[name] = torch.arange(begin, begin := begin + latent.shape.numel()).reshape(latent.shape)
+            places[name] = torch.arange(begin, begin := begin + latent.shape.numel(), device="cpu").reshape(
+                latent.shape
+            )
         found = [place.flatten() for name, place in places.items() if name.endswith(LOGIT)]
         if not found:
             raise ValueError("model must have a gate, drawn from a relaxed Bernoulli, to sample exact spikes, got none")
@@ -132,7 +134,7 @@ class SpikePotential(Potential):
             ValueError: If no such point of finite energy is found.
         """
         points = super().starts(chains, radius=radius)
-        points[:, self.layout.gates] = 1 - 2 * (torch.arange(chains) % 2).to(points).unsqueeze(-1)
+        points[:, self.layout.gates] = 1 - 2 * (torch.arange(chains, device=points.device) % 2).to(points).unsqueeze(-1)
         closed = ~self.layout.is_open(points)
         points[:, self.layout.slabs] = points[:, self.layout.slabs].masked_fill(closed, 0.0)
         return points

@@ -115,7 +115,7 @@ def compiled_loop(traced: Traced, *inputs: Tensor) -> Callable[..., State]:
 
     def run(q: Tensor, p: Tensor, slope: Tensor, stride: Tensor, steps: int) -> State:
         with torch.no_grad():
-            return graph(torch.tensor(steps), q, p, slope, stride, *traced.live)
+            return graph(torch.tensor(steps, device="cpu"), q, p, slope, stride, *traced.live)
 
     return run
 
@@ -136,7 +136,7 @@ def _loop(traced: Traced, *inputs: Tensor) -> Callable[..., State]:
         found: tuple[Tensor, ...] = while_loop_op(more, once, carried, (steps, stride, *live))
         return found[1:]
 
-    given = (torch.ones((), dtype=torch.int64), *inputs, *traced.live)
+    given = (torch.ones((), dtype=torch.int64, device="cpu"), *inputs, *traced.live)
     with torch.no_grad():
         graph = without_examples(make_fx(loop)(*given))
         mode = FakeTensorMode(shape_env=ShapeEnv())

@@ -12,8 +12,9 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Size, Tensor
 from torch.func import grad_and_value, vmap
-from torch.utils._pytree import PyTree, tree_map
+from torch.utils._pytree import PyTree, tree_leaves, tree_map
 
+from bnn_pyro.inference.generators import random_state, random_state_kept
 from bnn_pyro.inference.mcmc.potential.latents import is_deterministic, laid_out, sample_sites
 from bnn_pyro.inference.mcmc.potential.leapfrog import State, compiled, compiled_loop, leapfrog, repeated
 from bnn_pyro.inference.mcmc.potential.microcanonical import Flow
@@ -64,7 +65,7 @@ class Potential:
         self._programs: dict[tuple[str, Size], Callable[..., PyTree]] = {}
         self._single: dict[str, Traced] = {}
         self._gradient = grad_and_value(self._energy)
-        with _isolated():
+        with _isolated(_device_of(args, kwargs)):
             found = poutine.trace(model).get_trace(*args, **kwargs)
         nodes, sites = sites_of(found), sample_sites(found)
         parameters = {name: nodes[name]["value"].detach() for name in found.param_nodes}
@@ -78,7 +79,7 @@ class Potential:
         dtypes = {value.dtype for value in values}
         dtype = torch.float64 if torch.float64 in dtypes else values[0].dtype
         self.like = torch.empty(0, dtype=dtype, device=values[0].device)
-        with _isolated():
+        with _isolated(self.like.device):
             self._check_draws()
 
     def __call__(self, vectors: Tensor) -> Tensor:
@@ -244,10 +245,10 @@ class Potential:
         return value, gradient
 
     def _made(self, kind: str, function: _Program, vectors: Tensor) -> _Program:
-        step_by_step = _isolated()(_one_by_one(function) if vectors.dim() == 2 else function)
+        step_by_step = _isolated(vectors.device)(_one_by_one(function) if vectors.dim() == 2 else function)
         if not self._traced:
             return step_by_step
-        with _isolated():
+        with _isolated(vectors.device):
             try:
                 flow, example = self._flow(kind, function, vectors)
                 traced = trace(lambda v: flow(v), example)  # a plain one: make_fx would count a method's self
@@ -306,9 +307,10 @@ class Potential:
 
     def _check_draws(self) -> None:
         """Refuses a model that draws anything while all of its sites are held."""
-        before = _random_states()
+        before = random_state(self.like.device)
         self._trace(self._constrained(self.split(self.like.new_zeros(self.size))))
-        if not all(map(torch.equal, before, _random_states())):
+        after = random_state(self.like.device)
+        if not all(torch.equal(state, after[kind]) for kind, state in before.items()):
             raise ValueError(
                 "model must not draw anything but its sites, got other draws: put modules with dropout in eval mode"
             )
@@ -356,15 +358,15 @@ def _one_by_one(function: _Program) -> _Program:
     return of_each
 
 
-def _random_states() -> list[Tensor]:
-    devices = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []
-    return [torch.random.get_rng_state(), *devices]
+def _device_of(*nests: PyTree) -> torch.device:
+    """Return the device that a model's arguments are on: that of the first tensor that is not on the CPU."""
+    devices = [leaf.device for leaf in tree_leaves(nests) if isinstance(leaf, Tensor)]
+    return next((device for device in devices if device.type != "cpu"), torch.get_default_device())
 
 
 @contextmanager
-def _isolated() -> Iterator[None]:
+def _isolated(device: torch.device) -> Iterator[None]:
     """Keeps the random state and Pyro's parameter store as they were; the model reads the store's values."""
     store = pyro.get_param_store()
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices), store.scope(store.get_state()), pyro.validation_enabled(False):
+    with random_state_kept(device), store.scope(store.get_state()), pyro.validation_enabled(False):
         yield
