@@ -1,6 +1,7 @@
 """Whether inputs are given gates: two shorter fits, with them and without, and what held-out rows say."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from bnn_pyro.data import Dataset
 from bnn_pyro.evaluation.metrics import paired_difference
+from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.svi.elbo import SparseELBO
 from bnn_pyro.inference.svi.fit import fit
@@ -64,6 +66,7 @@ def try_input_gates(
     seed: int = 0,
     device: str | torch.device = "cpu",
     progress: bool | None = None,
+    checkpoint: Callable[[str], Checkpoint] | None = None,
 ) -> InputTrial | None:
     """Fit a recipe with gates on the inputs and without, each for half of its epochs, and score held-out rows.
 
@@ -80,6 +83,7 @@ def try_input_gates(
         seed: Seed of all that is random.
         device: Where to train.
         progress: Whether to show progress bars; None shows them on a terminal.
+        checkpoint: Gives where a part is saved, and resumed from if it was stopped, by its name; None saves nothing.
 
     Returns:
         The trial; None where there is one input only, or there are too few rows to hold 20 out.
@@ -95,13 +99,16 @@ def try_input_gates(
     likelihood = settings.likelihood(dataset.task)
     with seeded(seed, torch.device(device)):
         net = settings.make_net(dataset.input_shape, settings.outputs(dataset.num_classes))
-        dense = train_dense(net, train, likelihood=likelihood, **asdict(training), progress=progress)
+        saving = None if checkpoint is None else checkpoint("trial-dense")
+        options = {**asdict(training), "seed": seed, "progress": progress, "checkpoint": saving}
+        dense = train_dense(net, train, likelihood=likelihood, **options)
         count = inputs
         scores = []
         for gates in (True, False):
             own = replace(short, select_inputs=gates)
             model = own.make_model(dense, train[0][:2], likelihood, len(kept))
-            posterior = _fit(model, train, own, progress)
+            saving = None if checkpoint is None else checkpoint(f"trial-{'with' if gates else 'without'}-gates")
+            posterior = _fit(model, train, own, seed, progress, saving)
             if gates:
                 count = _inputs_kept(posterior)
                 if count in (0, inputs):
@@ -113,10 +120,17 @@ def try_input_gates(
     return trial
 
 
-def _fit(model: SparseNetwork, train: tuple[Tensor, Tensor], settings: Recipe, progress: bool | None) -> GuidePosterior:
+def _fit(
+    model: SparseNetwork,
+    train: tuple[Tensor, Tensor],
+    settings: Recipe,
+    seed: int,
+    progress: bool | None,
+    checkpoint: Checkpoint | None,
+) -> GuidePosterior:
     elbo = SparseELBO(local_reparameterization="exact")
-    guide = settings.make_guide(model)
-    return fit(model, train, **settings.fit_options(), elbo=elbo, guide=guide, progress=progress)
+    how: dict[str, Any] = {"seed": seed, "progress": progress, "checkpoint": checkpoint}
+    return fit(model, train, **settings.fit_options(), elbo=elbo, guide=settings.make_guide(model), **how)
 
 
 def _inputs_kept(posterior: GuidePosterior) -> int:
