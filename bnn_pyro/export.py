@@ -2,25 +2,31 @@
 
 import copy
 import importlib
+import io
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_model, save_file, save_model
+from safetensors.torch import load_model, save, save_model
 from torch import Tensor, nn
 
+from bnn_pyro.fields import VALUES, WHOLE, Rule, check_fields, is_whole, optional
 from bnn_pyro.identity import digest
 from bnn_pyro.pruning.cutting import replace_tensors, split_selection, with_selection
-from bnn_pyro.storage import whole_file
+from bnn_pyro.storage import read_json, whole_file
 
 _EXAMPLE_ROWS = 2  # torch.export takes a size of 1 for a constant
 
 
 _DESCRIPTION, _WEIGHTS = "architecture.json", "weights.safetensors"
-_DIGEST = "sha256"  # key of the metadata in the file of the weights
+_SELECTED = "select.index"  # the tensor of a selection of inputs
+_UNHELD = 1 << 20  # numbers of a buffer that need not be in the file
+_SHAPE = Rule("a list of whole numbers", lambda value: isinstance(value, list) and all(map(is_whole, value)))
+_DIGEST, _SIZES = "sha256", "architecture"  # keys of the metadata in the file of the weights
 
 
 def export_net(net: nn.Module, example_input: Tensor, path: str | Path, *, form: str = "pt2") -> None:
@@ -63,8 +69,9 @@ def check_target(path: str | Path) -> None:
 
 def _export_program(net: nn.Module, x: Tensor, path: Path) -> None:
     program = traced_program(net, x)
-    with whole_file(path) as partial:
-        torch.export.save(program, partial)
+    buffer = io.BytesIO()  # as torch aborts the interpreter where it cannot write to a file
+    torch.export.save(program, buffer)
+    _write(buffer.getbuffer(), path)
 
 
 def _export_onnx(net: nn.Module, x: Tensor, path: Path) -> None:
@@ -74,7 +81,13 @@ def _export_onnx(net: nn.Module, x: Tensor, path: Path) -> None:
         raise ValueError(
             f"form onnx needs packages that are not installed ({error}): pip install 'bnn_pyro[export]', or take pt2"
         ) from error
-    torch.onnx.export(traced_program(net, x), dynamo=True, verbose=False).save(path)  # type: ignore[union-attr]
+    program = torch.onnx.export(traced_program(net, x), dynamo=True, verbose=False)
+    _write(program.model_proto.SerializeToString(), path)  # type: ignore[union-attr]
+
+
+def _write(content: bytes | memoryview, path: Path) -> None:
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
 
 
 def traced_program(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
@@ -177,7 +190,8 @@ def _blank(old: Tensor, shape: list[int]) -> Tensor:
 def save_net(net: nn.Module, folder: str | Path) -> None:
     """Save a network's weights, and its architecture beside them.
 
-    The metadata of ``weights.safetensors`` has the SHA-256 of its tensors, by which `load_net` finds damage.
+    The metadata of ``weights.safetensors`` has the SHA-256 of its tensors, by which `load_net` finds damage, and the
+    architecture too, so that the one file that was written last is enough. Both files are written whole or not at all.
 
     Args:
         net: A network as `bnn_pyro.prune` returns it.
@@ -185,12 +199,17 @@ def save_net(net: nn.Module, folder: str | Path) -> None:
     """
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    (path / _DESCRIPTION).write_text(json.dumps(architecture_of(net), indent=1), encoding="utf-8")
-    with whole_file(path / _WEIGHTS) as partial:
-        save_model(net, str(partial))  # which leaves out what is tied
+    sizes = architecture_of(net)
+    with whole_file(path / _DESCRIPTION) as description, whole_file(path / _WEIGHTS) as partial:
+        description.write_text(json.dumps(sizes, indent=1), encoding="utf-8")
+        try:
+            save_model(net, str(partial))  # which leaves out what is tied
+        except SafetensorError as error:
+            raise OSError(f"{error}: {path / _WEIGHTS}") from error
         mapped, metadata = _contents(partial)
         tensors = {name: tensor.clone() for name, tensor in mapped.items()}  # the file is written again
-        save_file(tensors, partial, metadata={**metadata, _DIGEST: digest(sorted(tensors.items()))})
+        known = {_DIGEST: digest(sorted(tensors.items())), _SIZES: json.dumps(sizes)}
+        partial.write_bytes(save(tensors, metadata={**metadata, **known}))
 
 
 def _contents(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -199,14 +218,25 @@ def _contents(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
-def _check_weights(path: Path) -> None:
-    """Raise if the tensors of a file are not those that were saved; older files have no digest."""
+def _check_weights(path: Path, architecture: Architecture) -> Architecture:
+    """Return the sizes of the net whose tensors a file has, if they are those that were saved.
+
+    The file's own description counts where it has one: the other file is older if a process was killed between both.
+    Sizes are compared with the tensors of the file, so that no net is made that the file cannot fill.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no {path.name}")
     tensors, metadata = _contents(path)
+    if _SIZES in metadata:
+        try:
+            architecture = _checked_sizes(json.loads(metadata[_SIZES]), f"the metadata of {path.name}")
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"the metadata of {path.name} must be JSON, got {error!r}") from error
+    _check_shapes(architecture, {name: list(tensor.shape) for name, tensor in tensors.items()}, path)
     if metadata.get(_DIGEST, found := digest(sorted(tensors.items()))) != found:
-        raise ValueError(
-            f"folder must hold a net that save_net wrote, got '{path.parent}': {path.name} is damaged (its tensors do "
-            "not have the SHA-256 that was noted when it was written)"
-        )
+        noted = "the SHA-256 that was noted when it was written"
+        raise ValueError(f"{path.name} is damaged: its tensors do not have {noted}")
+    return architecture
 
 
 def load_net(folder: str | Path, dense: nn.Module) -> nn.Module:
@@ -225,14 +255,35 @@ def load_net(folder: str | Path, dense: nn.Module) -> nn.Module:
     """
     path = Path(folder)
     try:
-        architecture = json.loads((path / _DESCRIPTION).read_text(encoding="utf-8"))
-        net = build(dense, architecture)
-        _check_weights(path / _WEIGHTS)
+        net = build(dense, _check_weights(path / _WEIGHTS, _read_sizes(path / _DESCRIPTION)))
         load_model(net, str(path / _WEIGHTS))
-    except SafetensorError as error:
-        raise ValueError(
-            f"folder must hold a net that save_net wrote, got '{folder}': {_WEIGHTS} is damaged ({error})"
-        ) from error
-    except (OSError, KeyError, RuntimeError, json.JSONDecodeError) as error:
-        raise ValueError(f"folder must hold a net that save_net wrote, got '{folder}' ({error})") from error
+    except (SafetensorError, ValueError, OSError, KeyError, RuntimeError) as error:
+        damaged = f"{_WEIGHTS} is damaged: " if isinstance(error, SafetensorError) else ""
+        raise ValueError(f"folder must hold a net that save_net wrote, got '{folder}' ({damaged}{error})") from error
     return net.eval()
+
+
+def _check_shapes(architecture: Architecture, held: Mapping[str, list[int]], path: Path) -> None:
+    """Raise if a net of some sizes is not filled by tensors of some shapes; what is tied is there once."""
+    sizes, inputs = dict(architecture["tensors"]), architecture["inputs"]
+    if inputs is not None:
+        sizes = {f"network.{name}": shape for name, shape in sizes.items()} | {_SELECTED: [inputs]}
+    largest = max([_UNHELD, *(math.prod(shape) for shape in held.values())])
+    for name, shape in sizes.items():
+        if held.get(name, shape) != shape or math.prod(shape) > largest:
+            got = f"{shape}, and {held[name]} there" if name in held else shape
+            raise ValueError(
+                f"{name!r} in '{path.parent / _DESCRIPTION}' must be as large as in {path.name}, got {got}"
+            )
+
+
+def _read_sizes(path: Path) -> Architecture:
+    """Return the sizes of a net from its description."""
+    found = read_json(path, what=f"the {_DESCRIPTION} of a net that save_net wrote")
+    return _checked_sizes(found, f"'{path}'")
+
+
+def _checked_sizes(found: Any, where: str) -> Architecture:
+    check_fields(found, {"inputs": optional(WHOLE), "tensors": VALUES}, where)
+    check_fields(found["tensors"], dict.fromkeys(found["tensors"], _SHAPE), where)
+    return Architecture(inputs=found["inputs"], tensors=found["tensors"])

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from bnn_pyro.arguments import check_flags, check_methods, check_types, check_whole
 from bnn_pyro.frozen import frozen_modules, train_others
 from bnn_pyro.likelihoods import Likelihood
 from bnn_pyro.nodes import Axis, NodeGroup, Nodes, find_nodes
@@ -116,12 +117,13 @@ class SparseNetwork(nn.Module):
         bayesian: Callable[[str, nn.Parameter], bool] | None = None,
     ) -> None:
         super().__init__()
-        if num_data < 1:
-            raise ValueError(f"num_data must be at least 1, got {num_data}")
-        _check_face("likelihood", likelihood, "prior", "distribution", "check", "predict")
+        check_types({"net": (net, nn.Module), "example_input": (example_input, Tensor)})
+        check_whole("num_data", num_data)
+        check_flags({"select_inputs": select_inputs})
+        check_methods("likelihood", likelihood, "prior", "distribution", "check", "predict")
         self.spike = prior if isinstance(prior, SpikeSlab) else None
         self.slab: Slab = prior.slab if isinstance(prior, SpikeSlab) else prior
-        _check_face("prior", self.slab, "shared", "scale")
+        check_methods("prior", self.slab, "shared", "scale")
         self.likelihood, self.num_data = likelihood, num_data
         self.input_shape = tuple(example_input.shape[1:])
         found = find_nodes(net, example_input, inputs=select_inputs, exclude=exclude)
@@ -344,11 +346,6 @@ class SparseNetwork(nn.Module):
         if y is not None and len(x) > self.num_data:
             raise ValueError(f"num_data must be at least the batch ({len(x)} rows), got {self.num_data}")
         return len(x)
-
-
-def _check_face(name: str, value: object, *methods: str) -> None:
-    if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
-        raise ValueError(f"{name} must be an object with the methods {', '.join(methods)}, got {value!r}")
 
 
 def _has_rows(net: nn.Module) -> Callable[[str, nn.Parameter], bool]:

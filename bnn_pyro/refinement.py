@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from bnn_pyro.arguments import check_type, check_whole
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.checks import Data, as_pair
 from bnn_pyro.inference.mcmc.budget import transitions_within, within
@@ -72,6 +73,9 @@ class Refinement:
     least_chains: int = 4
 
     def __post_init__(self) -> None:
+        check_type("plan", self.plan, SamplingPlan)
+        if self.until is not None:
+            check_type("until", self.until, StoppingRule)
         if not self.plan.is_batch:
             raise ValueError(f"plan must have a kernel that moves all chains as one batch, got {self.plan.kernel!r}")
         if self.plan.gates != "relaxed":
@@ -81,8 +85,7 @@ class Refinement:
         for name, kind in {"start": Start, "weights": Weights}.items():
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
-        if self.least_chains < 1:
-            raise ValueError(f"least_chains must be at least 1, got {self.least_chains}")
+        check_whole("least_chains", self.least_chains)
 
     def plan_for(self, model: SparseNetwork) -> SamplingPlan:
         """Return the plan for a network, of fewer chains where the seconds are too few for all of them.

@@ -3,7 +3,7 @@
 import copy
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,9 @@ from pyro.infer import ELBO
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
+from bnn_pyro.arguments import check_reals, check_seed, check_type
 from bnn_pyro.evaluation.metrics import paired_difference, standard_error
+from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.checks import Data, as_pair, hold_out
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.svi.fit import fit
@@ -174,6 +176,7 @@ def sparsity_path(
     reference: bool = False,
     seed: int | None = None,
     progress: bool | None = None,
+    checkpoint: Callable[[str], Checkpoint] | None = None,
 ) -> SparsityPath:
     """Fit a network at several KL weights, each from where the one before ended, and score each on held-out rows.
 
@@ -209,6 +212,8 @@ def sparsity_path(
         reference: Whether the whole network is sampled too, in the same way.
         seed: Seed of this call; None continues from the global random state.
         progress: Whether to show progress bars; None shows them on a terminal.
+        checkpoint: Gives where a part of the path is saved, by its name such as ``path-0.1`` (a file per fit, and per
+            network that is sampled), and resumed from if it was stopped; needs a seed. None saves nothing.
 
     Returns:
         The path.
@@ -224,8 +229,12 @@ def sparsity_path(
     weights = check_kl_weights(kl_weights)
     if reference and refinement is None:
         raise ValueError("reference needs a refinement, by which the whole network is sampled, got None")
+    check_type("model", model, SparseNetwork)
+    check_seed(seed, progress)
     if model.spike is None:
         raise ValueError("model must have a prior with gates, such as SpikeSlab, got a bare slab")
+    if checkpoint is not None and seed is None:
+        raise ValueError("seed must be given with a checkpoint, got None")
     x, y = as_pair("data", data)
     with seeded(seed, x.device):
         train, held_out = hold_out(x, y, validation)
@@ -237,6 +246,7 @@ def sparsity_path(
         points = []
         for number, weight in enumerate(weights):
             length, phases = (epochs, schedule) if number == 0 else further
+            saving = None if checkpoint is None else checkpoint(f"path-{weight:g}")
             selected = fit(
                 start[0],
                 train,
@@ -250,14 +260,19 @@ def sparsity_path(
                 elbo=elbo,
                 augmentation=augmentation,
                 validation=held_out,
+                seed=int(torch.randint(2**31, ())),
                 progress=progress,
                 compute=compute,
+                checkpoint=saving,
             )
             start = _undecided(selected)
-            points.append(_point(selected, weight, train, held_out, refinement, progress))
+            saving = None if checkpoint is None else checkpoint(f"path-{weight:g}-refined")
+            points.append(_point(selected, weight, train, held_out, refinement, progress, saving))
         if not (reference and refinement is not None):
             return SparsityPath(tuple(points))
-        whole = sample_whole(part, train, refinement, progress=progress)
+        saving = None if checkpoint is None else checkpoint("path-reference")
+        own_seed = int(torch.randint(2**31, ()))
+        whole = sample_whole(part, train, refinement, seed=own_seed, progress=progress, checkpoint=saving)
         return SparsityPath(tuple(points), whole, _scores(whole, held_out))
 
 
@@ -270,6 +285,10 @@ def check_kl_weights(kl_weights: Sequence[float]) -> list[float]:
     Raises:
         ValueError: If there is none, or one is not positive and finite.
     """
+    if isinstance(kl_weights, str) or not isinstance(kl_weights, Iterable):
+        raise TypeError(f"kl_weights must be numbers, got {kl_weights!r}")
+    for weight in kl_weights:
+        check_reals({"kl_weights": 0 if weight is None else weight})
     weights = sorted(set(kl_weights))
     if not weights or not all(math.isfinite(weight) and weight > 0 for weight in weights):
         raise ValueError(f"kl_weights must be positive and finite, and one at least, got {list(kl_weights)}")
@@ -307,6 +326,7 @@ def _point(
     held_out: tuple[Tensor, Tensor],
     refinement: Refinement | None,
     progress: bool | None,
+    checkpoint: Checkpoint | None,
 ) -> PathPoint:
     keep = selected.keep()
     predictor: Posterior = selected
@@ -316,7 +336,8 @@ def _point(
                 "at KL weight %g no node of %r is left: it is scored by the guide's draws", kl_weight, empty[0]
             )
         else:
-            predictor = refine(selected, train, refinement, progress=progress)
+            seed = int(torch.randint(2**31, ()))
+            predictor = refine(selected, train, refinement, seed=seed, progress=progress, checkpoint=checkpoint)
     return PathPoint(
         kl_weight,
         selected,

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal, biject_to, constraints
 
 import guides.divergences  # noqa: F401  (registers the closed forms)
-from guides.checks import check_choice, check_range
+from guides.checks import check_choice, check_program, check_range
 from guides.gated import HardGate
 from guides.handlers import AllAnswered, Answer, Initialise, quantiles_of, same_normal
 from guides.parameters import store_parameter, stored_parameter
@@ -84,6 +84,7 @@ class AutoProgram(AutoGuide):
         temperature: float | None = None,
         **kwargs: object,
     ) -> None:
+        check_program(model)
         AutoGuide.__init__(self, model)
         check_choice("gates", gates, ("hard", "relaxed"))
         check_choice("gate_gradient", gate_gradient, ("straight-through", "disarm"))

@@ -51,8 +51,8 @@ def test_a_program_takes_any_number_of_rows(name: str, tmp_path: Path) -> None:
 
 
 def test_a_program_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(program: Any, path: Path) -> None:
-        path.write_bytes(b"half of it")
+    def fail(program: Any, file: Any) -> None:
+        file.write(b"half of it")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch.export, "save", fail)
@@ -188,11 +188,11 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-2000] + bytes(1500) + whole[-500:])
-    with pytest.raises(ValueError, match=r"weights.safetensors is damaged \(its tensors do not have the SHA-256"):
+    with pytest.raises(ValueError, match="weights.safetensors is damaged: its tensors do not have the SHA-256"):
         load_net(tmp_path, net)
     for damaged in (bytes(1500) + whole[1500:], whole[:-100], b""):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=f"got '{tmp_path}': weights.safetensors is damaged"):
+        with pytest.raises(ValueError, match="weights.safetensors is damaged"):
             load_net(tmp_path, net)
     path.write_bytes(whole)
     assert torch.equal(load_net(tmp_path, net)(x), expected(net, x))

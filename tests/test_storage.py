@@ -1,5 +1,9 @@
 """A file is written whole or not at all, and a ValueError says what is wrong with another."""
 
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +25,8 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_an_interrupted_write_leaves_the_file_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_whole({"form": 1, "value": 1}, tmp_path / "file.pt")
 
-    def fail(content: Any, file: Path) -> None:
-        file.write_bytes(b"half of it")
+    def fail(content: Any, file: Any) -> None:
+        file.write(b"half of it")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
@@ -37,6 +41,51 @@ def test_a_file_that_is_written_in_steps_appears_when_all_is_written(tmp_path: P
         partial.write_bytes(b"all of it")
         assert partial.parent == tmp_path and partial.suffix == ".pt2" and not (tmp_path / "net.v2.pt2").exists()
     assert [file.name for file in tmp_path.iterdir()] == ["net.v2.pt2"]
+
+
+@contextmanager
+def no_more_than(size: int) -> Iterator[None]:
+    """Let no file grow beyond some bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [0, 100, 5_000])
+def test_a_full_disk_leaves_the_file_of_before(size: int, tmp_path: Path) -> None:
+    write_whole({"form": 1, "value": 1}, tmp_path / "file.pt")
+    with no_more_than(size), pytest.raises(OSError):
+        write_whole({"form": 1, "value": torch.zeros(50_000)}, tmp_path / "file.pt")
+    assert read_whole(tmp_path / "file.pt", **FORM)["value"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["file.pt"]
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "file.txt") as one:
+        one.write_text("one")
+        with whole_file(tmp_path / "file.txt") as two:
+            two.write_text("two")
+        assert (tmp_path / "file.txt").read_text() == "two"
+    assert (tmp_path / "file.txt").read_text() == "one"
+    assert [file.name for file in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    child = os.fork()
+    if not child:
+        with whole_file(tmp_path / "file.txt") as partial:
+            partial.write_text("half of it")
+            os._exit(9)
+    os.waitpid(child, 0)
+    (tmp_path / ".file.partial.txt").write_text("as older versions called it")
+    (tmp_path / ".file.12345678.partial.csv").write_text("of another file")
+    assert len(list(tmp_path.iterdir())) == 3
+    with whole_file(tmp_path / "file.txt") as partial:
+        partial.write_text("all of it")
+    assert {file.name for file in tmp_path.iterdir()} == {"file.txt", ".file.12345678.partial.csv"}
 
 
 def test_damage_is_found(tmp_path: Path) -> None:

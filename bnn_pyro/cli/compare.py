@@ -9,6 +9,7 @@ from typing import Annotated, get_args
 import typer
 
 from bnn_pyro.cli.choices import ComparedName, PriorName
+from bnn_pyro.cli.endings import user_errors
 from bnn_pyro.cli.options import (
     Data,
     DataDir,
@@ -22,11 +23,11 @@ from bnn_pyro.cli.options import (
     Task,
     Threads,
     announce_data,
+    folder_or_file,
     load_data,
     recipe_of,
     set_up_torch,
     shown,
-    user_errors,
 )
 
 HELP = """\
@@ -110,7 +111,12 @@ def compare(
     threads: Threads = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder to write; runs/compare-DATA-PRIOR-SEED by default.", rich_help_panel="Run"),
+        typer.Option(
+            help="Folder to write; runs/compare-DATA-PRIOR-SEED by default.",
+            parser=folder_or_file,
+            metavar="<path>",
+            rich_help_panel="Run",
+        ),
     ] = None,
 ) -> None:
     """Set methods side by side; `HELP` says more to the user."""
@@ -120,6 +126,7 @@ def compare(
         from bnn_pyro.comparison.page import print_comparison
         from bnn_pyro.networks.named import reads_images
         from bnn_pyro.recipes import check_data
+        from bnn_pyro.reports.claim import claimed
 
         check_data(data)
         folder = check_comparison_folder(out or Path("runs", f"compare-{Path(data).stem}-{prior}-{seed}"))
@@ -137,9 +144,10 @@ def compare(
         announce_data(dataset)
         widths = "-".join(map(str, settings.hidden))
         typer.echo(f"{settings.net} {widths}, prior {settings.prior}, KL weight 1, in about {minutes:g} min")
-        with _without_warnings("bnn_pyro.inference.mcmc.sample"):  # the page says how the chains went
-            found = run_comparison(dataset, plan, seed=seed, device=device, announce=typer.echo)
-        write_comparison(folder, found)
+        with claimed(folder):
+            with _without_warnings("bnn_pyro.inference.mcmc.sample"):  # the page says how the chains went
+                found = run_comparison(dataset, plan, seed=seed, device=device, announce=typer.echo)
+            write_comparison(folder, found)
     typer.echo()
     print_comparison(found.metrics)
     typer.echo(f"\nReport: {shown(folder / 'comparison.md')} ({found.metrics['seconds']:.0f} s)")

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from bnn_pyro.cli.choices import FormName
-from bnn_pyro.cli.options import shown, user_errors
+from bnn_pyro.cli.endings import user_errors
+from bnn_pyro.cli.options import folder_or_file, shown
 
 HELP = """\
 Write the pruned network of a run in another form.
@@ -36,7 +37,14 @@ def export(
     run: Annotated[Path, typer.Argument(help="Folder that bnn-pyro fit wrote.")],
     form: Annotated[FormName, typer.Option("--format", help="The form; see below.")] = "pt2",
     multiple: Annotated[int, typer.Option(help="Round numbers of channels up to a multiple of this.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="File to write, or folder for weights; in RUN by default.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File to write, or folder for weights; in RUN by default.",
+            parser=folder_or_file,
+            metavar="<path>",
+        ),
+    ] = None,
 ) -> None:
     """Write the pruned network of a run in another form; `HELP` says more to the user."""
     with user_errors():
@@ -48,7 +56,8 @@ def export(
         from bnn_pyro.reports.tables import example_rows, find_table, point_program
 
         rounded = f"-x{multiple}" if multiple > 1 else ""
-        target = out or run / f"pruned{rounded}{'' if form == 'weights' else f'.{form}'}"
+        name = f"pruned{rounded}{'' if form == 'weights' else f'.{form}'}"
+        target = out or run / ("exported.pt2" if name == "pruned.pt2" else name)  # the run has written that itself
         check_target(target)
         posterior = load_run(run)
         net = prune(posterior, multiple=multiple)

@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bnn_pyro.cli.choices import MethodName, PriorName, RefineName
+from bnn_pyro.cli.endings import is_first, user_errors
 from bnn_pyro.cli.kl_weights import kl_weight_of, path_plan_of
 from bnn_pyro.cli.options import (
     Data,
@@ -18,6 +20,7 @@ from bnn_pyro.cli.options import (
     Inclusion,
     Net,
     Noise,
+    Resume,
     Seed,
     SelectInputs,
     Target,
@@ -25,10 +28,11 @@ from bnn_pyro.cli.options import (
     Threads,
     announce_data,
     conclude,
+    folder_or_file,
     load_data,
     recipe_of,
+    resumed_by_option,
     set_up_torch,
-    user_errors,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +52,8 @@ and checkpoint.pt (the posterior, for bnn_pyro.recipes.load_run). \
 Of a table it also has table.json (what its columns are scaled by), and bnn-pyro predict uses it on new rows. \
 Once refined, it also has refined.pt (draws of the pruned network's posterior, for bnn_pyro.recipes.load_refined), \
 ensemble.pt2 (100 of them as one program) and bands.png.
+
+A run that is stopped, or killed, is resumed by the same command with --resume.
 """
 # At most 78 columns wide, so that lines do not break in a small terminal; \b keeps typer from joining them.
 EPILOG = """\
@@ -159,12 +165,19 @@ def fit(
     seed: Seed = 0,
     device: Device = "cpu",
     threads: Threads = None,
+    resume: Resume = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write; runs/DATA-PRIOR-SEED by default.", rich_help_panel="Run")
+        Path | None,
+        typer.Option(
+            help="Folder to write; runs/DATA-PRIOR-SEED by default.",
+            parser=folder_or_file,
+            metavar="<path>",
+            rich_help_panel="Run",
+        ),
     ] = None,
 ) -> None:
     """Do the main job, from data to a report; `HELP` says more to the user."""
-    with user_errors(), _processes(device) as place:
+    with user_errors() as command, _processes(device) as place:
         from dataclasses import replace
 
         from bnn_pyro import Refinement
@@ -174,7 +187,10 @@ def fit(
         check_data(data)
         chosen_prior = prior or default_prior(method)
         label = chosen_prior if method == "svi" else method
-        folder = check_run_folder(out or Path("runs", f"{Path(data).stem}-{label}-{seed}"))
+        folder = (out or Path("runs", f"{Path(data).stem}-{label}-{seed}")).resolve()
+        if is_first():
+            check_run_folder(folder, resume=resume)
+        command.resumed = partial(resumed_by_option, folder)
         set_up_torch(threads)
         dataset = load_data(data, data_dir, target, task, drop)
         given_kl_weight, is_auto = kl_weight_of(kl_weight)
@@ -191,10 +207,10 @@ def fit(
             settings = replace(settings, refinement=refinement, refine_if_worth=refine == "auto")
         settings = replace(settings, reference=reference, path=path_plan_of(None) if is_auto else None)
         set_up_torch(threads, settings.hidden)
-        if _is_first():
+        if is_first():
             _announce(dataset, settings)
-        metrics = run(dataset, settings, seed=seed, device=place, out=folder)
-    if _is_first():
+        metrics = run(dataset, settings, seed=seed, device=place, out=folder, resume=resume)
+    if is_first():
         conclude(metrics, folder)
 
 
@@ -215,11 +231,6 @@ def _processes(device: str) -> Iterator[str]:
         yield device
     finally:
         distributed.destroy_process_group()
-
-
-def _is_first() -> bool:
-    """Return whether this process is the only one, or the first of torchrun's, which alone writes and prints."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _announce(dataset: "Dataset", settings: "Recipe") -> None:

@@ -1,7 +1,7 @@
-"""What the commands share: their options, how errors are reported, how torch is set up, which recipe is meant."""
+"""What the commands share: their options, how torch is set up, which recipe is meant, what is printed in the end."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,23 @@ if TYPE_CHECKING:
     from bnn_pyro.data import Dataset
     from bnn_pyro.recipes import Recipe
     from bnn_pyro.reports.measures import Metrics
+
+MOST_THREADS = 4  # per core; torch fails without a message where there are too many
+
+
+def folder_or_file(text: str) -> Path:
+    """Return a path given on the command line.
+
+    Args:
+        text: The path.
+
+    Raises:
+        typer.BadParameter: If it is empty.
+    """
+    if not text.strip():
+        raise typer.BadParameter(f"must be the name of a file or folder, got {text!r}")
+    return Path(text)
+
 
 # What needs torch is imported inside the functions, so that `--help` and a mistyped option answer at once.
 
@@ -62,20 +79,27 @@ Device = Annotated[
     str,
     typer.Option(help="Where to compute: cpu, cuda, or one of several such as cuda:1.", rich_help_panel="Run"),
 ]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Resume a run that was stopped; begin it where there is none.", rich_help_panel="Run"
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(help="Threads on the CPU; 1 for small nets, else torch's choice.", rich_help_panel="Run"),
 ]
 
 
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Turn what the user can mend into one line on stderr and the exit code 2."""
-    try:
-        yield
-    except ValueError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(2) from error
+def resumed_by_option(folder: Path) -> str | None:
+    """Return in words how a run that was stopped is resumed; None where nothing was saved.
+
+    Args:
+        folder: The run's folder.
+    """
+    from bnn_pyro.reports.claim import is_resumable
+
+    return "the same command with --resume resumes it" if is_resumable(folder) else None
 
 
 def set_up_torch(threads: int | None, widths: Sequence[int] = ()) -> None:
@@ -86,14 +110,16 @@ def set_up_torch(threads: int | None, widths: Sequence[int] = ()) -> None:
         widths: Those of the hidden layers, once they are known.
 
     Raises:
-        ValueError: If threads is below 1.
+        ValueError: If threads is below 1, or more than 4 per core.
     """
     import torch
 
     from bnn_pyro.networks.named import is_narrow
 
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
+    if threads is not None:
+        most = MOST_THREADS * (os.cpu_count() or 1)
+        if not 1 <= threads <= most:
+            raise ValueError(f"threads must be from 1 to {most}, {MOST_THREADS} per core, got {threads}")
     if threads is None and widths and is_narrow(widths):
         threads = 1
     if threads is not None:

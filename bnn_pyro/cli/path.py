@@ -1,11 +1,13 @@
 """`bnn-pyro path`: fit networks from dense to sparse, choose one on held-out rows, and report it."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bnn_pyro.cli.choices import PathRefineName, PriorName
+from bnn_pyro.cli.endings import user_errors
 from bnn_pyro.cli.kl_weights import path_plan_of
 from bnn_pyro.cli.options import (
     Data,
@@ -15,6 +17,7 @@ from bnn_pyro.cli.options import (
     Inclusion,
     Net,
     Noise,
+    Resume,
     Seed,
     SelectInputs,
     Target,
@@ -22,10 +25,11 @@ from bnn_pyro.cli.options import (
     Threads,
     announce_data,
     conclude,
+    folder_or_file,
     load_data,
     recipe_of,
+    resumed_by_option,
     set_up_torch,
-    user_errors,
 )
 
 HELP = """\
@@ -38,6 +42,8 @@ used as by bnn-pyro fit --kl-weight, on all training rows.
 
 The folder gets all that bnn-pyro fit writes, path.json (the points) and path.png (scores and nodes along the path). \
 The same is done by bnn-pyro fit --kl-weight auto.
+
+A run that is stopped, or killed, is resumed by the same command with --resume.
 """
 EPILOG = """\
 \b
@@ -87,12 +93,19 @@ def path(
     seed: Seed = 0,
     device: Device = "cpu",
     threads: Threads = None,
+    resume: Resume = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write; runs/DATA-path-SEED by default.", rich_help_panel="Run")
+        Path | None,
+        typer.Option(
+            help="Folder to write; runs/DATA-path-SEED by default.",
+            parser=folder_or_file,
+            metavar="<path>",
+            rich_help_panel="Run",
+        ),
     ] = None,
 ) -> None:
     """Follow a path; `HELP` says more to the user."""
-    with user_errors():
+    with user_errors() as command:
         from dataclasses import replace
 
         from bnn_pyro import Refinement
@@ -101,7 +114,8 @@ def path(
 
         check_data(data)
         plan = path_plan_of(kl_weights, refine=refine == "yes")
-        folder = check_run_folder(out or Path("runs", f"{Path(data).stem}-path-{seed}"))
+        folder = check_run_folder(out or Path("runs", f"{Path(data).stem}-path-{seed}"), resume=resume)
+        command.resumed = partial(resumed_by_option, folder)
         set_up_torch(threads)
         dataset = load_data(data, data_dir, target, task, drop)
         changes = {"inclusion": inclusion, "select_inputs": select_inputs, "noise": noise}
@@ -113,5 +127,5 @@ def path(
         typer.echo(
             f"{settings.net}, prior {settings.prior}: a path of KL weights {weights}, and a fit at the chosen one"
         )
-        metrics = run(dataset, settings, seed=seed, device=device, out=folder)
+        metrics = run(dataset, settings, seed=seed, device=device, out=folder, resume=resume)
     conclude(metrics, folder)

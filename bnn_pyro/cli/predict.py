@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from bnn_pyro.cli.options import Threads, set_up_torch, shown, user_errors
+from bnn_pyro.cli.endings import user_errors
+from bnn_pyro.cli.options import Threads, folder_or_file, set_up_torch, shown
 
 HELP = """\
 Predict the rows of a table by a run on such a table.
@@ -28,7 +29,9 @@ EPILOG = """\
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder that bnn-pyro fit wrote.")],
     rows: Annotated[Path, typer.Argument(help="Table of the rows to predict: a .csv, .tsv or .txt file.")],
-    out: Annotated[Path, typer.Option(help="File to write, as .csv with commas.")],
+    out: Annotated[
+        Path, typer.Option(help="File to write, as .csv with commas.", parser=folder_or_file, metavar="<path>")
+    ],
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     threads: Threads = None,
 ) -> None:

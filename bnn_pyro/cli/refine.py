@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bnn_pyro.cli.choices import StartName, WeightsName
+from bnn_pyro.cli.endings import user_errors
 from bnn_pyro.cli.options import (
     DataDir,
     Drop,
@@ -16,7 +17,6 @@ from bnn_pyro.cli.options import (
     load_data,
     set_up_torch,
     shown,
-    user_errors,
 )
 
 if TYPE_CHECKING:
@@ -81,14 +81,16 @@ def refine(
     ] = False,
 ) -> None:
     """Refine a run; `HELP` says more to the user."""
-    with user_errors():
+    with user_errors() as command:
         import time
 
         from bnn_pyro.data import IMAGES, has_columns
         from bnn_pyro.recipes import refine_run
         from bnn_pyro.recipes.config_file import read_config
+        from bnn_pyro.recipes.refined_runs import PARTIAL
 
         began = time.perf_counter()
+        command.resumed = lambda: "the same command resumes it" if (run / PARTIAL).exists() else None
         config, recipe = read_config(run)
         settings = _settings(seconds, chains, start, weights)
         set_up_torch(threads, recipe.hidden)

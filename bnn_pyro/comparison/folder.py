@@ -6,6 +6,9 @@ from pathlib import Path
 from bnn_pyro.comparison.page import comparison_page
 from bnn_pyro.comparison.plots import plot_agreement, plot_inclusions, plot_predictions
 from bnn_pyro.comparison.run import Compared
+from bnn_pyro.reports.claim import is_running
+from bnn_pyro.reports.figures import write_figure
+from bnn_pyro.storage import whole_file
 
 COMPARISON_FILES = ("comparison.md", "comparison.json", "predictions.png", "inclusion.png", "agreement.png")
 """The names of a comparison's files; `inclusion.png` is left out where the prior has no gates."""
@@ -20,12 +23,14 @@ def check_comparison_folder(path: str | Path) -> Path:
     Raises:
         ValueError: If it is no folder, or one that holds a comparison.
     """
-    folder = Path(path)
+    folder = Path(path).resolve()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out must be a folder, got the file '{folder}'")
     held = [name for name in COMPARISON_FILES if (folder / name).exists()]
     if held:
         raise ValueError(f"out must not hold a comparison already, got '{folder}' with {', '.join(held)}")
+    if is_running(folder):
+        raise ValueError(f"out must be a folder that no other process writes to, got '{path}'")
     return folder
 
 
@@ -37,9 +42,9 @@ def write_comparison(path: str | Path, compared: Compared) -> None:
         compared: The comparison.
 
     Raises:
-        ValueError: If the folder holds a comparison.
+        OSError: If something cannot be written.
     """
-    folder = check_comparison_folder(path)
+    folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {}
     if compared.answers:
@@ -51,8 +56,9 @@ def write_comparison(path: str | Path, compared: Compared) -> None:
     if compared.metrics["groups"]:
         pictures["inclusion"] = plot_inclusions(compared.metrics["methods"])
     for name, figure in pictures.items():
-        figure.savefig(folder / f"{name}.png")
+        write_figure(figure, folder / f"{name}.png")
     text = comparison_page(compared.metrics, pictures=tuple(pictures))
-    (folder / "comparison.md").write_text(text, encoding="utf-8")
     numbers = json.dumps(compared.metrics, indent=2, default=str)
-    (folder / "comparison.json").write_text(numbers + "\n", encoding="utf-8")
+    for name, content in {"comparison.json": numbers + "\n", "comparison.md": text}.items():
+        with whole_file(folder / name) as partial:
+            partial.write_text(content, encoding="utf-8")

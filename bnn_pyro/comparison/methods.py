@@ -11,6 +11,7 @@ import torch
 from pyro.infer.autoguide import AutoGuide, AutoNormal
 from torch import Tensor
 
+from bnn_pyro.arguments import check_reals, check_type, check_whole
 from bnn_pyro.comparison.answers import Gates
 from bnn_pyro.inference.mcmc.plan import Gates as SampledGates
 from bnn_pyro.inference.mcmc.plan import Kernel, SamplingPlan
@@ -68,6 +69,7 @@ class Comparison:
     max_tree_depth: int = 8
 
     def __post_init__(self) -> None:
+        check_type("recipe", self.recipe, Recipe)
         if self.recipe.one_shot is not None:
             raise ValueError("recipe must be one of method svi, got one of sghmc")
         for name in ("select_inputs", "noise"):
@@ -76,13 +78,17 @@ class Comparison:
         for name in self.methods:
             if name not in METHODS:
                 raise ValueError(f"methods must be of {', '.join(METHODS)}, got {name!r}")
+        check_reals({"minutes": self.minutes})
         if not (math.isfinite(self.minutes) and self.minutes > 0):
             raise ValueError(f"minutes must be positive and finite, got {self.minutes}")
         least = {"chains": 2, "batch_chains": 2, "warmup": 1, "draws": 4, "max_tree_depth": 1}
         for name, smallest in least.items():
             value = getattr(self, name)
-            if value is not None and value < smallest:
-                raise ValueError(f"{name} must be at least {smallest}, got {value}")
+            if value is not None or name not in ("warmup", "draws"):
+                check_whole(name, value, smallest)
+        if not self.chosen():
+            names = ", ".join(self.methods)
+            raise ValueError(f"methods must have one for a prior without gates, got {names} with {self.recipe.prior!r}")
 
     def chosen(self) -> tuple[str, ...]:
         """Return the names of the methods that the prior can be used with, in their order."""

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bnn_pyro.arguments import check_reals, check_whole
+
 _ATTEMPTS = 10  # rectangles drawn for an image, of which the first that fits is erased
 
 
@@ -43,8 +45,8 @@ class Augmentation:
     fill: float | Sequence[float] = 0.0
 
     def __post_init__(self) -> None:
-        if self.padding < 0:
-            raise ValueError(f"padding must not be negative, got {self.padding}")
+        check_whole("padding", self.padding, 0)
+        check_reals({"flip": self.flip, "erase": self.erase, "erased_aspect": self.erased_aspect})
         for name in ("flip", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be a probability in [0, 1], got {getattr(self, name)}")

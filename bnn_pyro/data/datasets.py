@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision.datasets import MNIST, FashionMNIST
 
+from bnn_pyro.arguments import check_flags, check_reals, check_seed, check_whole
 from bnn_pyro.data.encoding import TableEncoding, TargetEncoding, mean_and_std
 from bnn_pyro.data.frames import FRAME, Unread
 from bnn_pyro.data.images import Images, read_cifar10, read_cifar10_jpeg, read_mnist
@@ -189,6 +190,10 @@ def load(
             labels out of range, or inputs and targets of different lengths; a column holds dates, or numbers beside
             text; an option is out of range.
     """
+    check_reals({"validation": validation})
+    check_whole("split", split, 0)
+    check_seed(seed)
+    check_flags({"flatten": flatten})
     if not 0 <= validation < 1:
         raise ValueError(f"validation must be a fraction in [0, 1), got {validation}")
     if isinstance(drop, str):

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from bnn_pyro.data.encoding_fields import check_encoding
 from bnn_pyro.data.frames import RARE, Unread
 from bnn_pyro.data.raw_inputs import Feature, RawInputs
 from bnn_pyro.data.text_files import Cells, is_number
@@ -327,21 +328,18 @@ class TableEncoding:
         Raises:
             ValueError: If they are of no encoding.
         """
-        try:
-            if values["form"] != _FORM:
-                raise KeyError("form")
-            columns = tuple(_column(dict(column)) for column in values["columns"])
-            target = dict(values["target"])
-            classes = None if target["classes"] is None else tuple(target["classes"])
-            return TableEncoding(
-                columns,
-                tuple(values["means"]),
-                tuple(values["stds"]),
-                TargetEncoding(**{**target, "classes": classes}),
-                tuple(values["ignored"]),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"values must be of a table's encoding in form {_FORM}, got {error!r}") from error
+        check_encoding(values, form=_FORM)
+        columns = tuple(_column(dict(column)) for column in values["columns"])
+        target = dict(values["target"])
+        classes = None if target["classes"] is None else tuple(target["classes"])
+        means, stds = tuple(values["means"]), tuple(values["stds"])
+        encoding = TableEncoding(
+            columns, means, stds, TargetEncoding(**{**target, "classes": classes}), tuple(values["ignored"])
+        )
+        if not len(encoding.feature_names) == len(means) == len(stds):
+            got = f"{len(means)} and {len(stds)} for {len(encoding.feature_names)}"
+            raise ValueError(f"'means' and 'stds' must have a number for each input, got {got}")
+        return encoding
 
 
 def mean_and_std(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 import zlib
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torchvision.datasets import CIFAR10, MNIST
+
+from bnn_pyro.data.archives import check_archive, decompressed
 
 Bytes = NDArray[np.uint8]
 
@@ -79,7 +80,7 @@ def _download(kind: type[MNIST | CIFAR10], folder: Path, otherwise: str) -> None
 def _read_idx(path: Path) -> Bytes:
     """Read an idx file of bytes: two zeros, the type 8, the number of dimensions, the big-endian sizes, the values."""
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        content = decompressed(path) if path.suffix == ".gz" else path.read_bytes()
         if content[:3] != b"\0\0\x08":
             raise ValueError("it does not begin as an idx file of bytes does")
         start = 4 + 4 * content[3]
@@ -134,6 +135,7 @@ def read_cifar10_jpeg(folder: Path) -> Images:
     if path is None:
         raise ValueError(f"data_dir must hold 'cifar10-jpeg/cifar10_jpeg.npz' or 'cifar10_jpeg.npz', got '{folder}'")
     try:
+        check_archive(path)
         with np.load(path) as archive:
             arrays = dict(archive)
         parts = [_decoded(arrays[f"{part}_bytes"], arrays[f"{part}_offsets"]) for part in ("train", "test")]

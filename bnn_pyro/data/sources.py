@@ -86,6 +86,25 @@ def as_inputs(name: str, data: Any) -> Tensor:
     return _real(torch.cat([as_tensor(name, part) for part in parts]), _has_tensors(data))
 
 
+def check_finite(name: str, rows: Tensor, dtype: torch.dtype) -> None:
+    """Check that inputs are real, finite, and not too large for a net.
+
+    Args:
+        name: The argument's name, for the message.
+        rows: The inputs.
+        dtype: The dtype that the net computes in.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    if rows.is_complex():
+        raise ValueError(f"{name} must hold real numbers, got {rows.dtype}")
+    if not torch.isfinite(rows).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinite values")
+    if rows.is_floating_point() and not torch.isfinite(rows.to(dtype)).all():
+        raise ValueError(f"{name} must be finite in {dtype}, got numbers up to {float(rows.abs().max()):.3g}")
+
+
 def as_inputs_and_targets(name: str, data: Any) -> tuple[Tensor, Tensor]:
     """Return data as a pair of tensors, read whole into memory.
 

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
+from bnn_pyro.data.archives import check_archive
 from bnn_pyro.data.frames import Table, read_table
 
 Rows = NDArray[np.int64]
@@ -150,6 +151,7 @@ def read_npz(path: Path, task: Task | None = None) -> Source:
 
 def _open_npz(path: Path) -> dict[str, Array]:
     try:
+        check_archive(path)
         with np.load(path) as archive:
             arrays = dict(archive)
     except Exception as error:  # A file that is no archive fails in a dozen ways.

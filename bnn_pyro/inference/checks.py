@@ -46,6 +46,8 @@ def as_pair(name: str, data: Data, *, device: str | torch.device | None = None) 
     """
     place = None if device is None else checked_device(device)
     x, y = as_inputs_and_targets(name, data)
+    if x.is_complex() or y.is_complex():
+        raise ValueError(f"{name} must hold real numbers, got {x.dtype} and {y.dtype}")
     if not len(x) or len(x) != len(y):
         raise ValueError(f"{name} must have as many rows in y as in x, and one at least, got {len(x)} and {len(y)}")
     if not x.is_floating_point():
@@ -110,8 +112,8 @@ def split_rows(rows: int, fraction: float, generator: torch.Generator) -> tuple[
     Raises:
         ValueError: If the fraction is out of range or leaves one side empty.
     """
-    held_out = round(rows * fraction)
-    if not 0 < fraction < 1 or not 0 < held_out < rows:
+    held_out = round(rows * fraction) if 0 < fraction < 1 else 0
+    if not 0 < held_out < rows:
         raise ValueError(
             f"validation must be a fraction in (0, 1) that leaves rows on both sides, got {fraction} of {rows} rows"
         )
@@ -137,6 +139,8 @@ def hold_out(
     """
     if validation is None:
         return (x, y), None
+    if isinstance(validation, bool):
+        raise TypeError(f"validation must be rows, a fraction or None, got {validation}")
     if not isinstance(validation, int | float):
         held_x, held_y = as_pair("validation", validation)
         return (x, y), (held_x.to(x), held_y.to(x if held_y.is_floating_point() else x.device))

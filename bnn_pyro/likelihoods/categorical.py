@@ -7,7 +7,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from bnn_pyro.likelihoods.base import Classes
-from bnn_pyro.likelihoods.checks import check_draws, check_finite, check_labels, check_rows
+from bnn_pyro.likelihoods.checks import check_draws, check_finite, check_labels, check_rows, single
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Categorical:
         """
 
     def distribution(self, output: Tensor, latent: Tensor | None = None) -> TorchDistribution:
-        """Return `Categorical(logits=output)`.
+        """Return `Categorical(logits=output)`, of logits in half precision as float32.
 
         Args:
             output: Logits, `(*batch, classes)`.
             latent: Not used.
         """
-        return dist.Categorical(logits=output, validate_args=False)
+        return dist.Categorical(logits=single(output), validate_args=False)
 
     def check(self, output: Tensor, y: Tensor | None = None) -> None:
         """Check logits `(rows, classes)` and labels `(rows,)`, which are int64 in 0 ... classes - 1.
@@ -53,6 +53,8 @@ class Categorical:
     def predict(self, output: Tensor, latent: Tensor | None = None) -> Classes:
         """Return the class probabilities, averaged over the draws as probabilities (not as logits), and each draw's.
 
+        Those of logits in half precision are float32: rounded to bfloat16 they would not sum to 1.
+
         Args:
             output: Logits, `(draws, rows, classes)`.
             latent: Not used.
@@ -61,5 +63,5 @@ class Categorical:
             ValueError: If output has another shape.
         """
         check_draws(output)
-        draws = output.softmax(-1)
+        draws = single(output).softmax(-1)
         return Classes(draws.mean(0), draws)

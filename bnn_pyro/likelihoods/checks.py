@@ -1,6 +1,7 @@
 """What likelihoods ask of outputs and targets at the door."""
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -8,8 +9,15 @@ from torch import Tensor
 
 def check_positive(name: str, value: float) -> None:
     """Raise unless a hyper-parameter is positive and finite."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r}: it is a standard deviation.")
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be positive and finite, got {value}: it is a standard deviation.")
+
+
+def single(values: Tensor) -> Tensor:
+    """Return values in half precision, bfloat16 or float16, as float32, and others as they are."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def check_finite(name: str, values: Tensor) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from bnn_pyro.arguments import check_wholes
+
 _KERNEL = 5
 
 
@@ -42,9 +44,10 @@ def lenet(
     sizes = {"in_channels": in_channels, "out_features": out_features}
     sizes |= {f"filters[{i}]": size for i, size in enumerate(filters)}
     sizes |= {f"hidden[{i}]": size for i, size in enumerate(hidden)}
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
+    check_wholes(sizes)
+    check_wholes({"image_size": height, "image_size of the width": width})
+    if len(filters) != 2:
+        raise ValueError(f"filters must be two numbers, one for each convolution, got {tuple(filters)}")
     pixels = [_pooled(_pooled(side)) for side in (height, width)]
     if min(pixels) < 1:
         raise ValueError(f"image_size must be at least 16 for two convolutions with pooling, got {(height, width)}")

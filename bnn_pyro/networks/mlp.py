@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from bnn_pyro.arguments import check_type, check_wholes
+
 
 def mlp(
     in_features: int,
@@ -32,6 +34,7 @@ def mlp(
         ValueError: A size is not positive.
     """
     _require_positive(in_features=in_features, out_features=out_features)
+    check_type("hidden", hidden, Sequence)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     width = in_features
     for depth, next_width in enumerate(hidden, start=1):
@@ -138,6 +141,4 @@ class _ResidualBlock(nn.Module):
 
 
 def _require_positive(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
+    check_wholes(sizes)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 
 from torch import nn
 
@@ -65,6 +66,8 @@ def check_widths(name: str, widths: Sequence[int]) -> None:
     Raises:
         ValueError: If they are not.
     """
+    if not isinstance(widths, Sequence) or not all(isinstance(width, Integral) for width in widths):
+        raise TypeError(f"hidden must be whole numbers, got {widths!r}")
     if not widths or min(widths) < 1:
         raise ValueError(f"hidden must be the widths of one hidden layer or more, each at least 1, got {tuple(widths)}")
     if name == "residual-mlp" and (len(widths) < 2 or len(set(widths[1:])) > 1):

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from bnn_pyro.arguments import check_wholes
+
 _LARGE: dict[int, tuple[tuple[int, ...], bool]] = {  # depth -> blocks of each stage, and whether they are bottlenecks
     18: ((2, 2, 2, 2), False),
     34: ((3, 4, 6, 3), False),
@@ -77,9 +79,7 @@ class ResNet(nn.Module):
         activation: Callable[[], nn.Module] = nn.SiLU,
     ) -> None:
         super().__init__()
-        for name, size in (("in_channels", in_channels), ("out_features", out_features), ("width", width)):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
+        check_wholes({"in_channels": in_channels, "out_features": out_features, "width": width})
         if not blocks or min(blocks) < 1:
             raise ValueError(f"blocks must be the number of blocks of each stage, each at least 1, got {tuple(blocks)}")
         make = Bottleneck if bottleneck else BasicBlock

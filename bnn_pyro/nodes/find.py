@@ -97,6 +97,8 @@ def _check_example_input(example_input: Tensor) -> None:
 
 
 def _check_layers(net: nn.Module, exclude: Sequence[str]) -> None:
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"find_nodes: net must be a Module, got {type(net).__name__}")
     layers = {**layers_of(net), **attention_of(net)}
     names = ", ".join(layers) or "(none)"
     if isinstance(exclude, str) or any(name not in layers for name in exclude):

@@ -1,6 +1,7 @@
 """Posterior: what all posteriors of a network do, whether a guide, Markov chains or snapshots hold them."""
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
@@ -8,7 +9,8 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from bnn_pyro.data.sources import as_inputs, as_tensor
+from bnn_pyro.arguments import check_reals, check_wholes
+from bnn_pyro.data.sources import as_inputs, as_tensor, check_finite
 from bnn_pyro.evaluation import ClassProbabilities, NormalMixture
 from bnn_pyro.likelihoods import Categorical, Mixture, Prediction
 from bnn_pyro.network import SparseNetwork, gate_site
@@ -198,6 +200,9 @@ class Posterior(ABC):
 
     def _scores(self, output: Tensor, latent: Tensor | None, y: Inputs, y_std: float) -> dict[str, float]:
         """Return the scores of the net's outputs, shape ``(draws, rows, out)``, with the latents, ``(draws, ...)``."""
+        check_reals({"y_std": y_std})
+        if not 0 < y_std < math.inf:
+            raise ValueError(f"y_std must be positive and finite, got {y_std}")
         y = as_tensor("y", y).to(self._like.device)
         self.model.likelihood.check(output[0], y)
         return scores(self.model.likelihood.predict(output, latent), y, y_std=y_std)
@@ -353,13 +358,10 @@ class Posterior(ABC):
 
     def _checked(self, x: Inputs, **positive: int) -> Tensor:
         """Return inputs as a tensor, or raise unless they fit the network and numbers are at least 1."""
-        for name, value in positive.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_wholes(positive)
         rows = as_inputs("x", x)
         if tuple(rows.shape[1:]) != self.model.input_shape or not len(rows):
             wanted = ", ".join(map(str, self.model.input_shape))
             raise ValueError(f"x must have shape (rows, {wanted}) and a row, got {tuple(rows.shape)}")
-        if not torch.isfinite(rows).all():
-            raise ValueError("x must be finite, got NaN or infinite values")
+        check_finite("x", rows, self._like.dtype)
         return rows

@@ -11,6 +11,7 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from bnn_pyro.fields import COUNT, NUMBER, RECORDS, STATE, TENSOR, TEXT, VALUES, Rule, check_fields, is_number, one_of
 from bnn_pyro.identity import differences, is_short, network_identity, others
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
@@ -22,7 +23,7 @@ from bnn_pyro.posterior.settled_draws import SettledDraws
 from bnn_pyro.posterior.stacking import Stacking
 from bnn_pyro.pruning.cutting import kept_positions
 from bnn_pyro.pruning.shrink import smaller_model
-from bnn_pyro.storage import load_into, read_file, write_whole
+from bnn_pyro.storage import check_format, load_into, read_file, write_whole
 from guides import AutoProgram, AutoSpikeSlab
 
 FORMAT = 1
@@ -66,7 +67,7 @@ class Kind(Generic[T]):
     Args:
         type: Its class.
         mark: Key of the format's number, which no other kind has.
-        keys: What a file has besides.
+        fields: What a file has besides, and what it must be.
         content: Gives what is written of a posterior.
         read: Gives the posterior back.
         takes: The arguments of `load_posterior` that it is read into, besides the file.
@@ -74,7 +75,7 @@ class Kind(Generic[T]):
 
     type: type[T]
     mark: str
-    keys: frozenset[str]
+    fields: Mapping[str, Rule]
     content: Callable[[T], dict[str, object]]
     read: Callable[[Content, Source], T]
     takes: tuple[str, ...] = ("model",)
@@ -128,17 +129,22 @@ def load_posterior(
             net, prior or likelihood, or model and guide are not what such a file takes.
     """
     content = read_file(path, writer=_WRITER)
-    kinds = (kind for kind in KINDS if isinstance(content, dict) and content.get(kind.mark) == FORMAT)
-    kind = next(kinds, None)
-    if not isinstance(content, dict) or kind is None or not content.keys() >= kind.keys:
-        raise ValueError(f"path must be a file written by {_WRITER} in format {FORMAT}, got {path}")
+    kind = next((kind for kind in KINDS if isinstance(content, dict) and kind.mark in content), None)
+    if not isinstance(content, dict) or kind is None:
+        raise ValueError(f"path must be a file written by {_WRITER} in format {FORMAT}, got {path}: of another kind")
+    check_format(content[kind.mark], FORMAT, writer=_WRITER, path=path)
+    check_fields(content, kind.fields, path)
     for name, given in {"model": model, "guide": guide}.items():
         if given is not None and name not in kind.takes:
             what = f"a {type(given).__name__} for {path}"
             raise ValueError(f"{name} must be left out for a file of {kind.type.__name__}, got {what}")
     if model is not None:
+        check_fields(content, {_IDENTITY: VALUES} if _IDENTITY in content else {}, path)
         _check_network(model, content.get(_IDENTITY, {}), path)
-    found: Posterior | Draws = kind.read(content, Source(path, model, guide))
+    try:
+        found: Posterior | Draws = kind.read(content, Source(path, model, guide))
+    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:  # of content that fits no model
+        raise ValueError(f"path must be a file written by {_WRITER}, got {path}: damaged ({error!r})") from error
     return found
 
 
@@ -203,10 +209,26 @@ def _draws_content(draws: Draws) -> dict[str, object]:
 
 
 def _read_draws(content: Content, source: Source) -> Draws:
-    try:
-        return Draws(**current_names(content["draws"]))
-    except TypeError as error:
-        raise ValueError(f"path must be a file of draws, got {source.path}: {error}") from error
+    found = current_names(content["draws"])
+    check_fields(found, _DRAWS, f"the draws in {source.path}")
+    shape = found["energy"].shape
+    for name in ("vectors", "total_energy", "acceptance", "diverged", "leapfrogs"):
+        if found[name].shape[:2] != shape or found["energy"].dim() != 2:
+            got = f"{name} of shape {tuple(found[name].shape)} and energy of shape {tuple(shape)}"
+            raise ValueError(f"{name!r} in {source.path} must have shape (chains, draws, ...), got {got}")
+    if any(value.shape[:2] != shape for value in found["values"].values()):
+        raise ValueError(f"'values' in {source.path} must have shapes ({shape[0]}, {shape[1]}, ...)")
+    return Draws(**{name: value for name, value in found.items() if name in _DRAWS})
+
+
+_TENSORS = ("vectors", "energy", "total_energy", "acceptance", "diverged", "leapfrogs", "step_size", "inverse_mass")
+_DRAWS: Mapping[str, Rule] = {
+    "values": STATE,
+    **dict.fromkeys(_TENSORS, TENSOR),
+    "kernel": TEXT,
+    "thinning": COUNT,
+    "seconds": NUMBER,
+}
 
 
 def _sampled_content(posterior: SampledPosterior) -> dict[str, object]:
@@ -234,9 +256,7 @@ def _read_sampled(content: Content, source: Source) -> SampledPosterior:
 
 
 def _ensemble_content(ensemble: Ensemble) -> dict[str, object]:
-    snapshots = [
-        {"net": dict(s.model.net.state_dict()), "keep": dict(s.keep), "latent": s.latent} for s in ensemble.snapshots
-    ]
+    snapshots = [snapshot_values(snapshot) for snapshot in ensemble.snapshots]
     return {"snapshots": snapshots, "history": ensemble.history, "temperature": ensemble.temperature}
 
 
@@ -245,18 +265,37 @@ def _read_ensemble(content: Content, source: Source) -> Ensemble:
     device = next(model.parameters()).device
     try:
         moved = tree_map_only(Tensor, lambda tensor: tensor.to(device), content["snapshots"])
-        snapshots = [_read_snapshot(saved, model) for saved in moved]
+        snapshots = [snapshot_of(saved, model) for saved in moved]
     except (KeyError, RuntimeError, ValueError) as error:
         raise ValueError(f"model must be made as when {source.path} was saved: {error}") from error
     return Ensemble(model, snapshots, history=content["history"], temperature=content["temperature"])
 
 
-def _read_snapshot(saved: Content, model: SparseNetwork) -> Snapshot:
+def snapshot_values(snapshot: Snapshot) -> dict[str, object]:
+    """Return a snapshot as tensors and plain values, for a file.
+
+    Args:
+        snapshot: The snapshot.
+    """
+    return {"net": dict(snapshot.model.net.state_dict()), "keep": dict(snapshot.keep), "latent": snapshot.latent}
+
+
+def snapshot_of(saved: Content, model: SparseNetwork) -> Snapshot:
+    """Return the snapshot that `snapshot_values` gave the values of.
+
+    Args:
+        saved: The values, on the network's device.
+        model: The whole network.
+    """
     keep = saved["keep"]
     small = smaller_model(model, keep, kept_positions(model.net, model.nodes.groups, keep))
     small.net.load_state_dict(saved["net"])
     small.net.eval()
     return Snapshot(small, keep, saved["latent"])
+
+
+def _is_temperature(value: object) -> bool:
+    return value in ("cooled", "adapted") if isinstance(value, str) else is_number(value)
 
 
 # ---- all kinds -------------------------------------------------------------------------------------------------------
@@ -265,19 +304,26 @@ KINDS: tuple[Kind[Any], ...] = (
     Kind(
         GuidePosterior,
         "format",
-        frozenset({"guide_class", "guide", "gate_mode", "model", "kl_weight", "history"}),
+        {
+            "guide_class": TEXT,
+            "guide": STATE,
+            "gate_mode": one_of("free", "open", "frozen"),
+            "model": STATE,
+            "kl_weight": Rule("a number of 0 or more", lambda value: is_number(value) and float(value) >= 0),  # type: ignore[arg-type]
+            "history": RECORDS,
+        },
         _guide_content,
         _read_guide,
         takes=("model", "guide"),
     ),
-    Kind(SampledPosterior, "sampled_format", frozenset({"draws", "model"}), _sampled_content, _read_sampled),
+    Kind(SampledPosterior, "sampled_format", {"draws": VALUES, "model": STATE}, _sampled_content, _read_sampled),
     Kind(
         Ensemble,
         "ensemble_format",
-        frozenset({"snapshots", "history", "temperature"}),
+        {"snapshots": RECORDS, "history": RECORDS, "temperature": Rule("'cooled' or a number", _is_temperature)},
         _ensemble_content,
         _read_ensemble,
     ),
-    Kind(Draws, "draws_format", frozenset({"draws"}), _draws_content, _read_draws, takes=()),
+    Kind(Draws, "draws_format", {"draws": VALUES}, _draws_content, _read_draws, takes=()),
 )
 """The kinds of posteriors that files hold."""

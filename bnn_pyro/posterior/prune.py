@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from bnn_pyro.arguments import check_type, check_whole
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.pruning.cutting import cut_net, with_selection
 
@@ -28,6 +29,8 @@ def prune(posterior: Posterior, *, keep: Mapping[str, Tensor] | None = None, mul
     Raises:
         ValueError: If ``keep`` has an unknown group or a mask of another shape or dtype, or ``multiple`` is below 1.
     """
+    check_type("posterior", posterior, Posterior)
+    check_whole("multiple", multiple)
     model, masks = posterior.model, posterior.masks(keep)
     net = posterior.median_net(keep=masks)
     small, selection = cut_net(net, model.nodes.groups, masks, multiple=multiple, selection=model.selection)

@@ -11,6 +11,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import logsigmoid, softplus
 
+from bnn_pyro.priors.checks import check_positive, check_real, check_size
 from bnn_pyro.priors.numbers import as_tensor
 
 
@@ -80,10 +81,11 @@ def gate(
     """
     if not isinstance(inclusion, Tensor):
         check_inclusion(inclusion)
-    if not isinstance(temperature, Tensor) and not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
-    if size is not None and size < 1:
-        raise ValueError(f"size must be at least 1, got {size}")
+    elif not inclusion.is_floating_point():
+        raise ValueError(f"inclusion must be a floating-point tensor, got {inclusion.dtype}")
+    check_positive("temperature", temperature)
+    if size is not None:
+        check_size("size", size)
     probability = as_tensor(inclusion, like)
     temperature = as_tensor(temperature, probability).to(probability)
     gates = AtomicRelaxedBernoulli(temperature, logits=torch.logit(probability))
@@ -104,6 +106,7 @@ def check_inclusion(value: float, *, name: str = "inclusion") -> None:
     Raises:
         ValueError: If it is out of range.
     """
+    check_real(name, value)
     if not 0 < float(torch.tensor(value, dtype=torch.float32, device="cpu")) < 1:
         raise ValueError(f"{name} must lie in (0, 1), got {value}; float32 must tell it from 0 and 1")
 
@@ -137,12 +140,12 @@ def inclusion_probability(widths: Sequence[int], num_data: int, *, constant: flo
 
     Source: Jantre, Bhattacharya, Maiti (2021), *Layer adaptive node selection in Bayesian neural networks*.
     """
-    if len(widths) < 3 or min(widths) < 1:
+    if len(widths) < 3 or not all(width >= 1 for width in widths):
         raise ValueError(f"widths must be at least three positive numbers (in, hidden, out), got {tuple(widths)}")
-    if num_data < 1:
+    if not 1 <= num_data < math.inf:
         raise ValueError(f"num_data must be at least 1, got {num_data}")
-    if constant < 0:
-        raise ValueError(f"constant must not be negative, got {constant}")
+    if not 0 <= constant < math.inf:
+        raise ValueError(f"constant must be finite and not negative, got {constant}")
     depth = len(widths) - 2
     incoming = [math.log(k + 1) for k in widths[:-1]]
     outgoing = [math.log(k) for k in widths[1:]]

@@ -1,12 +1,12 @@
 """The Gaussian slab (SS-IG): independent normals of one fixed standard deviation."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from bnn_pyro.priors.checks import check_positive
 from bnn_pyro.priors.slab import slab
 
 
@@ -26,8 +26,7 @@ class Gaussian:
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma < math.inf:
-            raise ValueError(f"sigma must be positive, got {self.sigma} (it must be finite too)")
+        check_positive("sigma", self.sigma)
 
     def shared(self, groups: Sequence[tuple[int, int]], like: Tensor) -> None:
         """Samples nothing: a Gaussian slab shares no latent scale."""

@@ -1,6 +1,5 @@
 """The group-horseshoe slab (SS-GHS): half-Cauchy scales a node, regularised by a slab width."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from pyro.distributions import Gamma, InverseGamma
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
+from bnn_pyro.priors.checks import check_positive
 from bnn_pyro.priors.numbers import as_tensor
 from bnn_pyro.priors.slab import guide_hints
 
@@ -44,9 +44,8 @@ class GroupHorseshoe:
 
     def __post_init__(self) -> None:
         for name in ("sigma", "global_scale", "node_scale", "slab_width"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} must be positive, got {value} (it must be finite too)")
+            if self.slab_width is not None or name != "slab_width":
+                check_positive(name, getattr(self, name))
         if self.learn_slab_width and self.slab_width is None:
             raise ValueError("learn_slab_width needs a slab width to start from, got slab_width=None")
 

@@ -1,6 +1,5 @@
 """The group-lasso slab (SS-GL): a Gamma scale a node makes the group's marginal a multivariate Laplace."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ import torch
 from pyro.distributions import Gamma
 from torch import Tensor
 
+from bnn_pyro.priors.checks import check_positive
 from bnn_pyro.priors.numbers import as_tensor
 from bnn_pyro.priors.slab import guide_hints
 
@@ -41,8 +41,7 @@ class GroupLasso:
 
     def __post_init__(self) -> None:
         for name in ("sigma", "rate_shape", "rate_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)} (it must be finite too)")
+            check_positive(name, getattr(self, name))
 
     def shared(self, groups: Sequence[tuple[int, int]], like: Tensor) -> Tensor:
         """Samples the network's rate; guides start it where it is best given that every node's scale is 1."""

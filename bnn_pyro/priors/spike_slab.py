@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from bnn_pyro.priors.checks import check_positive
 from bnn_pyro.priors.gates import check_inclusion, gate
 from bnn_pyro.priors.group_horseshoe import GroupHorseshoe, group_horseshoe_scale
 from bnn_pyro.priors.group_lasso import group_lasso_scale
@@ -39,8 +40,9 @@ class SpikeSlab:
         for name, value in values.items():
             if value is not None:
                 check_inclusion(value, name=f"inclusion[{name!r}]" if name else "inclusion")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        check_positive("temperature", self.temperature)
+        if isinstance(self.slab, type) or not all(hasattr(self.slab, name) for name in ("shared", "scale")):
+            raise TypeError(f"slab must be a slab such as Gaussian(), got {self.slab!r}")
 
 
 def spike_slab_gaussian(
@@ -72,7 +74,7 @@ def spike_slab_gaussian(
     Raises:
         ValueError: If ``shape`` is empty or has a size below 1, or a number is out of range.
     """
-    _check_positive("sigma", sigma)
+    check_positive("sigma", sigma)
     like = inclusion if isinstance(inclusion, Tensor) else like
     return _gated(name, shape, as_tensor(sigma, like), inclusion, temperature, gates)
 
@@ -109,7 +111,7 @@ def spike_slab_group_lasso(
         ValueError: If ``shape`` is empty or has a size below 1, or a number is out of range.
     """
     size, group_size = _sizes(shape)
-    _check_positive("sigma", sigma)
+    check_positive("sigma", sigma)
     scale = sigma * group_lasso_scale(name, size, group_size=group_size, rate=rate, like=like)
     return _gated(name, shape, scale, inclusion, temperature, gates)
 
@@ -148,7 +150,7 @@ def spike_slab_group_horseshoe(
         ValueError: If ``shape`` is empty or has a size below 1, or a number is out of range.
     """
     size, _ = _sizes(shape)
-    _check_positive("sigma", sigma)
+    check_positive("sigma", sigma)
     scale = sigma * group_horseshoe_scale(name, size, global_scale=global_scale, slab_width=slab_width, like=like)
     return _gated(name, shape, scale, inclusion, temperature, gates)
 
@@ -157,11 +159,6 @@ def _sizes(shape: Sequence[int]) -> tuple[int, int]:
     if not shape or min(shape) < 1:
         raise ValueError(f"shape must be (nodes, weights a node) with positive sizes, got {tuple(shape)}")
     return shape[0], torch.Size(shape[1:]).numel()
-
-
-def _check_positive(name: str, value: float | Tensor) -> None:
-    if not isinstance(value, Tensor) and not value > 0:
-        raise ValueError(f"{name} must be positive, got {value}")
 
 
 def _gated(

@@ -1,7 +1,6 @@
 """The file ``config.json`` of a run: all that it was given, and what is needed to build its model again."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 
 from bnn_pyro.data import Dataset
 from bnn_pyro.data.augmentation import Augmentation
+from bnn_pyro.fields import COUNT, COUNTS, NUMBER, POSITIVE, TEXT, WHOLE, check_fields, one_of
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
@@ -17,6 +17,7 @@ from bnn_pyro.recipes.definition import SLABS, Recipe
 from bnn_pyro.recipes.dense_training import DenseTraining
 from bnn_pyro.recipes.path_plan import PathPlan
 from bnn_pyro.refinement import Refinement
+from bnn_pyro.storage import read_json
 
 Config = dict[str, Any]
 """The values of a run's ``config.json`` by name, as JSON gives them; the objects made of them check them."""
@@ -33,6 +34,17 @@ _LATER = {  # settings that a run may be older than
     "least_kl_weight": None,
 }
 _FLAT = ("hold", "freeze", "kl_warmup", "frozen_kl_weight", "decay", "shrink_below")  # once no part of a schedule
+
+
+_FIELDS = {
+    "input_shape": COUNTS,
+    "outputs": COUNT,
+    "task": one_of("classification", "regression"),
+    "num_data": COUNT,
+}
+_OPTIONAL = {"data": TEXT, "seed": WHOLE, "y_mean": NUMBER, "y_std": POSITIVE, "hidden": COUNTS}
+_WEIGHTS = ("checkpoint.pt", "dense/weights.safetensors", "weights.safetensors")  # the files of a run's weights
+_LEAST_BYTES = 2  # of a number in them
 
 
 def config_of(dataset: Dataset, settings: Recipe, *, seed: int, device: torch.device) -> dict[str, object]:
@@ -73,15 +85,43 @@ def read_config(folder: str | Path) -> tuple[Config, Recipe]:
     Raises:
         ValueError: If the folder holds no whole run.
     """
+    path = Path(folder) / "config.json"
+    config = read_json(path, what="the config.json of a run")
     try:
-        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        check_fields(
+            config, _FIELDS | {name: rule for name, rule in _OPTIONAL.items() if name in config}, "config.json"
+        )
         settings = settings_of(config)
-        missing = {"input_shape", "outputs", "task", "num_data"} - config.keys()
-        if missing:
-            raise KeyError(*sorted(missing))
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"folder must hold the config.json of a run, got '{folder}' ({error!r})") from error
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        reason = error if isinstance(error, ValueError) else repr(error)
+        raise ValueError(f"folder must hold the config.json of a run, got '{folder}' ({reason})") from error
     return config, settings
+
+
+def check_sizes(folder: str | Path, config: Config, settings: Recipe) -> None:
+    """Check that the network of a run is no larger than the files that hold its weights, before it is made.
+
+    Args:
+        folder: The run's folder.
+        config: What `read_config` has read.
+        settings: The settings.
+
+    Raises:
+        ValueError: If it is larger.
+    """
+    where = f"'hidden' and 'input_shape' in '{Path(folder) / 'config.json'}'"
+    held = sum(path.stat().st_size for path in map(Path(folder).joinpath, _WEIGHTS) if path.is_file())
+    try:
+        with torch.device("meta"):
+            net = settings.make_net(config["input_shape"], config["outputs"])
+        needed = sum(parameter.numel() for parameter in net.parameters()) * _LEAST_BYTES
+    except (RuntimeError, TypeError, OverflowError) as error:  # sizes beyond what torch can count
+        raise ValueError(f"{where} must be those of a net ({error})") from error
+    if needed > held:
+        raise ValueError(
+            f"{where} must be those of the run's net, got a net of {needed:,} bytes at least, and {held:,} in the "
+            "files of its weights"
+        )
 
 
 def settings_of(config: Config) -> Recipe:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from bnn_pyro.arguments import check_flags, check_reals, check_types, check_whole
 from bnn_pyro.data import Split
 from bnn_pyro.data.augmentation import Augmentation
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
@@ -39,6 +40,11 @@ NOISES: dict[str, Callable[[], Likelihood]] = {
     "input": HeteroscedasticNoise,
 }
 """The noises of a regression by name."""
+
+
+_FLAGS = ("normalize", "refine_if_worth", "reference")
+_NUMBERS = ("sigma", "kl_weight", "init_inclusion", "init_scale")
+_OPTIONAL = ("inclusion", "clip_norm", "least_kl_weight")
 
 
 METHODS: tuple[str, ...] = ("svi", "sghmc")
@@ -135,8 +141,12 @@ class Recipe:
     def __post_init__(self) -> None:
         """Check all that can be checked before there is any data, so that no run fails late."""
         check_names(net=self.net, prior=self.prior)
+        check_flags({name: getattr(self, name) for name in _FLAGS})
+        optional = {name: getattr(self, name) for name in _OPTIONAL}
+        check_reals({name: getattr(self, name) for name in _NUMBERS}, optional=optional)
+        check_types({"dense": (self.dense, DenseTraining), "rates": (self.rates, LearningRates)})
         check_widths(self.net, self.hidden)
-        if self.select_inputs not in (False, True, "auto"):
+        if not isinstance(self.select_inputs, bool) and self.select_inputs != "auto":
             raise ValueError(f"select_inputs must be True, False or 'auto', got {self.select_inputs!r}")
         if self.noise not in (*NOISES, "auto"):
             raise ValueError(f"noise must be one of {', '.join(NOISES)} or auto, got {self.noise!r}")
@@ -148,13 +158,17 @@ class Recipe:
             raise ValueError(f"augmentation must be None for a {self.net}, which reads no images as they are")
         if not (math.isfinite(self.kl_weight) and self.kl_weight > 0):
             raise ValueError(f"kl_weight must be positive and finite, got {self.kl_weight}; 1 is the posterior")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        check_whole("batch_size", self.batch_size)
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm must be positive, got {self.clip_norm}")
+        for name in ("init_inclusion", "init_scale"):
+            if not 0 < getattr(self, name) < (1 if name == "init_inclusion" else math.inf):
+                raise ValueError(f"{name} must be positive, and init_inclusion below 1, got {getattr(self, name)}")
         if not self.has_gates and (self.select_inputs or self.inclusion is not None):
             raise ValueError(
                 f"select_inputs and inclusion need a prior with gates, ss-{self.prior}, got {self.prior!r}"
             )
-        if self.least_kl_weight is not None and not 0 < self.least_kl_weight:
+        if self.least_kl_weight is not None and not 0 < self.least_kl_weight < math.inf:
             raise ValueError(f"least_kl_weight must be positive or None, got {self.least_kl_weight}")
         Timetable(self.schedule, self.epochs, self.kl_weight)  # checks that they fit each other
         if self.one_shot is not None and self.prior not in ("ss-ig", "ig"):
@@ -204,6 +218,7 @@ class Recipe:
         Raises:
             ValueError: If epochs is below 1.
         """
+        check_whole("epochs", epochs)
         ratio = epochs / self.epochs
         one_shot = None if self.one_shot is None else self.one_shot.stretched(ratio, epochs)
         return dataclasses.replace(self, epochs=epochs, schedule=self.schedule.stretched(ratio), one_shot=one_shot)

@@ -1,10 +1,12 @@
 """DenseTraining: how the dense network is trained that a posterior starts from, and the noise of its errors."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from bnn_pyro.arguments import check_reals, check_wholes
 from bnn_pyro.evaluation.noise_line import noise_line
 from bnn_pyro.likelihoods import GaussianNoise, Likelihood, MeanDependentNoise
 
@@ -34,9 +36,12 @@ class DenseTraining:
     validation: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"dense.{name} must be at least 1, got {getattr(self, name)}")
+        check_wholes({f"dense.{name}": getattr(self, name) for name in ("epochs", "batch_size")})
+        rates = {f"dense.{name}": getattr(self, name) for name in ("learning_rate", "weight_decay")}
+        check_reals(rates, optional={"dense.validation": self.validation})
+        for name, rate in rates.items():
+            if not 0 <= rate < math.inf:
+                raise ValueError(f"{name} must be finite and not negative, got {rate}")
         if self.validation is not None and not 0 < self.validation < 1:
             raise ValueError(f"dense.validation must be in (0, 1) or None, got {self.validation}")
 

@@ -1,10 +1,12 @@
 """The choice of a run's KL weight: a sparsity path on its training rows, before the run itself."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 
 import torch
 
 from bnn_pyro.data import Dataset
+from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.svi.elbo import SparseELBO
 from bnn_pyro.inference.training.compute import Compute
@@ -22,6 +24,7 @@ def choose_kl_weight(
     seed: int = 0,
     device: str | torch.device = "cpu",
     progress: bool | None = None,
+    checkpoint: Callable[[str], Checkpoint] | None = None,
 ) -> SparsityPath:
     """Fit the path of a recipe, from a dense network that has not seen the held-out rows either.
 
@@ -34,6 +37,7 @@ def choose_kl_weight(
         seed: Seed of all that is random.
         device: Where to train.
         progress: Whether to show progress bars; None shows them on a terminal.
+        checkpoint: Gives where a part is saved, and resumed from if it was stopped, by its name; None saves nothing.
 
     Returns:
         The path; ``path.chosen.kl_weight`` is the choice.
@@ -55,7 +59,9 @@ def choose_kl_weight(
             likelihood=likelihood,
             **asdict(settings.dense),
             augmentation=settings.augmentation,
+            seed=seed,
             progress=progress,
+            checkpoint=None if checkpoint is None else checkpoint("path-dense"),
         )
         model = settings.make_model(dense, train[0][:2], likelihood, len(kept))
         return sparsity_path(
@@ -68,5 +74,7 @@ def choose_kl_weight(
             compute=Compute(channels_last=settings.reads_images),
             validation=scored,
             refinement=(settings.refinement or Refinement()) if plan.refine else None,
+            seed=seed,
             progress=progress,
+            checkpoint=checkpoint,
         )

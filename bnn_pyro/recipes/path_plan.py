@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from bnn_pyro.arguments import check_flags, check_reals
 from bnn_pyro.sparsity_path import KL_WEIGHTS, check_kl_weights
 
 
@@ -24,5 +25,7 @@ class PathPlan:
 
     def __post_init__(self) -> None:
         check_kl_weights(self.kl_weights)
+        check_reals({"path.validation": self.validation})
+        check_flags({"path.refine": self.refine})
         if not 0 < self.validation < 1:
             raise ValueError(f"path.validation must lie in (0, 1), got {self.validation}")

@@ -16,8 +16,8 @@ from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.scores import scores
 from bnn_pyro.recipes.config_file import read_config
+from bnn_pyro.recipes.loading import load_run
 from bnn_pyro.recipes.refined_runs import load_refined
-from bnn_pyro.recipes.runs import load_run
 from bnn_pyro.reports.measures import NUM_SAMPLES
 from bnn_pyro.reports.predictions import Prediction, predict_draws
 from bnn_pyro.reports.refined_files import REFINED_FILES

@@ -1,7 +1,6 @@
 """Refine a finished run: sample its pruned network, measure it and write it into the run's folder."""
 
 import dataclasses
-import json
 import math
 import os
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from bnn_pyro.data import Dataset
+from bnn_pyro.fields import check_fields
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.likelihoods import NOISE_SITE
 from bnn_pyro.posterior.base import Posterior
@@ -17,7 +17,8 @@ from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.recipes.config_file import Config, read_config, refinement_values
 from bnn_pyro.recipes.definition import Recipe
 from bnn_pyro.recipes.dense_training import training_noise
-from bnn_pyro.recipes.runs import DENSE, load_dense, load_pruned, load_run, shown_rows
+from bnn_pyro.recipes.loading import DENSE, load_dense, load_pruned, load_run
+from bnn_pyro.recipes.runs import shown_rows
 from bnn_pyro.refinement import Refinement, refine, selected_network
 from bnn_pyro.reports.dependence_file import DEPENDENCE_FILE, draw_dependence
 from bnn_pyro.reports.figures import write_figure
@@ -30,8 +31,11 @@ from bnn_pyro.reports.refined_measures import RefinedMeasures, measure_refined
 from bnn_pyro.reports.refined_page import is_refined
 from bnn_pyro.reports.run_warnings import run_warnings
 from bnn_pyro.reports.tables import find_table
+from bnn_pyro.storage import read_json
 
-_PARTIAL = "refine.partial"
+PARTIAL = "refine.partial"
+"""The file, in a run's folder, of what a call of `refine_run` that was stopped is resumed from."""
+
 _TOLERANCE = 1e-6  # of the scale of the targets, which JSON keeps in full
 
 
@@ -76,7 +80,7 @@ def refine_run(
     settings = dataclasses.replace(settings, refinement=refinement, refine_if_worth=False)
     seed = int(config["seed"]) if seed is None else seed
     posterior, train = load_run(path), settings.tensors(dataset.train)
-    partial = path / _PARTIAL
+    partial = path / PARTIAL
     sampled = refine(posterior, train, refinement, seed=seed, progress=progress, checkpoint=partial)
     kept = {name: value for name, value in metrics.items() if not _is_of_refinement(name)}
     write_json(kept, path / "metrics.json")  # metrics of the draws that are replaced now
@@ -131,10 +135,8 @@ def _measured(
 
 
 def _metrics(folder: Path) -> Metrics:
-    try:
-        metrics: Metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"folder must hold the metrics.json of a run, got '{folder}' ({error!r})") from error
+    metrics: Metrics = read_json(folder / "metrics.json", what="the metrics.json of a run")
+    check_fields(metrics, {}, f"'{folder / 'metrics.json'}'")
     return metrics
 
 

@@ -1,7 +1,6 @@
-"""The whole main job: from a data set to a pruned network and its report, and back from the run's folder."""
+"""The whole main job: from a data set to a pruned network and its report."""
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bnn_pyro.data import Dataset
 from bnn_pyro.devices import checked_device
 from bnn_pyro.evaluation.spacing import evenly_spaced
-from bnn_pyro.export import load_net
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.sgmcmc.fit import fit_sghmc
 from bnn_pyro.inference.svi.elbo import SparseELBO
@@ -26,9 +24,9 @@ from bnn_pyro.inference.training.processes import Processes
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.empty_groups import empty_groups
-from bnn_pyro.posterior.files import load_posterior, save_posterior
+from bnn_pyro.posterior.files import save_posterior
 from bnn_pyro.posterior.prune import prune
-from bnn_pyro.recipes.config_file import config_of, read_config
+from bnn_pyro.recipes.config_file import config_of
 from bnn_pyro.recipes.definition import Recipe
 from bnn_pyro.recipes.dense_training import training_noise
 from bnn_pyro.recipes.input_trial import InputTrial
@@ -36,13 +34,11 @@ from bnn_pyro.recipes.kl_weight_choice import choose_kl_weight
 from bnn_pyro.recipes.noise_trial import NoiseTrial
 from bnn_pyro.recipes.trials import hold_trials
 from bnn_pyro.refinement import is_worth_refining, refine, sample_whole
-from bnn_pyro.reports.folder import check_run_folder, write_report
+from bnn_pyro.reports.claim import Claim, claimed
+from bnn_pyro.reports.folder import check_run_folder, write_networks, write_report
 from bnn_pyro.reports.measures import Metrics, Run, evaluate_run
 
 logger = logging.getLogger(__name__)
-
-DENSE = "dense"
-"""The folder, in that of a run, of the dense network's weights."""
 
 _SHOWN_ROWS = 2_000  # training rows that a picture is made of, at most
 
@@ -54,6 +50,7 @@ def run(
     seed: int = 0,
     device: str | torch.device = "cpu",
     out: str | Path | None = None,
+    resume: bool = False,
     progress: bool | None = None,
 ) -> Metrics:
     """Do the main job: train a dense net, fit the posterior from it, prune, measure, write the run's folder.
@@ -70,38 +67,67 @@ def run(
     Where `torch.distributed` is initialised, its processes share the training; the first one measures and writes.
     Neither the global random state nor Pyro's parameter store is changed.
 
+    The folder is claimed when the run begins. Until it has ended it holds, in `.progress`, what the run is resumed from
+    if it was stopped, with the result that it would have had; the fits and the sampling of a path too. The networks are
+    written before they are measured.
+
     Args:
         dataset: The data, as `bnn_pyro.data.load` gives it; validation rows are watched but not learnt from.
         settings: The settings, such as `recipe` gives.
         seed: Seed of the whole run.
         device: Where to train, such as `"cpu"`, `"cuda"` or `"cuda:1"`.
         out: Folder to write (see `bnn_pyro.reports.folder.write_report`); None writes nothing.
+        resume: Whether a run in the folder that was stopped is resumed; where there is none it is begun.
         progress: Whether to show progress bars; None shows them on a terminal.
 
     Returns:
         The metrics, as they stand in the folder's `metrics.json`.
 
     Raises:
-        ValueError: If the folder holds a run, there is no such device, or data and settings do not fit each other.
+        ValueError: If the folder holds a run, or one that was stopped and is not to be resumed or was begun otherwise,
+            there is no such device, or data and settings do not fit each other.
+        OSError: If the folder cannot be written to.
     """
     start = time.perf_counter()
     device = checked_device(device)
+    if out is None or not Processes.found(device=device).is_first:
+        return _run(dataset, settings, seed, device, progress, start, None)
+    with claimed(check_run_folder(out, resume=resume)) as claim:
+        begun_with = config_of(dataset, settings, seed=seed, device=device)
+        begun_with = {name: value for name, value in begun_with.items() if name not in ("device", "torch", "notes")}
+        splits = {"training": dataset.train, "test": dataset.test, "validation": dataset.validation}
+        rows = {f"{name} rows": None if rows is None else (rows.x, rows.y) for name, rows in splits.items()}
+        claim.begin({**begun_with, **rows})
+        return _run(dataset, settings, seed, device, progress, start, claim)
+
+
+def _run(
+    dataset: Dataset,
+    settings: Recipe,
+    seed: int,
+    device: torch.device,
+    progress: bool | None,
+    start: float,
+    claim: Claim | None,
+) -> Metrics:
+    """Do the main job; of several processes the first has the claim of the folder, if there is one."""
     processes = Processes.found(device=device)
-    if out is not None:
-        check_run_folder(out)
-    settings, found = _chosen(dataset, settings, seed, device, progress)
+    saving = processes.broadcast(None if claim is None else claim)
+    settings, found = _chosen(dataset, settings, seed, device, progress, saving)
     with seeded(seed, device):
-        finished = _trained(dataset, settings, seed, device, progress)
+        finished = _trained(dataset, settings, seed, device, progress, saving)
         if not processes.is_first:
             return processes.broadcast({})
         finished = replace(finished, **found)
+        config = config_of(dataset, settings, seed=seed, device=device)
+        if claim is not None:
+            save = partial(save_posterior, finished.posterior)
+            write_networks(claim.folder, finished, config=config, save_checkpoint=save)
         evaluation = evaluate_run(finished)
     evaluation.metrics["seconds"] = time.perf_counter() - start
     processes.broadcast(evaluation.metrics)
-    if out is not None:
-        config = config_of(dataset, settings, seed=seed, device=device)
-        save = partial(save_posterior, finished.posterior)
-        write_report(out, finished, evaluation, config=config, save_checkpoint=save)
+    if claim is not None:
+        write_report(claim.folder, finished, evaluation, config=config)
     return evaluation.metrics
 
 
@@ -138,7 +164,12 @@ def train_run(
 
 
 def _chosen(
-    dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None
+    dataset: Dataset,
+    settings: Recipe,
+    seed: int,
+    device: torch.device,
+    progress: bool | None,
+    claim: Claim | None = None,
 ) -> tuple[Recipe, dict[str, Any]]:
     """Return the settings with what held-out rows choose, and what a run keeps of that: trials and path."""
     if settings.schedule.patience is not None and dataset.validation is None:  # before a path is followed for nothing
@@ -146,6 +177,7 @@ def _chosen(
     found: dict[str, Any] = {}
     processes = Processes.found(device=device)
     how: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
+    how["checkpoint"] = None if claim is None else claim.checkpoint
     trials = hold_trials(dataset, settings, **how)
     found |= {"input_trial": _record(trials.inputs), "noise_trial": _record(trials.noise)}
     settings = processes.broadcast(trials).decide(settings)
@@ -160,15 +192,29 @@ def _record(trial: InputTrial | NoiseTrial | None) -> dict[str, Any] | None:
     return None if trial is None else trial.record()
 
 
-def _trained(dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None) -> Run:
+def _trained(
+    dataset: Dataset,
+    settings: Recipe,
+    seed: int,
+    device: torch.device,
+    progress: bool | None,
+    claim: Claim | None = None,
+) -> Run:
     processes = Processes.found(device=device)
     if settings.one_shot is not None and processes.count > 1:
         raise ValueError(f"method must be svi, whose work processes can share, got sghmc in {processes.count} of them")
-    finished = _fit_and_prune(dataset, settings, seed, device, progress)
-    return _refined(finished, dataset, settings, seed, progress) if processes.is_first else finished
+    finished = _fit_and_prune(dataset, settings, seed, device, progress, claim)
+    return _refined(finished, dataset, settings, seed, progress, claim) if processes.is_first else finished
 
 
-def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.device, progress: bool | None) -> Run:
+def _fit_and_prune(
+    dataset: Dataset,
+    settings: Recipe,
+    seed: int,
+    device: torch.device,
+    progress: bool | None,
+    claim: Claim | None,
+) -> Run:
     train, test = (settings.tensors(part, device) for part in (dataset.train, dataset.test))
     likelihood = settings.likelihood(dataset.task)
     make_untrained = partial(
@@ -182,11 +228,13 @@ def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.
         augmentation=settings.augmentation,
         seed=seed,
         progress=progress,
+        checkpoint=None if claim is None else claim.checkpoint("dense"),
     )
     start = dense if settings.one_shot is None else make_untrained().to(device)
     model = settings.make_model(start, train[0][:2], likelihood, len(dataset.train))
     validation = None if dataset.validation is None else settings.tensors(dataset.validation, device)
-    posterior = _fit_with_nodes(partial(_fit, model, train, validation, seed=seed, progress=progress), settings)
+    fit_at = partial(_fit, model, train, validation, seed=seed, progress=progress, claim=claim)
+    posterior = _fit_with_nodes(fit_at, settings)
     return Run(
         posterior,
         prune(posterior),
@@ -203,7 +251,9 @@ def _fit_and_prune(dataset: Dataset, settings: Recipe, seed: int, device: torch.
     )
 
 
-def _refined(finished: Run, dataset: Dataset, settings: Recipe, seed: int, progress: bool | None) -> Run:
+def _refined(
+    finished: Run, dataset: Dataset, settings: Recipe, seed: int, progress: bool | None, claim: Claim | None
+) -> Run:
     """Return a run with its pruned network sampled, or with the reason why it is not."""
     if settings.refinement is None:
         return finished
@@ -214,7 +264,10 @@ def _refined(finished: Run, dataset: Dataset, settings: Recipe, seed: int, progr
         return replace(finished, not_refined=reason)
     train = settings.tensors(dataset.train, finished.test[0].device)
     try:
-        sampled = refine(finished.posterior, train, settings.refinement, seed=seed, progress=progress)
+        saving = None if claim is None else claim.checkpoint("refined")
+        sampled = refine(
+            finished.posterior, train, settings.refinement, seed=seed, progress=progress, checkpoint=saving
+        )
     except Exception as error:  # whatever it is, the posterior that is there is not to be lost
         logger.warning("the pruned network is not refined: %s", error)
         return replace(finished, not_refined=str(error))
@@ -222,7 +275,8 @@ def _refined(finished: Run, dataset: Dataset, settings: Recipe, seed: int, progr
         return replace(finished, refined=sampled)
     model = settings.make_model(finished.dense, train[0][:2], settings.likelihood(dataset.task), len(dataset.train))
     try:
-        whole = sample_whole(model, train, settings.refinement, seed=seed, progress=progress)
+        saving = None if claim is None else claim.checkpoint("reference")
+        whole = sample_whole(model, train, settings.refinement, seed=seed, progress=progress, checkpoint=saving)
     except Exception as error:
         logger.warning("the whole network is not sampled: %s", error)
         return replace(finished, refined=sampled)
@@ -256,7 +310,9 @@ def _fit(
     *,
     seed: int,
     progress: bool | None,
+    claim: Claim | None,
 ) -> Posterior:
+    checkpoint = None if claim is None else claim.checkpoint(f"fit-{settings.kl_weight:g}")
     if settings.one_shot is not None:
         return fit_sghmc(
             model,
@@ -267,6 +323,7 @@ def _fit(
             validation=validation,
             seed=seed,
             progress=progress,
+            checkpoint=checkpoint,
         )
     return fit(
         model,
@@ -278,64 +335,5 @@ def _fit(
         seed=seed,
         progress=progress,
         guide=settings.make_guide(model),
+        checkpoint=checkpoint,
     )
-
-
-# ---- back from a run's folder ----------------------------------------------------------------------------------------
-
-
-def load_run(folder: str | Path) -> Posterior:
-    """Load the posterior of a run from its folder, on the CPU.
-
-    Args:
-        folder: The folder that `run` or `bnn-pyro fit` wrote.
-
-    Returns:
-        The posterior.
-
-    Raises:
-        ValueError: If the folder holds no whole run.
-    """
-    config, settings = read_config(folder)
-    input_shape = config["input_shape"]
-    with torch.random.fork_rng([]):
-        net = settings.make_net(input_shape, config["outputs"])
-        shape = input_shape if settings.reads_images else [math.prod(input_shape)]
-        example = torch.zeros(2, *shape, device="cpu")
-        model = settings.make_model(net, example, settings.likelihood(config["task"]), config["num_data"])
-        guide = settings.make_guide(model) if settings.one_shot is None else None
-        return load_posterior(Path(folder) / "checkpoint.pt", model, guide=guide)
-
-
-def load_pruned(folder: str | Path) -> nn.Module:
-    """Load the pruned network of a run from its folder, on the CPU.
-
-    Args:
-        folder: The folder that `run` or `bnn-pyro fit` wrote.
-
-    Returns:
-        A plain module, in evaluation mode: the one that the run has measured.
-
-    Raises:
-        ValueError: If the folder holds no whole run.
-    """
-    config, settings = read_config(folder)
-    with torch.random.fork_rng([]):
-        return load_net(folder, settings.make_net(config["input_shape"], config["outputs"]))
-
-
-def load_dense(folder: str | Path) -> nn.Module:
-    """Load the dense network of a run from its folder, on the CPU.
-
-    Args:
-        folder: The folder that `run` or `bnn-pyro fit` wrote.
-
-    Returns:
-        A plain module, in evaluation mode: the one that the run has compared with.
-
-    Raises:
-        ValueError: If the folder holds no whole run, or one from before the dense network was written.
-    """
-    config, settings = read_config(folder)
-    with torch.random.fork_rng([]):
-        return load_net(Path(folder) / DENSE, settings.make_net(config["input_shape"], config["outputs"]))

@@ -1,10 +1,13 @@
 """TrialFits: shorter fits of a recipe on some of the training rows, to score the others."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 
 from bnn_pyro.data import Dataset
+from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.svi.elbo import SparseELBO
 from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.training.dense import train_dense
@@ -33,14 +36,15 @@ class TrialFits:
     """Fits of a recipe with and without gates on its inputs, from one dense network, each made when it is asked for.
 
     Each takes half of the recipe's epochs. They see neither test rows nor those that are held out: the validation rows
-    of the data or, where there are none, a fifth of the training rows. What is random is taken from the global state.
+    of the data or, where there are none, a fifth of the training rows. Each is drawn from the seed.
 
     Args:
         dataset: The data, of which `has_trial_rows`.
         settings: The settings; of a regression the noise of these fits is constant if it is not decided yet.
-        seed: Seed of which rows are held out.
+        seed: Seed of each fit, and of which rows are held out; the untrained net is drawn from the global state.
         device: Where to train.
         progress: Whether to show progress bars; None shows them on a terminal.
+        checkpoint: Gives where a part is saved, and resumed from if it was stopped, by its name; None saves nothing.
     """
 
     def __init__(
@@ -51,18 +55,21 @@ class TrialFits:
         seed: int = 0,
         device: str | torch.device = "cpu",
         progress: bool | None = None,
+        checkpoint: Callable[[str], Checkpoint] | None = None,
     ) -> None:
         kept, held_out = split_rows(dataset, _FRACTION, seed)
         if settings.noise == "auto":
             settings = replace(settings, noise="constant")
         self.inputs = dataset.train.x[0].numel()
         self.train, self.held_out = (settings.tensors(part, device) for part in (kept, held_out))
-        self._progress = progress
+        self._how: dict[str, Any] = {"seed": seed, "progress": progress}
+        self._checkpoint = checkpoint
         self._likelihood = settings.likelihood(dataset.task)
         self._settings = settings.with_epochs(max(1, round(_SHARE * settings.epochs)))
         training = replace(settings.dense, epochs=max(1, round(_SHARE * settings.dense.epochs)))
         net = settings.make_net(dataset.input_shape, settings.outputs(dataset.num_classes))
-        self._dense = train_dense(net, self.train, likelihood=self._likelihood, **asdict(training), progress=progress)
+        options = asdict(training) | self._options("trial-dense")
+        self._dense = train_dense(net, self.train, likelihood=self._likelihood, **options)
         self._found: dict[bool, tuple[GuidePosterior, Prediction | None]] = {}
 
     def posterior(self, *, input_gates: bool) -> GuidePosterior:
@@ -80,10 +87,14 @@ class TrialFits:
                 **settings.fit_options(),
                 elbo=SparseELBO(local_reparameterization="exact"),
                 guide=settings.make_guide(model),
-                progress=self._progress,
+                **self._options("trial-with-gates" if input_gates else "trial-without-gates"),
             )
             self._found[input_gates] = found, None
         return self._found[input_gates][0]
+
+    def _options(self, part: str) -> dict[str, Any]:
+        """Return how a part is run, and where it is saved."""
+        return {**self._how, "checkpoint": None if self._checkpoint is None else self._checkpoint(part)}
 
     def predicted(self, *, input_gates: bool) -> Prediction:
         """Return what 64 draws of a fit predict of the held-out rows.

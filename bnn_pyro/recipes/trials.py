@@ -1,12 +1,14 @@
 """What a recipe leaves to held-out rows, decided before the run: gates on inputs, and the noise."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 
 from bnn_pyro.data import Dataset
+from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.likelihoods import Normals
 from bnn_pyro.recipes.definition import Recipe
@@ -49,6 +51,7 @@ def hold_trials(
     seed: int = 0,
     device: str | torch.device = "cpu",
     progress: bool | None = None,
+    checkpoint: Callable[[str], Checkpoint] | None = None,
 ) -> Trials:
     """Ask held-out rows what a recipe leaves open, by fits of half of its epochs.
 
@@ -63,6 +66,7 @@ def hold_trials(
         seed: Seed of all that is random.
         device: Where to train.
         progress: Whether to show progress bars; None shows them on a terminal.
+        checkpoint: Gives where a part is saved, and resumed from if it was stopped, by its name; None saves nothing.
 
     Returns:
         What they said; nothing where nothing is open, or there are too few rows to hold 20 out.
@@ -72,7 +76,7 @@ def hold_trials(
     if not (asks_inputs or asks_noise) or not has_trial_rows(dataset):
         return Trials()
     with seeded(seed, torch.device(device)):
-        fits = TrialFits(dataset, settings, seed=seed, device=device, progress=progress)
+        fits = TrialFits(dataset, settings, seed=seed, device=device, progress=progress, checkpoint=checkpoint)
         inputs = try_input_gates(fits) if asks_inputs else None
         noise = None
         if asks_noise:

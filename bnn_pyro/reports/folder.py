@@ -1,10 +1,9 @@
 """The folder that a run leaves behind: what was measured, a page to read, pictures, and the networks themselves."""
 
 import json
+import logging
 import math
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,15 +12,18 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from bnn_pyro.export import export_net, save_net
+from bnn_pyro.reports.claim import is_resumable, is_running
 from bnn_pyro.reports.dependence_file import DEPENDENCE_FILE, draw_dependence
 from bnn_pyro.reports.figures import write_figure
 from bnn_pyro.reports.measures import Evaluation, Run, kept_on_cpu
 from bnn_pyro.reports.page import page
-from bnn_pyro.reports.path_files import PATH_FILES, draw_path, read_path, write_path
-from bnn_pyro.reports.plots import plot_calibration, plot_first_layer, plot_inclusion, plot_training
-from bnn_pyro.reports.refined_files import REFINED_FILES, draw_bands, save_refined, write_bands, write_ensemble
+from bnn_pyro.reports.path_files import PATH_FILES, read_path, write_path
+from bnn_pyro.reports.plots import plot_calibration, plot_first_layer, plot_inclusion, plot_path, plot_training
+from bnn_pyro.reports.refined_files import REFINED_FILES, draw_bands, save_refined, write_ensemble
 from bnn_pyro.reports.tables import TABLE_FILES, example_rows, find_table, point_program, table_values, write_table
 from bnn_pyro.storage import whole_file
+
+logger = logging.getLogger(__name__)
 
 RUN_FILES = (
     "config.json",
@@ -45,20 +47,32 @@ _PICTURES = ("training", "inclusion", "calibration", "first_layer", "partial_dep
 
 
 # ---- the folder ------------------------------------------------------------------------------------------------------
-def check_run_folder(out: str | Path) -> Path:
+def check_run_folder(out: str | Path, *, resume: bool = False) -> Path:
     """Check that a run may be written into a folder: it need not exist, and must not hold a run.
 
     Args:
         out: The folder.
+        resume: Whether it may hold a run that has not ended.
 
     Returns:
         Its absolute path.
 
     Raises:
-        ValueError: If the folder holds a file of a run, is no folder, or cannot be written to.
+        ValueError: If the folder holds a file of a run, a run that has not ended and is not to be resumed, or one that
+            another process makes, or if it is no folder, or cannot be written to.
     """
+    if not str(out).strip():
+        raise ValueError(f"out must be the name of a folder, got {str(out)!r}")
     folder = Path(out).resolve()
     if folder.is_dir():
+        if is_running(folder):
+            raise ValueError(f"out must be a folder that no other process writes to, got '{out}'")
+        if is_resumable(folder):
+            if resume:
+                return folder
+            raise ValueError(
+                f"out must not hold a run that was stopped, got '{out}': resume it (--resume), or remove the folder"
+            )
         every = (*RUN_FILES, *REFINED_FILES, *TABLE_FILES, *PATH_FILES)
         found = [name for name in every if (folder / name).exists()]
         if found:
@@ -71,104 +85,86 @@ def check_run_folder(out: str | Path) -> Path:
     return folder
 
 
-@contextmanager
-def run_folder(out: str | Path) -> Iterator[Path]:
-    """Give a temporary folder beside the wanted one, and rename it when all is written; if not, remove it.
-
-    A folder that exists (and holds no run) is kept: the files are moved into it.
-
-    Args:
-        out: The folder to end up with.
-
-    Yields:
-        The folder to write into.
-
-    Raises:
-        ValueError: If the wanted folder holds a run, is no folder, or cannot be written to.
-    """
-    folder = check_run_folder(out)
-    beside = folder if folder.is_dir() else folder.parent
-    temporary = beside / f".{folder.name}-{uuid.uuid4().hex[:8]}"
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        check_run_folder(out)  # another run may have ended there meanwhile
-        if folder.is_dir():
-            for path in temporary.iterdir():
-                path.rename(folder / path.name)
-        else:
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def write_report(
-    out: str | Path,
+def write_networks(
+    folder: str | Path,
     run: Run,
-    evaluation: Evaluation,
     *,
     config: Mapping[str, object],
     save_checkpoint: Callable[[Path], object] | None = None,
-) -> Path:
-    """Write a run's folder: `RUN_FILES`, `REFINED_FILES` if refined, `TABLE_FILES` of a table, `PATH_FILES` of a path.
-
-    Settings, numbers, posteriors and weights are written beside the folder first and then moved, so that a failure
-    leaves nothing half done. Programs, pictures and the page come after them: if one of these fails, the run is there.
+) -> None:
+    """Write what a run has found into its folder: settings, posteriors and weights, each whole or not at all.
 
     Args:
-        out: The folder; it need not exist, and must not hold a run.
+        folder: The folder, which is made where it is absent.
         run: The finished run.
-        evaluation: What `evaluate_run` measured of it.
         config: The settings of the run, JSON values by name; `data`, `net`, `prior` and `seed` stand in the title.
         save_checkpoint: Writes the posterior to the path it is given; None leaves the checkpoint out.
 
-    Returns:
-        The folder.
+    Raises:
+        OSError: If something cannot be written.
+    """
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    if save_checkpoint is not None:
+        save_checkpoint(path / "checkpoint.pt")
+    write_json(config, path / "config.json")
+    if run.encoding is not None:
+        write_table(run.encoding, run.posterior, path)
+    if run.refined is not None:
+        save_refined(run.refined, path)
+    if run.path is not None:
+        write_path(run.path, path)
+    save_net(run.pruned, path)
+    save_net(run.dense, path / "dense")
+
+
+def write_report(folder: str | Path, run: Run, evaluation: Evaluation, *, config: Mapping[str, object]) -> None:
+    """Write the report of a run into its folder, beside its networks: numbers, programs, pictures and the page.
+
+    With `write_networks` the folder then holds `RUN_FILES`, `REFINED_FILES` if refined, `TABLE_FILES` of a table and
+    `PATH_FILES` of a path. A program or picture that cannot be made is left out with a warning.
+
+    Args:
+        folder: The folder.
+        run: The finished run.
+        evaluation: What `evaluate_run` measured of it.
+        config: The settings of the run.
 
     Raises:
-        ValueError: If the folder holds a run, is no folder, or cannot be written to.
+        OSError: If something cannot be written, as on a full disk.
     """
-    with run_folder(out) as folder:
-        write_json(config, folder / "config.json")
-        write_json(evaluation.metrics, folder / "metrics.json")
-        if run.encoding is not None:
-            write_table(run.encoding, run.posterior, folder)
-        if save_checkpoint is not None:
-            save_checkpoint(folder / "checkpoint.pt")
-        if run.refined is not None:
-            save_refined(run.refined, folder)
-        if run.path is not None:
-            write_path(run.path, folder)
-        save_net(run.pruned, folder)
-        save_net(run.dense, folder / "dense")
-    folder = Path(out)
-    if run.encoding is None:
-        export_net(run.pruned, run.test[0], folder / "pruned.pt2")
-    else:
-        program = point_program(run.pruned, run.posterior, run.encoding)
-        export_net(program, example_rows(run.encoding), folder / "pruned.pt2")
-    for name, figure in _figures(run, evaluation).items():
-        figure.savefig(folder / f"{name}.png", dpi=150)
-    rows = run.test[0] if run.train_x is None else run.train_x
-    scale = {"y_mean": run.y_mean, "y_std": run.y_std}
-    dependence = draw_dependence(
-        run.posterior, rows, input_shape=run.input_shape, refined=run.refined, encoding=run.encoding, **scale
-    )
-    write_figure(dependence, folder / DEPENDENCE_FILE)
-    if run.path is not None:
-        draw_path(run.path, {name: len(gamma) for name, gamma in run.posterior.inclusion().items()}, folder)
+    path = Path(folder)
+    write_json(evaluation.metrics, path / "metrics.json")
+    with _left_out("pruned.pt2"):
+        if run.encoding is None:
+            export_net(run.pruned, run.test[0], path / "pruned.pt2")
+        else:
+            program = point_program(run.pruned, run.posterior, run.encoding)
+            export_net(program, example_rows(run.encoding), path / "pruned.pt2")
+    for name, draw in _figures(run, evaluation).items():
+        with _left_out(name):
+            write_figure(draw(), path / name)
     if run.refined is not None:
-        write_ensemble(evaluation.ensemble, run.test[0], folder, run.encoding)
-        bands = draw_bands(run.posterior, run.refined, rows, reference=run.reference, **scale)
-        write_bands(bands, folder)
+        with _left_out("ensemble.pt2"):
+            write_ensemble(evaluation.ensemble, run.test[0], path, run.encoding)
     write_page(
-        folder,
+        path,
         evaluation.metrics,
         config,
         input_shape=run.test[0].shape[1:],
         num_samples=run.num_samples,
     )
-    return folder
+
+
+@contextmanager
+def _left_out(name: str) -> Iterator[None]:
+    """Warn that a program or picture is left out if it cannot be made; a disk that is full is reported as such."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # whatever it is, it is not to cost a run the rest of its report
+        logger.warning("%s is left out: %s", name, " ".join(str(error).split()) or type(error).__name__)
 
 
 def write_page(
@@ -216,19 +212,29 @@ def write_json(values: Mapping[str, object], path: str | Path) -> None:
         partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
-def _figures(run: Run, evaluation: Evaluation) -> dict[str, Figure]:
-    """Return the figures that apply to the run, by their file's stem."""
-    figures: dict[str, Figure] = {}
+def _figures(run: Run, evaluation: Evaluation) -> dict[str, Callable[[], Figure | None]]:
+    """Return what draws the pictures of a run, by their file's name; None is drawn of what does not apply."""
     inclusion = run.posterior.inclusion()
-    if run.posterior.history:
-        totals = {name: len(gamma) for name, gamma in inclusion.items()}
-        figures["training"] = plot_training(run.posterior.history, totals)
-    if inclusion:
-        figures["inclusion"] = plot_inclusion(inclusion)
-    figures["calibration"] = plot_calibration(evaluation.curves)
-    first_layer = _first_layer(run)
-    if first_layer is not None:
-        figures["first_layer"] = first_layer
+    totals = {name: len(gamma) for name, gamma in inclusion.items()}
+    rows = run.test[0] if run.train_x is None else run.train_x
+    scale = {"y_mean": run.y_mean, "y_std": run.y_std}
+    refined, path, history = run.refined, run.path, run.posterior.history
+
+    def dependence() -> Figure | None:
+        options = {"input_shape": run.input_shape, "refined": refined, "encoding": run.encoding}
+        return draw_dependence(run.posterior, rows, **options, **scale)  # type: ignore[arg-type]
+
+    figures: dict[str, Callable[[], Figure | None]] = {
+        "training.png": lambda: plot_training(history, totals) if history else None,
+        "inclusion.png": lambda: plot_inclusion(inclusion) if inclusion else None,
+        "calibration.png": lambda: plot_calibration(evaluation.curves),
+        "first_layer.png": lambda: _first_layer(run),
+        DEPENDENCE_FILE: dependence,
+    }
+    if path is not None:
+        figures[PATH_FILES[1]] = lambda: plot_path(path, totals)
+    if refined is not None:
+        figures["bands.png"] = lambda: draw_bands(run.posterior, refined, rows, reference=run.reference, **scale)
     return figures
 
 

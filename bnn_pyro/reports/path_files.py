@@ -5,17 +5,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bnn_pyro.fields import FLAG, NUMBER, POSITIVE, RECORDS, VALUES, WHOLE, check_fields, one_of, optional
 from bnn_pyro.posterior.tempering import tempering
-from bnn_pyro.reports.plots import plot_path
-from bnn_pyro.storage import whole_file
+from bnn_pyro.storage import read_json, whole_file
 
 PATH_FILES = ("path.json", "path.png")
 """The names of the files."""
 
-_POINTS, _PICTURE = PATH_FILES
+_POINTS = PATH_FILES[0]
 
 Records = Sequence[Mapping[str, Any]]
 """Points as `bnn_pyro.sparsity_path.SparsityPath.records` gives them."""
+
+
+_FIELDS = {
+    "kl_weight": POSITIVE,
+    "weights": WHOLE,
+    "nodes": VALUES,
+    "refined": FLAG,
+    "nll": NUMBER,
+    "nll_error": optional(NUMBER),
+    "loss": NUMBER,
+    "loss_error": optional(NUMBER),
+    "chosen": FLAG,
+}
 
 
 def write_path(records: Records, folder: str | Path) -> None:
@@ -30,17 +43,6 @@ def write_path(records: Records, folder: str | Path) -> None:
         partial.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
-def draw_path(records: Records, totals: Mapping[str, int], folder: str | Path) -> None:
-    """Draw a path into a run's folder.
-
-    Args:
-        records: The points.
-        totals: Number of nodes of each group before pruning.
-        folder: The folder.
-    """
-    plot_path(records, totals).savefig(Path(folder) / _PICTURE, dpi=150)
-
-
 def read_path(folder: str | Path) -> Records | None:
     """Return the points of the path in a run's folder; None where there is none.
 
@@ -50,7 +52,11 @@ def read_path(folder: str | Path) -> Records | None:
     file = Path(folder) / _POINTS
     if not file.is_file():
         return None
-    records: Records = json.loads(file.read_text(encoding="utf-8"))
+    records: Records = read_json(file, what="the path.json of a run")
+    check_fields({"points": records}, {"points": RECORDS}, f"'{file}'")
+    for record in records:
+        check_fields(record, _FIELDS, f"'{file}'")
+    check_fields({"chosen": any(record["chosen"] for record in records)}, {"chosen": one_of(True)}, f"'{file}'")
     return records
 
 

@@ -14,7 +14,7 @@ from bnn_pyro.data.encoding import LevelColumn
 from bnn_pyro.likelihoods import NOISE_SITE, Classes, GaussianNoise, Likelihood
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.predictive_net import PredictiveNet
-from bnn_pyro.storage import whole_file
+from bnn_pyro.storage import read_json, whole_file
 
 TABLE_FILES = ("table.json",)
 """The names of the files."""
@@ -187,10 +187,11 @@ def find_table(folder: str | Path) -> TableEncoding | None:
     path = Path(folder) / TABLE_FILES[0]
     if not path.exists():
         return None
+    values = read_json(path, what=f"the {TABLE_FILES[0]} of a run")
     try:
-        return TableEncoding.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError, TypeError) as error:
-        raise ValueError(f"folder must hold the {TABLE_FILES[0]} of a run, got '{folder}' ({error!r})") from error
+        return TableEncoding.from_json(values)
+    except ValueError as error:
+        raise ValueError(f"folder must hold the {TABLE_FILES[0]} of a run, got '{path}': {error}") from error
 
 
 # ---- what the page says ----------------------------------------------------------------------------------------------

@@ -37,13 +37,15 @@ def test_export_writes_the_pruned_net_in_every_form(workplace: Path) -> None:
     rounded = torch.export.load(workplace / "run" / "pruned-x4.pt2").module()
     assert {p.shape[0] % 4 for name, p in rounded.named_parameters() if "hidden1" in name} <= {0, 2}
     assert torch.allclose(rounded(raw), expected, atol=1e-5)
+    code, out, err = call("export", "run")  # whose own pruned.pt2 is there
+    assert (code, err) == (0, "") and str(Path("run", "exported.pt2")) in out
     code, _, err = call("export", "run", "--format", "weights", "--out", "net")
     assert (code, err) == (0, "")
     net, x = load_net(workplace / "net", mlp(3, (6, 5), 2)), load_table(workplace / "run").raw_inputs()(raw)
     assert torch.allclose(net(x).softmax(1), expected, atol=1e-5)
-    assert {path.name for path in (workplace / "run").iterdir()} == before | {"pruned-x4.pt2"}
+    assert {path.name for path in (workplace / "run").iterdir()} == before | {"pruned-x4.pt2", "exported.pt2"}
     for arguments, words in (
-        (["run"], "out must not exist yet, got 'run/pruned.pt2'"),
+        (["run"], "out must not exist yet, got 'run/exported.pt2'"),
         (["run", "--multiple", "0", "--out", "a.pt2"], "multiple must be at least 1, got 0"),
         (["absent", "--out", "a.pt2"], "folder must hold the config.json of a run, got 'absent'"),
         (["run", "--out", str(Path("absent", "a.pt2"))], "out must be in a folder that exists"),

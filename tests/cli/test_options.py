@@ -1,5 +1,6 @@
 """What the commands share: errors in one line, threads by width, recipes with changes, short paths."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,24 +9,17 @@ import typer
 
 from bnn_pyro.cli.options import (
     announce_data,
+    folder_or_file,
     load_data,
     recipe_of,
+    resumed_by_option,
     set_up_torch,
     shown,
-    user_errors,
     widths_of,
 )
 from bnn_pyro.data import load
 from bnn_pyro.networks.named import NARROW
-
-
-def test_what_the_user_can_mend_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit) as left, user_errors():
-        raise ValueError("hidden must be\n  whole numbers")
-    assert left.value.exit_code == 2
-    assert capsys.readouterr().err == "error: hidden must be whole numbers\n"
-    with pytest.raises(KeyError), user_errors():
-        raise KeyError("a fault of ours")
+from bnn_pyro.reports.claim import PROGRESS
 
 
 @pytest.mark.parametrize(
@@ -35,8 +29,23 @@ def test_narrow_nets_have_one_thread(asked: int | None, widths: tuple[int, ...],
     torch.set_num_threads(2)
     set_up_torch(asked, widths)
     assert torch.get_num_threads() == threads
-    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
-        set_up_torch(0)
+    most = 4 * (os.cpu_count() or 1)
+    for wrong in (0, -1, most + 1, 100_000):
+        with pytest.raises(ValueError, match=f"threads must be from 1 to {most}, 4 per core, got {wrong}"):
+            set_up_torch(wrong)
+
+
+def test_nothing_is_no_path() -> None:
+    assert folder_or_file("run") == Path("run")
+    with pytest.raises(typer.BadParameter, match="must be the name of a file or folder, got ''"):
+        folder_or_file("")
+
+
+def test_only_what_was_saved_is_resumed(tmp_path: Path) -> None:
+    assert resumed_by_option(tmp_path) is None
+    (tmp_path / PROGRESS).mkdir()
+    (tmp_path / PROGRESS / "fit.pt").touch()
+    assert resumed_by_option(tmp_path) == "the same command with --resume resumes it"
 
 
 def test_a_recipe_has_what_was_given() -> None:

@@ -24,6 +24,16 @@ def test_classes_average_probabilities_and_not_logits() -> None:
     torch.testing.assert_close(prediction.probabilities, (expected[0] + expected[1]) / 2)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_widened(dtype: torch.dtype) -> None:
+    draws = torch.stack([output_of(4), -3 * output_of(4)]).to(dtype)
+    prediction = Categorical().predict(draws)
+    assert prediction.probabilities.dtype == torch.float32
+    torch.testing.assert_close(prediction.draws.sum(-1), torch.ones(2, ROWS))
+    density = Categorical().distribution(draws[0]).log_prob(targets_of(4))
+    torch.testing.assert_close(density, Categorical().distribution(draws[0].float()).log_prob(targets_of(4)))
+
+
 @pytest.mark.parametrize(("label", "message"), [(-1, r"got -1 \.\.\. 3"), (4, r"got 0 \.\.\. 4")])
 def test_labels_must_be_in_range(label: int, message: str) -> None:
     y = targets_of(4)

@@ -1,6 +1,8 @@
 """Finished runs, small ones."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +17,8 @@ from bnn_pyro.posterior.prune import prune
 from bnn_pyro.posterior.sampled import SampledPosterior
 from bnn_pyro.priors import Gaussian, SpikeSlab
 from bnn_pyro.refinement import selected_network
-from bnn_pyro.reports.measures import Run
+from bnn_pyro.reports.folder import write_networks, write_report
+from bnn_pyro.reports.measures import Evaluation, Run
 from guides import AutoSpikeSlab
 
 CONFIG = {"data": "made", "net": "mlp", "prior": "ss-ig", "seed": 3, "hidden": [6]}
@@ -90,3 +93,11 @@ def sampled(model: SparseNetwork, *, apart: float = 0.0, draws: int = DRAWS) -> 
 def refined(run: Run, **options: Any) -> Run:
     """Return a run whose pruned network has been sampled."""
     return replace(run, refined=sampled(selected_network(run.posterior), **options))
+
+
+def write(
+    folder: Path, run: Run, evaluation: Evaluation, *, config: Mapping[str, object] = CONFIG, checkpoint: bool = False
+) -> None:
+    """Write the whole folder of a run."""
+    write_networks(folder, run, config=config, save_checkpoint=(lambda path: path.touch()) if checkpoint else None)
+    write_report(folder, run, evaluation, config=config)

@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 import torch
 
-from bnn_pyro.export import load_net
+from bnn_pyro.export import export_net, load_net, save_net
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.files import load_posterior
 from bnn_pyro.refinement import selected_network
 from bnn_pyro.reports import folder as folder_module
-from bnn_pyro.reports.folder import RUN_FILES, check_run_folder, run_folder, write_report
+from bnn_pyro.reports.claim import PROGRESS, claimed
+from bnn_pyro.reports.folder import RUN_FILES, check_run_folder, write_report
 from bnn_pyro.reports.measures import Run, evaluate_run
 from bnn_pyro.reports.refined_files import REFINED_FILES
 from bnn_pyro.reports.tables import TABLE_FILES
-from tests.reports.finished import CONFIG, classification, refined, regression
+from tests.reports.finished import CONFIG, classification, refined, regression, write
+from tests.test_storage import no_more_than
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, An
     folder = tmp_path_factory.mktemp("report") / "a" / "run"
     run = classification(select_inputs=True)
     evaluation = evaluate_run(run)
-    write_report(folder, run, evaluation, config=CONFIG, save_checkpoint=lambda path: path.touch())
+    write(folder, run, evaluation, checkpoint=True)
     return run, evaluation.metrics, folder
 
 
@@ -34,7 +36,7 @@ def test_a_net_of_which_nothing_is_left_is_measured_and_written(tmp_path: Path) 
     run = classification(torch.zeros(6, dtype=torch.bool))
     evaluation = evaluate_run(run)
     assert evaluation.metrics["params"] == [3, 51]  # the biases of the output
-    write_report(tmp_path / "run", run, evaluation, config=CONFIG)
+    write(tmp_path / "run", run, evaluation)
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == set(RUN_FILES) - {"first_layer.png", "checkpoint.pt"}
 
@@ -75,7 +77,7 @@ def test_the_dense_net_is_there_too(written: tuple[Run, dict[str, Any], Path]) -
 def test_a_refined_run_has_more_files(tmp_path: Path) -> None:
     run = refined(regression())
     evaluation = evaluate_run(run)
-    write_report(tmp_path / "run", run, evaluation, config=CONFIG)
+    write(tmp_path / "run", run, evaluation)
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {*RUN_FILES, *REFINED_FILES} - {"checkpoint.pt"}
     page = (tmp_path / "run" / "report.md").read_text()
@@ -89,26 +91,46 @@ def test_a_refined_run_has_more_files(tmp_path: Path) -> None:
     torch.testing.assert_close((mean, sd), drawn.moments())  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("broken", ["export_net", "plot_calibration"])
-def test_a_program_or_picture_that_fails_costs_no_posterior(
-    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("broken", "left_out"), [("export_net", "pruned.pt2"), ("plot_calibration", "calibration.png")]
+)
+def test_a_program_or_picture_that_fails_is_one_line_and_costs_nothing_else(
+    broken: str, left_out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*args: object) -> None:
-        raise RuntimeError("no such operation")
+        raise RuntimeError("no such\noperation")
 
     run = refined(regression())
     evaluation = evaluate_run(run)
     monkeypatch.setattr(folder_module, broken, fail)
-    with pytest.raises(RuntimeError, match="no such operation"):
-        write_report(tmp_path / "run", run, evaluation, config=CONFIG, save_checkpoint=lambda path: path.touch())
-    names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names >= {"refined.pt", "checkpoint.pt", "config.json", "metrics.json", "dense"}
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    write(tmp_path / "run", run, evaluation, checkpoint=True)
+    warnings = [record.getMessage() for record in caplog.records if record.name.startswith("bnn_pyro")]
+    assert warnings == [f"{left_out} is left out: no such operation"]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {*RUN_FILES, *REFINED_FILES} - {left_out}
+    assert f"({left_out})" not in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_a_full_disk_leaves_every_file_of_before(tmp_path: Path) -> None:
+    """What can be written is replaced, and what cannot stays; an export does not abort the interpreter."""
+    run = classification()
+    evaluation, folder = evaluate_run(run), tmp_path / "run"
+    write(folder, run, evaluation, checkpoint=True)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with no_more_than(0):
+        with pytest.raises(OSError):
+            write(folder, run, evaluation)
+        with pytest.raises(OSError):
+            write_report(folder, run, evaluation, config=CONFIG)
+        with pytest.raises(OSError):
+            export_net(run.pruned, run.test[0], folder / "pruned.pt2")
+        with pytest.raises(OSError):
+            save_net(run.pruned, folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_what_does_not_apply_is_left_out(tmp_path: Path) -> None:
     run = classification(None)
-    write_report(tmp_path / "run", run, evaluate_run(run), config={})
+    write(tmp_path / "run", run, evaluate_run(run), config={})
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == set(RUN_FILES) - {"inclusion.png", "checkpoint.pt"}
 
@@ -118,41 +140,28 @@ def test_a_folder_with_a_run_is_left_alone(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(ValueError, match=f"out must not hold a run already, got .* with {name}"):
         check_run_folder(tmp_path)
-    with pytest.raises(ValueError, match="out must not hold a run already"), run_folder(tmp_path):
-        pytest.fail("the folder must be refused before anything is written")
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == "mine"
 
 
-def test_a_folder_of_other_things_is_added_to(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    with run_folder(tmp_path) as folder:
-        (folder / "report.md").write_text("page")
-    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "report.md"}
+def test_a_run_that_was_stopped_is_resumed_if_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / PROGRESS).mkdir()
+    assert check_run_folder(tmp_path) == tmp_path.resolve()  # nothing of it was saved
+    (tmp_path / PROGRESS / "fit.pt").touch()
+    (tmp_path / "config.json").touch()
+    with pytest.raises(
+        ValueError, match=r"out must not hold a run that was stopped, got .*: resume it \(--resume\), or"
+    ):
+        check_run_folder(tmp_path)
+    assert check_run_folder(tmp_path, resume=True) == tmp_path.resolve()
+    with claimed(tmp_path), pytest.raises(ValueError, match="out must be a folder that no other process writes to"):
+        check_run_folder(tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("exists", [True, False])
-def test_a_failure_leaves_nothing(exists: bool, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    if exists:
-        out.mkdir()
-    with pytest.raises(KeyboardInterrupt), run_folder(out) as folder:
-        (folder / "report.md").write_text("page")
-        raise KeyboardInterrupt
-    assert list(tmp_path.rglob("*")) == ([out] if exists else [])
-
-
-def test_of_two_runs_with_one_folder_the_first_to_end_stays(tmp_path: Path) -> None:
-    def second() -> None:
-        with run_folder(tmp_path / "run") as folder:
-            (folder / "report.md").write_text("second")
-            with run_folder(tmp_path / "run") as other:
-                (other / "report.md").write_text("first")
-
-    with pytest.raises(ValueError, match="out must not hold a run already"):
-        second()
-    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["run", "run/report.md"]
-    assert (tmp_path / "run" / "report.md").read_text() == "first"
+@pytest.mark.parametrize("nothing", ["", "  "])
+def test_nothing_is_no_folder(nothing: str) -> None:
+    with pytest.raises(ValueError, match=f"out must be the name of a folder, got '{nothing}'"):
+        check_run_folder(nothing)
 
 
 @pytest.mark.parametrize("below", [lambda file: file, lambda file: file / "run"])

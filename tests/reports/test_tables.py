@@ -12,7 +12,7 @@ from bnn_pyro.export import export_net
 from bnn_pyro.likelihoods import GaussianNoise, HeteroscedasticNoise, Normals
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.predictive_net import predictive_net
-from bnn_pyro.reports.folder import RUN_FILES, write_report
+from bnn_pyro.reports.folder import RUN_FILES
 from bnn_pyro.reports.measures import Run, evaluate_run
 from bnn_pyro.reports.refined_files import REFINED_FILES
 from bnn_pyro.reports.tables import (
@@ -26,7 +26,7 @@ from bnn_pyro.reports.tables import (
     point_program,
     table_values,
 )
-from tests.reports.finished import CONFIG, classification, refined, regression
+from tests.reports.finished import classification, refined, regression, write
 
 COLUMNS = (NumberColumn("size", 3.0, True), LevelColumn("colour", ("blue", "red"), missing=True))
 NUMBERS = TableEncoding(COLUMNS, (2.0, 0.1, 0.5, 0.2), (4.0, 0.5, 0.5, 0.5), TargetEncoding("price", 100.0, 7.0))
@@ -40,7 +40,7 @@ def of_table(run: Run) -> Run:
 
 def test_the_program_of_a_regression_gives_the_targets_units(tmp_path: Path) -> None:
     run = of_table(regression())
-    write_report(tmp_path / "run", run, evaluate_run(run), config=CONFIG)
+    write(tmp_path / "run", run, evaluate_run(run))
     assert {path.name for path in (tmp_path / "run").iterdir()} == {*RUN_FILES, *TABLE_FILES} - {"checkpoint.pt"}
     net = torch.export.load(tmp_path / "run" / "pruned.pt2").module()
     noise = float(run.posterior.median_values()["noise_scale"])
@@ -56,7 +56,7 @@ def test_the_program_of_a_regression_gives_the_targets_units(tmp_path: Path) -> 
 
 def test_the_program_of_classes_gives_probabilities(tmp_path: Path) -> None:
     run = of_table(classification())
-    write_report(tmp_path / "run", run, evaluate_run(run), config=CONFIG)
+    write(tmp_path / "run", run, evaluate_run(run))
     net = torch.export.load(tmp_path / "run" / "pruned.pt2").module()
     torch.testing.assert_close(net(RAW), run.pruned(WORDS.raw_inputs()(RAW)).softmax(1))
     values = json.loads((tmp_path / "run" / "table.json").read_text())
@@ -66,7 +66,7 @@ def test_the_program_of_classes_gives_probabilities(tmp_path: Path) -> None:
 def test_the_ensemble_of_a_refined_run_takes_raw_rows_too(tmp_path: Path) -> None:
     run = of_table(refined(regression()))
     evaluation = evaluate_run(run)
-    write_report(tmp_path / "run", run, evaluation, config=CONFIG, save_checkpoint=lambda path: path.touch())
+    write(tmp_path / "run", run, evaluation, checkpoint=True)
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {*RUN_FILES, *REFINED_FILES, *TABLE_FILES}
     mean, sd = torch.export.load(tmp_path / "run" / "ensemble.pt2").module()(RAW)

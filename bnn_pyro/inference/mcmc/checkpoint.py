@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bnn_pyro.fields import NUMBER, TENSOR, VALUES, check_fields
 from bnn_pyro.identity import Identity, described, differences, digest, is_short, network_identity, others
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
@@ -49,7 +50,7 @@ class RunFile:
         model: object = None,
         pseudo_prior: object = None,
     ) -> None:
-        self.path, self.every = Path(checkpoint.path), checkpoint.every or EVERY
+        self.path, self.pace = Path(checkpoint.path), checkpoint.pace(EVERY)
         self.identity: dict[str, object] = {
             **asdict(plan),
             "seed": seed,
@@ -64,7 +65,7 @@ class RunFile:
 
     def is_due(self, transitions: int) -> bool:
         """Return whether the state is saved after so many transitions."""
-        return transitions % self.every == 0
+        return self.pace.is_due(transitions)
 
     def save(self, run: Run, seconds: float) -> None:
         """Write a run's state, whole or not at all.
@@ -76,6 +77,7 @@ class RunFile:
         content = {"identity": self.identity, "model": self.model, "density": self.density}
         progress = {"state": run.state_dict(), "seconds": seconds}
         write_whole({"chain_format": FORMAT, **content, **progress}, self.path)
+        self.pace.note()
 
     def restore(self, run: Run) -> float:
         """Takes a run to where the file's was, if there is a file.
@@ -93,10 +95,12 @@ class RunFile:
             return 0.0
         keys = {"identity", "density", "state", "seconds"}
         content = read_whole(self.path, writer="sample", mark="chain_format", form=FORMAT, keys=keys)
+        fields = {"identity": VALUES, "density": TENSOR, "state": VALUES, "seconds": NUMBER}
+        check_fields(content, fields | ({"model": VALUES} if "model" in content else {}), self.path)
         self._check(content["identity"], content.get("model", {}), content["density"])
         try:
             run.load_state_dict(content["state"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             raise ValueError(f"checkpoint must be a file written by sample, got {self.path}: {error!r}") from error
         return float(content["seconds"])
 
@@ -106,7 +110,10 @@ class RunFile:
         here = {**self.identity, **self.model}
         different = differences(there, here)
         tolerance = 1e-9 if self.density.dtype == torch.float64 else 1e-4
-        if not different and not torch.allclose(self.density, density, tolerance, tolerance, equal_nan=True):
+        is_alike = density.shape == self.density.shape and density.dtype == self.density.dtype
+        if not different and not (
+            is_alike and torch.allclose(self.density, density, tolerance, tolerance, equal_nan=True)
+        ):
             different = ["density of the model"]
         if not different:
             return

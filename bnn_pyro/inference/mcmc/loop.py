@@ -1,15 +1,13 @@
 """drive: takes a run of Markov chains to its end, with a progress bar, saving it on its way; Ctrl-C loses nothing."""
 
 import logging
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from bnn_pyro.inference.interrupts import holding_interrupts
 from bnn_pyro.inference.mcmc.checkpoint import RunFile
 from bnn_pyro.inference.mcmc.runs import BatchRun, Run
 from bnn_pyro.inference.mcmc.stopping import StoppingRule
@@ -94,7 +92,7 @@ class _Drive:
     def go(self, progress: bool | None) -> float:
         """Go on until the transitions or the seconds are over, and return the seconds so far."""
         run, file = self.run, self.file
-        with _holding_interrupts(file is not None) as interrupts, _bar(run, progress) as bar:
+        with holding_interrupts(file is not None) as interrupts, _bar(run, progress) as bar:
             while run.done < run.total and not self._must_stop():
                 self._keep_pace(bar)
                 run.advance()
@@ -105,11 +103,7 @@ class _Drive:
                     continue
                 if interrupts or file.is_due(run.done) or run.done == run.total:
                     file.save(run, self.seconds)
-                if interrupts:
-                    raise KeyboardInterrupt(
-                        f"stopped after {run.done} of {run.total} transitions; the same call resumes it from "
-                        f"{file.path}"
-                    )
+                interrupts.stop(f"after {run.done} of {run.total} transitions", file.path)
         return self.seconds
 
     def _must_stop(self) -> bool:
@@ -147,23 +141,3 @@ class _Drive:
 def _bar(run: Run, progress: bool | None) -> tqdm:
     disable = None if progress is None else not progress
     return tqdm(total=run.total, initial=run.done, unit="draw", disable=disable)
-
-
-@contextmanager
-def _holding_interrupts(wanted: bool) -> Iterator[list[int]]:
-    """Notes a Ctrl-C instead of raising it, so that a transition can end; a second one is raised at once."""
-    noted: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if noted:
-            raise KeyboardInterrupt
-        noted.append(number)
-
-    if not wanted or threading.current_thread() is not threading.main_thread():
-        yield noted  # Python lets the main thread alone handle signals
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from bnn_pyro.arguments import check_flags, check_reals, check_wholes
+
 Kernel = Literal["nuts", "hmc", "chees", "mclmc", "mams"]
 Gates = Literal["relaxed", "exact"]
 KERNELS: tuple[Kernel, ...] = get_args(Kernel)
@@ -60,15 +62,17 @@ class SamplingPlan:
     gates: Gates = "relaxed"
 
     def __post_init__(self) -> None:
-        for name in ("chains", "warmup", "draws", "thinning", "max_tree_depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        names = ("chains", "warmup", "draws", "thinning", "max_tree_depth")
+        check_wholes({name: getattr(self, name) for name in names})
+        optional = ("target_accept", "target_error", "trajectory_length")
+        check_reals({}, optional={name: getattr(self, name) for name in optional})
+        check_flags({"dense_mass": self.dense_mass})
         if self.kernel not in KERNELS:
             raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got {self.kernel!r}")
         if self.target_accept is not None and not 0 < self.target_accept < 1:
             raise ValueError(f"target_accept must lie in (0, 1), got {self.target_accept}")
         length = self.trajectory_length
-        if length is not None and not (self.kernel == "hmc" and length > 0):
+        if length is not None and not (self.kernel == "hmc" and 0 < length < math.inf):
             raise ValueError(f"trajectory_length must be positive, and is of kernel='hmc', got {length}")
         if self.gates not in get_args(Gates) or (self.gates == "exact" and self.kernel != "chees"):
             raise ValueError(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from bnn_pyro.fields import COUNTS, RECORDS, STATE, WHOLE, check_fields
 from bnn_pyro.inference.generators import random_state, reseed, set_random_state
 from bnn_pyro.inference.mcmc.chees import chees_batch
 from bnn_pyro.inference.mcmc.exact_gates_warmup import exact_gates_batch
@@ -20,6 +21,7 @@ from bnn_pyro.inference.mcmc.pyro_chain import PyroChain
 from bnn_pyro.inference.mcmc.track import Track
 
 _Nest = TypeVar("_Nest")
+_MOST_ROUNDS = 32  # each of them twice as long as the one before
 
 
 MakeBatch = Callable[[SamplingPlan, Potential, Tensor | None, Draw | None], tuple[BatchKernel, WarmUp]]
@@ -165,9 +167,13 @@ class BatchRun:
         Args:
             state: Its state.
         """
+        check_fields(state, {"done": WHOLE, "random": STATE}, "the state of the run")
         self.done = state["done"]
         if "length" in state:  # which older files lack, whose runs were as long as planned
+            check_fields(state, {"length": COUNTS}, "the state of the run")
             self.total, self.rounds, self.warmup_transitions, self.track.thinning = state["length"]
+        if self.rounds > _MOST_ROUNDS or not self.done <= self.total <= self.plan.transitions << (self.rounds - 1):
+            raise ValueError(f"done and length must be those of a run of the plan, got {self.done} of {self.total}")
         self.kernel.load_state_dict(_moved(state["kernel"], self.device))
         self.warmup.load_state_dict(_moved(state["warmup"], self.device))
         self.track.load_state_dict(_moved(state["track"], self.device))
@@ -281,6 +287,7 @@ class SequentialRun:
         Args:
             state: Its state.
         """
+        check_fields(state, {"done": WHOLE, "random": STATE, "finished": RECORDS}, "the state of the run")
         device = self.potential.like.device
         self.done, self.seeds = state["done"], list(state["seeds"])
         self.finished = _moved(state["finished"], device)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from bnn_pyro.arguments import check_seed, check_type, check_types
 from bnn_pyro.devices import checked_device
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.checks import Data, as_pair, check_against, warn_of_scales
@@ -137,6 +138,10 @@ def sample(
     Hamiltonian Monte Carlo*; Hoffman, Radul, Sountsov (2021), *An adaptive-MCMC scheme for setting trajectory lengths
     in Hamiltonian Monte Carlo*; Carlin, Chib (1995), *Bayesian model choice via Markov chain Monte Carlo methods*.
     """
+    check_types({"plan": (plan, SamplingPlan)} | ({} if until is None else {"until": (until, StoppingRule)}))
+    check_seed(seed, progress)
+    if not callable(model):
+        raise TypeError(f"model must be a SparseNetwork or a function, got {type(model).__name__}")
     data = _moved(model, data, device)
     draw_slabs = _pseudo_prior(plan.gates, pseudo_prior)
     if until is not None and not plan.is_batch:
@@ -328,5 +333,10 @@ def _pseudo_prior(gates: str, given: object) -> Callable[..., dict[str, Tensor]]
 
 
 def _check_start(start: Tensor | None, chains: int, potential: Potential) -> None:
-    if start is not None and start.shape != (chains, potential.size):
+    if start is None:
+        return
+    check_type("start", start, Tensor)
+    if start.shape != (chains, potential.size):
         raise ValueError(f"start must have shape ({chains}, {potential.size}), got {tuple(start.shape)}")
+    if not start.is_floating_point() or not start.isfinite().all():
+        raise ValueError(f"start must be finite real numbers, got {start.dtype} with NaN or infinite values")

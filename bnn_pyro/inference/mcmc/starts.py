@@ -11,6 +11,7 @@ from pyro.distributions import RelaxedBernoulli
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
+from bnn_pyro.arguments import check_seed, check_whole
 from bnn_pyro.inference.checks import Data, as_pair
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.mcmc.potential.latents import laid_out, sample_sites
@@ -62,8 +63,8 @@ def starting_points(
         ValueError: If the source is none of these, has a site in another shape, has no site of the model, or the data
             do not fit.
     """
-    if chains < 1:
-        raise ValueError(f"chains must be at least 1, got {chains}")
+    check_whole("chains", chains)
+    check_seed(seed, progress)
     args: tuple[object, ...] = data if isinstance(data, tuple) else (data,)
     if isinstance(model, SparseNetwork):
         args = as_pair("data", data)

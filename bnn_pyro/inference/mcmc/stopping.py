@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from bnn_pyro.arguments import check_reals, check_whole
 from bnn_pyro.posterior.diagnostics import MIXED_MEDIAN, MIXED_TAIL, r_hat_summary
 
 
@@ -37,11 +38,11 @@ class StoppingRule:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
+        check_reals({"median": self.median, "tail": self.tail}, optional={"seconds": self.seconds})
         for name in ("median", "tail"):
             if not getattr(self, name) > 1:
                 raise ValueError(f"{name} must be above 1, where all chains agree, got {getattr(self, name)}")
-        if self.rounds < 1:
-            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
+        check_whole("rounds", self.rounds)
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise ValueError(f"seconds must be positive and finite, or None, got {self.seconds}")
 

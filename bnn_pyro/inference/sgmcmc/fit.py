@@ -2,27 +2,33 @@
 
 import copy
 import dataclasses
-import math
+import os
 import time
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 from tqdm.auto import tqdm
 
+from bnn_pyro.arguments import check_seed, check_type, check_wholes
+from bnn_pyro.identity import described, digest, network_identity
+from bnn_pyro.inference.checkpoint import Checkpoint, EpochFile, restoring
 from bnn_pyro.inference.checks import Data, as_pair, check_rows, hold_out, warn_of_scales
-from bnn_pyro.inference.generators import seeded
+from bnn_pyro.inference.generators import random_state, seeded, set_random_state
+from bnn_pyro.inference.interrupts import Interrupts, StepClock, holding_interrupts
 from bnn_pyro.inference.sgmcmc.group_em import GroupEM
 from bnn_pyro.inference.sgmcmc.likelihood_latent import Latent
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.sgmcmc.sampler import Sampler
 from bnn_pyro.inference.sgmcmc.sghmc import cosine, effective_temperature
 from bnn_pyro.inference.sgmcmc.step import SamplingStep
-from bnn_pyro.inference.training.batches import batches
+from bnn_pyro.inference.training.batches import batches, normalises, sizes_of_batches
 from bnn_pyro.inference.training.flat_parameters import ParameterVector
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.ensemble import Ensemble, Snapshot
+from bnn_pyro.posterior.files import snapshot_of, snapshot_values
 from bnn_pyro.posterior.threads import driving
 from bnn_pyro.priors.gaussian import Gaussian
 from bnn_pyro.pruning.batch_norm import evenly_spread, recompute_batch_norm
@@ -33,6 +39,7 @@ from bnn_pyro.tracing.engine import EngineName, Plan
 Record = dict[str, Any]
 SETTLED = 25  # epochs without a removal, after which the network is taken to stay as it is
 SETTLING_ROWS = 10_000  # for the running statistics of a snapshot's BatchNorms
+SAMPLER = ("rho", "momentum", "noise")  # the parts of the sampler's state
 LATENT = "likelihood"  # the latent's name among the trained parameters; those of a net have a dot or are a layer's
 
 
@@ -49,6 +56,7 @@ def fit_sghmc(
     progress: bool | None = None,
     engine: EngineName = "auto",
     device: str | torch.device | None = None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
 ) -> Ensemble:
     r"""Sample a network's weights in cycles of a falling step size, and remove nodes for good while doing so.
 
@@ -80,6 +88,9 @@ def fit_sghmc(
             without Python in between, twice as fast for a small network), ``"compiled"``, ``"eager"``, or ``"auto"``
             for what pays; see `bnn_pyro.tracing.engine.Engine`.
         device: Where to compute, such as ``"cuda"``, to which data and copies are moved; None for the inputs' device.
+        checkpoint: File to save the run in, and to resume it from if it is there, with the same result as a run that
+            was not interrupted. A path is saved to after every epoch. None saves nothing. All that decides the run is
+            compared: data, network, prior, likelihood and options.
 
     Returns:
         The snapshots as a posterior, with one record per epoch in ``history``. The BatchNorms of each have running
@@ -87,10 +98,15 @@ def fit_sghmc(
 
     Raises:
         ValueError: If data, shapes or an option are out of range, the slab is not Gaussian, ``plan.em`` has a threshold
-            for nodes that are not there, or the loss is not finite.
+            for nodes that are not there, the loss is not finite, or the checkpoint is damaged or of another run.
     """
+    check_type("plan", plan, OneShot)
+    check_seed(seed, progress)
     _check_options(model, epochs, batch_size, plan)
     x, y = as_pair("data", data, device=device)
+    saving = Checkpoint.of(checkpoint)
+    file = None if saving is None else EpochFile(saving, writer="fit_sghmc", mark="sghmc")
+    seed = seed if file is None else file.seed(seed)
     with driving("fit_sghmc"), seeded(seed, x.device):
         whole = copy.deepcopy(model).to(x)
         train, held_out = hold_out(x, y, validation)
@@ -99,20 +115,40 @@ def fit_sghmc(
         if plan.em is not None:
             plan.em.check(whole.nodes.groups)
         run = _Run(whole, train, plan.sampler, plan.em, engine, epochs)
-        length = epochs * -(-len(train[0]) // batch_size) / plan.cycles
+        length = epochs * len(sizes_of_batches(len(train[0]), batch_size, join=run.joins)) / plan.cycles
         taken = plan.epochs_of_snapshots(epochs)
-        start = time.perf_counter()
-        for epoch in tqdm(range(epochs), unit="epoch", disable=None if progress is None else not progress):
-            record = run.epoch(epoch, batch_size, length)
-            record["seconds"] = time.perf_counter() - start
-            if held_out is not None:
-                now = Ensemble(whole, [run.snapshot()]).evaluate_median(*held_out)
-                record |= {f"validation_{name}": score for name, score in now.items()}
-            stops = callback is not None and callback(record)
-            if stops or epoch in taken:
-                run.snapshots.append(run.settled_snapshot())
-            if stops:
-                break
+        if file is not None:
+            options = {"plan": plan, "epochs": epochs, "batch_size": batch_size, "seed": seed}
+            rows = {"data": train, "validation": held_out}
+            begun_with = {**network_identity(whole), "weights": digest(list(whole.state_dict().items()))}
+            for name, option in {**options, **rows}.items():
+                begun_with |= described(name, option)
+            if (state := file.begin(begun_with)) is not None:
+                with restoring(file.path):
+                    run.load(state, whole)
+        start = time.perf_counter() - (run.history[-1]["seconds"] if run.history else 0.0)
+        disable = None if progress is None else not progress
+        with (
+            holding_interrupts(file is not None) as interrupts,
+            tqdm(total=epochs, initial=run.first, unit="epoch", disable=disable) as bar,
+        ):
+            for epoch in range(run.first, 0 if run.is_over else epochs):
+                record = run.epoch(epoch, batch_size, length, Stops(interrupts, file))
+                record["seconds"] = time.perf_counter() - start
+                if held_out is not None:
+                    now = Ensemble(whole, [run.snapshot()]).evaluate_median(*held_out)
+                    record |= {f"validation_{name}": score for name, score in now.items()}
+                stops = bool(callback is not None and callback(record))
+                if stops or epoch in taken:
+                    run.snapshots.append(run.settled_snapshot())
+                run.is_over = stops or epoch + 1 == epochs
+                bar.update()
+                if file is not None:
+                    if interrupts or run.is_over or file.pace.is_due(epoch + 1):
+                        file.write(run.state(epoch + 1))
+                    interrupts.stop(f"after {epoch + 1} of {epochs} epochs", file.path)
+                if run.is_over:
+                    break
     acting = plan if whole.groups else dataclasses.replace(plan, em=None)  # an EM needs groups
     return Ensemble(whole, run.snapshots, history=run.history, temperature=acting.temperature)
 
@@ -130,6 +166,7 @@ class _Run:
         epochs: int,
     ) -> None:
         self.model, self.em = copy.deepcopy(whole), em if whole.groups else None
+        self.joins = normalises(whole.net)
         self.whole_x, self.y = train
         self.x = self.whole_x
         self.slab = cast(Gaussian, whole.slab).sigma
@@ -138,13 +175,15 @@ class _Run:
         self.trained = self._vector()
         self.engine, self.epochs, self.rate = engine, epochs, sampler.lr
         self.steps, self.changed = 0, 0  # steps so far, and the epoch of the latest removal
+        self.first, self.is_over = 0, False  # the first epoch that this call makes; whether there are none to come
+        self.planned = 0  # epochs that were expected when it was chosen how the network of now is computed
         self.optimizer = sampler.optimizer(self.trained.values, num_data=whole.num_data, weight_decay=0.0)
         self.step = SamplingStep(self._loss, self.trained, self.optimizer, engine)
         self.decay, self.inclusion = self._weight_decay({}), dict[str, Tensor]()
         self.snapshots: list[Snapshot] = []
         self.history: list[Record] = []
 
-    def epoch(self, number: int, batch_size: int, length: float) -> Record:
+    def epoch(self, number: int, batch_size: int, length: float, stops: "Stops") -> Record:
         """Runs an epoch and notes it; a cycle of the step size has the length given, in steps."""
         if self.em is not None and number >= self.em.warmup and self._prune(self.em):
             self.changed = number
@@ -153,17 +192,23 @@ class _Run:
         record: Record = {"epoch": number + 1, "lr": group["lr"], "temperature": effective_temperature(group)}
         self.model.train_net()
         total, left = self.x.new_zeros(()), self._epochs_as_it_is(number)
-        for xs, ys in batches(self.x, self.y, batch_size):
-            expected = left * (len(self.x) // batch_size if len(xs) == batch_size else 1)
+        if number == self.first and left:  # resumed or not, the same way of computing is to be chosen
+            left = self.planned or left
+        self.planned = self.planned or left
+        sizes = sizes_of_batches(len(self.x), batch_size, join=self.joins)
+        clock = StepClock(len(sizes))
+        for done, (xs, ys) in enumerate(batches(self.x, self.y, batch_size, join=self.joins), start=1):
+            expected = left * sizes.count(len(xs))
             group["lr"] = self.rate * cosine(self.steps, length)
             loss = self.step(xs, ys, self.decay, Plan(expected, expected))
             self.steps += 1
+            if self.x.device.type == "cpu":  # nothing waits for other devices before the end of the epoch
+                _check_loss(loss, f"epoch {number + 1}, step {done}")
             total.add_(loss, alpha=len(xs) / len(self.x))
+            if stops.interrupts and stops.file is not None and clock.is_long(done):
+                stops.interrupts.stop(f"in epoch {number + 1} of {self.epochs}", stops.file.path)
         record["loss"] = float(total)
-        if not math.isfinite(record["loss"]):
-            raise ValueError(
-                f"the loss must stay finite, got {record['loss']} in epoch {number + 1}: lower the sampler's lr"
-            )
+        _check_loss(total, f"epoch {number + 1}")
         record["nodes_kept"] = {g.name: g.size for g in self.model.nodes.groups}
         self.history.append(record)
         return record
@@ -198,6 +243,44 @@ class _Run:
         loss: Tensor = -distribution.log_prob(y).mean()
         return loss if self.latent is None else loss - self.latent.log_prior() / self.model.num_data
 
+    # ---- stopping and resuming ---------------------------------------------------------------------------------------
+
+    def state(self, epochs: int) -> dict[str, Any]:
+        """Returns all that the rest of the run depends on, after so many epochs."""
+        return {
+            "epochs": epochs,
+            "is_over": self.is_over,
+            "counts": [self.steps, self.changed, self.planned],
+            "keep": dict(self.keep),
+            "net": dict(self.model.net.state_dict()),
+            "latent": None if self.latent is None else self.latent.unconstrained.detach(),
+            "sampler": dict(zip(SAMPLER, self.optimizer.started(self.trained.values), strict=True)),
+            "decay": self.decay,
+            "inclusion": dict(self.inclusion),
+            "snapshots": [snapshot_values(snapshot) for snapshot in self.snapshots],
+            "history": [dict(record) for record in self.history],
+            "random": random_state(self.x.device),
+        }
+
+    def load(self, state: Mapping[str, Any], whole: SparseNetwork) -> None:
+        """Takes over the state of a run of the whole network that was begun in the same way."""
+        random, device = state["random"], self.x.device  # states of generators stay on the CPU
+        state = tree_map_only(Tensor, lambda tensor: tensor.to(device), {**state, "random": None})
+        if not all(bool(mask.all()) for mask in state["keep"].values()):
+            self._shrink(state["keep"])
+        self.first, self.is_over = state["epochs"], state["is_over"]
+        self.steps, self.changed, self.planned = state["counts"]
+        with torch.no_grad():
+            self.model.net.load_state_dict(state["net"])
+            if self.latent is not None:
+                self.latent.unconstrained.copy_(state["latent"])
+            for name, value in zip(SAMPLER, self.optimizer.started(self.trained.values), strict=True):
+                value.copy_(state["sampler"][name])
+        self.decay, self.inclusion = state["decay"], state["inclusion"]
+        self.snapshots = [snapshot_of(saved, whole) for saved in state["snapshots"]]
+        self.history.extend(state["history"])
+        set_random_state(random, device)
+
     # ---- expectation, maximisation, removal --------------------------------------------------------------------------
 
     def _prune(self, em: GroupEM) -> bool:
@@ -219,7 +302,7 @@ class _Run:
         before, self.model = self.trained, smaller_model(self.model, keep, positions)
         self.trained = self._vector()
         self.optimizer.replace(before.values, self.trained.values, {0: before.positions(positions)})
-        self.step = SamplingStep(self._loss, self.trained, self.optimizer, self.engine)
+        self.step, self.planned = SamplingStep(self._loss, self.trained, self.optimizer, self.engine), 0
         for name, mask in keep.items():
             self.keep[name][self.keep[name].clone()] = mask
         if self.model.selection is not None:
@@ -243,6 +326,18 @@ class _Run:
         return self.trained.joined(of_all)
 
 
+def _check_loss(loss: Tensor, where: str) -> None:
+    if not torch.isfinite(loss):
+        raise ValueError(f"the loss must stay finite, got {float(loss)} in {where}: lower the sampler's lr")
+
+
+class Stops(NamedTuple):
+    """What may stop an epoch, and the file that the run is resumed from then."""
+
+    interrupts: Interrupts
+    file: EpochFile | None
+
+
 def _are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
@@ -254,8 +349,6 @@ def _check_options(model: SparseNetwork, epochs: int, batch_size: int, plan: One
         raise ValueError(
             f"prior must have a Gaussian slab, whose precision is a weight decay, got {type(model.slab).__name__}"
         )
-    for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    check_wholes({"epochs": epochs, "batch_size": batch_size})
     if plan.cycles > epochs:
         raise ValueError(f"cycles must be at most the {epochs} epochs, got {plan.cycles}")

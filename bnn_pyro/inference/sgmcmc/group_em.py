@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from bnn_pyro.arguments import check_reals, check_whole
 from bnn_pyro.nodes import Axis, NodeGroup
 
 Side = Literal["readers", "writers"]
@@ -65,9 +66,15 @@ class GroupEM:
     measure: Measure = "mean_square"
 
     def __post_init__(self) -> None:
+        check_whole("warmup", self.warmup, 0)
+        check_reals({"spike": self.spike})
+        for name in ("hard", "soft"):
+            value = getattr(self, name)
+            each = value if isinstance(value, Mapping) else {"": value}
+            check_reals({}, optional={f"{name}[{key!r}]" if key else name: number for key, number in each.items()})
         if not (math.isfinite(self.spike) and self.spike > 0):
             raise ValueError(f"spike must be positive and finite, got {self.spike}: it is a standard deviation")
-        for name in ("hard", "soft", "warmup"):
+        for name in ("hard", "soft"):
             value = getattr(self, name)
             for number in value.values() if isinstance(value, Mapping) else [value]:
                 if number is not None and not (math.isfinite(number) and number >= 0):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bnn_pyro.arguments import check_reals, check_types, check_whole, check_wholes
 from bnn_pyro.inference.sgmcmc.group_em import GroupEM
 from bnn_pyro.inference.sgmcmc.sampler import Sampler
 from bnn_pyro.posterior.tempering import Temperature
@@ -39,9 +40,10 @@ class OneShot:
     tail: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("cycles", "samples_per_cycle"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_types({"sampler": (self.sampler, Sampler)} | ({} if self.em is None else {"em": (self.em, GroupEM)}))
+        check_wholes({name: getattr(self, name) for name in ("cycles", "samples_per_cycle")})
+        check_whole("burn_in", self.burn_in, 0)
+        check_reals({"tail": self.tail})
         if not 0 <= self.burn_in < self.cycles:
             raise ValueError(
                 f"burn_in must leave a cycle of the {self.cycles} to take snapshots from, got {self.burn_in}"

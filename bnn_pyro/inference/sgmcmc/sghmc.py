@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from bnn_pyro.arguments import check_reals, check_whole
 from bnn_pyro.pruning.positions import select
 
 Temperature = float | Literal["cooled"]
@@ -291,13 +292,19 @@ def _check_options(
     alpha: float,
     weight_decay: float,
 ) -> None:
-    if num_data < 1:
-        raise ValueError(f"num_data must be at least 1, got {num_data}")
+    check_whole("num_data", num_data)
+    numbers = {"lr": lr, "eta": eta, "weight_decay": weight_decay, "alpha": alpha}
+    check_reals(numbers, optional={"noise_scale": noise_scale})
+    if not isinstance(betas, Sequence) or len(betas) != 2:
+        raise TypeError(f"betas must be two numbers, got {betas!r}")
+    check_reals({"betas[0]": betas[0], "betas[1]": betas[1]})
+    if not isinstance(temperature, str):
+        check_reals({"temperature": temperature})
     scale = 0.0 if noise_scale is None else noise_scale
     for name, value in {"lr": lr, "eta": eta, "noise_scale": scale, "weight_decay": weight_decay}.items():
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be finite and not negative, got {value}")
-    if not (0 <= betas[0] < 1 and betas[1] > 0):
+    if not (0 <= betas[0] < 1 and 0 < betas[1] < math.inf):
         raise ValueError(f"betas must be a fraction below 1 of the momentum and a positive weight, got {betas}")
     if alpha not in (0.5, 1.0):
         raise ValueError(f"alpha must be 1/2 (as Adam) or 1 (as a second-order method), got {alpha}")

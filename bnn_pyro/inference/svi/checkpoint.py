@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from bnn_pyro.identity import differences, is_short, others
+from bnn_pyro.fields import FLAG, NUMBER, RECORDS, STATE, VALUES, WHOLE, check_fields, one_of
+from bnn_pyro.inference.checkpoint import Pace, check_begun_with
 from bnn_pyro.inference.generators import RandomState
 from bnn_pyro.inference.svi.run_identity import START, unlike
 from bnn_pyro.storage import read_whole, write_whole
@@ -73,19 +74,19 @@ class RunFile:
 
     Args:
         path: The file.
-        every: Epochs from one save to the next; the end of the run is saved, too.
+        pace: When it is written; the end of the run is saved, too.
         settings: What must be the same when the run is resumed, plain values by name.
         probe: Numbers that must be the same up to rounding, but for those of the start, which are in the file.
     """
 
     path: str | os.PathLike[str]
-    every: int
+    pace: Pace
     settings: dict[str, object]
     probe: dict[str, Tensor] = field(default_factory=dict)
 
     def is_due(self, epochs: int) -> bool:
         """Return whether progress is written after so many epochs."""
-        return epochs % self.every == 0
+        return self.pace.is_due(epochs)
 
     def write(self, progress: Progress) -> None:
         """Write the file, whole or not at all; the one before is replaced then.
@@ -95,6 +96,7 @@ class RunFile:
         """
         begun_with = {"settings": self.settings, "probe": self.probe}
         write_whole({"run": FORMAT, **begun_with, **vars(progress)}, self.path)
+        self.pace.note()
 
     def check(self, saved: Saved) -> None:
         """Check that a run that was saved is this one. What an older file does not have is not compared.
@@ -105,17 +107,8 @@ class RunFile:
         Raises:
             ValueError: If it was begun with something else.
         """
-        different = differences(saved.settings, self.settings)
-        names = [*different, *(name for name in unlike(saved.probe, self.probe) if name != START)]
-        if names:
-            name = names[0]
-            there, here = saved.settings.get(name), self.settings.get(name)
-            has_values = name in different and is_short(there) and is_short(here)
-            must, got = (repr(there), repr(here)) if has_values else ("the same", "another one")
-            raise ValueError(
-                f"{name} must be {must}, as when the run in {self.path} was begun, got {got}{others(names)}: "
-                "give another checkpoint to begin a new run"
-            )
+        found = [name for name in unlike(saved.probe, self.probe) if name != START]
+        check_begun_with(saved.settings, self.settings, self.path, unlike=found)
         if not self.settings.keys() <= saved.settings.keys():
             logger.warning(
                 "an older version began the run in %s: its file does not say with what %s, which is not compared",
@@ -129,6 +122,13 @@ class RunFile:
                 START,
                 self.path,
             )
+
+
+_FIELDS = {
+    **{"settings": VALUES, "epoch": WHOLE, "since": WHOLE, "is_over": FLAG, "kl_weight": NUMBER},
+    **{"gate_mode": one_of("free", "open", "frozen"), "history": RECORDS, "model": STATE, "guide": STATE},
+    **{"keep": STATE, "steps": VALUES, "random": STATE},
+}
 
 
 def read_progress(path: str | os.PathLike[str] | None) -> Saved | None:
@@ -147,5 +147,8 @@ def read_progress(path: str | os.PathLike[str] | None) -> Saved | None:
         return None
     names = {field.name for field in fields(Progress)}
     content = read_whole(path, writer=_WRITER, mark="run", form=FORMAT, keys={"settings", *names} - {"best"})
+    check_fields(content, _FIELDS, path)
+    check_fields(content["settings"], {"seed": WHOLE}, path)
+    check_fields(content, {"probe": STATE} if "probe" in content else {}, path)
     progress = Progress(**{name: value for name, value in content.items() if name in names})
     return Saved(content["settings"], progress, content.get("probe", {}))

@@ -1,5 +1,6 @@
 """The evidence lower bound of any model and guide as one tensor, with closed-form divergences and a KL weight."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
+from bnn_pyro.arguments import check_reals, check_whole
 from bnn_pyro.inference.svi.local_reparameterization import LocalNormal, LocalReparameterization
 from guides import AutoProgram, HardGate
 from guides.divergences import relaxed_divergence
@@ -211,10 +213,14 @@ class SparseELBO(ELBO):
         num_particles: int = 1,
         local_reparameterization: bool | Literal["exact"] | None = None,
     ) -> None:
-        if kl_weight < 0:
-            raise ValueError(f"kl_weight must not be negative, got {kl_weight}")
-        if num_particles < 1:
-            raise ValueError(f"num_particles must be at least 1, got {num_particles}")
+        check_reals({"kl_weight": kl_weight})
+        if not 0 <= kl_weight < math.inf:
+            raise ValueError(f"kl_weight must be finite and not negative, got {kl_weight}")
+        check_whole("num_particles", num_particles)
+        if local_reparameterization not in (True, False, None, "exact"):
+            raise ValueError(
+                f"local_reparameterization must be True, False, None or 'exact', got {local_reparameterization!r}"
+            )
         ELBO.__init__(self, num_particles=num_particles)
         self.kl_weight: float | Tensor = kl_weight
         self.local_reparameterization = local_reparameterization

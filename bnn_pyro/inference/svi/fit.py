@@ -13,8 +13,9 @@ from pyro.infer.autoguide import AutoGuide
 from pyro.optim import PyroOptim
 from torch import Tensor
 
+from bnn_pyro.arguments import check_reals, check_seed, check_type, check_types, check_whole
 from bnn_pyro.identity import described
-from bnn_pyro.inference.checkpoint import Checkpoint
+from bnn_pyro.inference.checkpoint import Checkpoint, restoring
 from bnn_pyro.inference.checks import Data, as_pair, check_rows, hold_out, warn_of_scales
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.inference.svi.checkpoint import RunFile, read_progress
@@ -29,7 +30,7 @@ from bnn_pyro.inference.training.batches import Change, check_augmentation
 from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.micro_batches import Shares
 from bnn_pyro.inference.training.processes import Processes
-from bnn_pyro.network import SparseNetwork
+from bnn_pyro.network import SparseNetwork, gate_site
 from bnn_pyro.posterior.batch_norm import settle_batch_norm
 from bnn_pyro.posterior.empty_groups import empty_groups, empty_warning
 from bnn_pyro.posterior.guide import GuidePosterior, copies
@@ -126,11 +127,18 @@ def fit(
         :func:`~bnn_pyro.posterior.batch_norm.settle_batch_norm` for rows, memory and more draws.
 
     Raises:
-        ValueError: If data, shapes or an option are out of range, the loss is not finite, or the checkpoint is damaged
-            or of another run.
+        ValueError: If data, shapes or an option are out of range, or the checkpoint is damaged or of another run.
+        Diverged: A ValueError, if the loss of a step is not finite: it says whether the batch or whose parameters are
+            at fault, and its ``posterior`` is the last good one. On a CPU it is raised at that step, elsewhere at the
+            end of the epoch, as nothing waits for the device before. One row that is left over joins the batch before
+            it where the net has a BatchNorm.
         RuntimeError: If another thread is in a run; predictions by other threads wait.
     """
     timetable = Timetable(schedule, epochs, kl_weight)
+    check_seed(seed, progress)
+    check_types({"rates": (rates, LearningRates), "compute": (compute, Compute)})
+    if elbo is not None:
+        check_type("elbo", elbo, ELBO)
     _check_options(batch_size, schedule, clip_norm, guide, optimizer, augmentation, validation)
     saving = Checkpoint.of(checkpoint)
     x, y = as_pair("data", data, device=device)
@@ -177,12 +185,13 @@ def fit(
                 "optimizer.options", step.optimizer_settings
             )
             settings |= run_identity(model, guide, (x, y), held_out, objective)
-            file = RunFile(saving.path, saving.every or 1, settings, probe(model, guide, x))
+            file = RunFile(saving.path, saving.pace(), settings, probe(model, guide, x))
         processes.check_alike(settings)
         try:
             if file is not None and saved is not None:
                 file.check(saved)
-                run.resume(saved.progress, file.path)
+                with restoring(file.path):
+                    run.resume(saved.progress, file.path)
             run.train(callback, progress, file)
         finally:
             run.step.release()
@@ -209,6 +218,7 @@ def _own(model: SparseNetwork, guide: AutoGuide | None, x: Tensor, y: Tensor) ->
     if guide is None:
         model = copy.deepcopy(model).to(x)
         return model, AutoSpikeSlab(model.prior)
+    _check_sites(model, guide)
     model, guide = copies(model, guide)
     model.to(x)
     if not list(guide.parameters()):
@@ -241,8 +251,7 @@ def _check_options(
     validation: object,
 ) -> None:
     """Check what can be checked before there is data, and what one option asks of another."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_whole("batch_size", batch_size)
     if schedule.patience is not None and validation is None:
         raise ValueError("patience needs validation data to watch, got validation=None")
     _check_optimizer(optimizer, clip_norm, schedule)
@@ -256,6 +265,7 @@ def _check_optimizer(optimizer: object, clip_norm: float | None, schedule: Sched
             "optimizer must be a Pyro optimiser, or a function from parameter groups to a torch optimiser such as "
             f"torch.optim.Adam itself, got {type(optimizer).__name__}"
         )
+    check_reals({}, optional={"clip_norm": clip_norm})
     if clip_norm is not None and not clip_norm > 0:
         raise ValueError(f"clip_norm must be positive, got {clip_norm}")
     if isinstance(optimizer, PyroOptim) and clip_norm is not None:
@@ -272,6 +282,18 @@ def _check_guide(guide: object, schedule: Schedule) -> None:
         for name in ("hold", "freeze", "temperature", "shrink_below"):
             if getattr(schedule, name):
                 raise ValueError(f"{name} needs an AutoSpikeSlab or AutoCentered guide, got {type(guide).__name__}")
+
+
+def _check_sites(model: SparseNetwork, guide: AutoGuide) -> None:
+    """Check that one of our guides was made for a network with the latents of this one."""
+    if not isinstance(guide, AutoProgram):
+        return
+    found = {site: tuple(parameter.shape) for _, site, parameter in guide.named_site_parameters()}
+    wanted = {parameter.name: tuple(parameter.shape) for parameter in model.bayesian}
+    wanted |= {gate_site(name): (group.size,) for name, group in model.groups.items()}
+    for name, shape in wanted.items():
+        if found.get(name) != shape:
+            raise ValueError(f"guide must be of the model, with {name!r} of shape {shape}, got {found.get(name)}")
 
 
 @contextmanager

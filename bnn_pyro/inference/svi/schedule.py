@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass, replace
 
+from bnn_pyro.arguments import check_reals, check_whole, check_wholes
+
 
 @dataclass(frozen=True)
 class LearningRates:
@@ -16,7 +18,8 @@ class LearningRates:
         points: Of parameters without a slab, and of every parameter of a guide that is not ours.
 
     Raises:
-        ValueError: If one is negative.
+        TypeError: If one is no number.
+        ValueError: If one is negative or not finite.
     """
 
     slab_locs: float = 1e-3
@@ -26,6 +29,7 @@ class LearningRates:
     points: float = 1e-3
 
     def __post_init__(self) -> None:
+        check_reals({f"rates.{name}": value for name, value in vars(self).items()})
         for name, value in vars(self).items():
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"rates.{name} must be finite and not negative, got {value}")
@@ -57,6 +61,7 @@ class Schedule:
             gates are frozen the best of the frozen epochs is returned. None returns the last epoch.
 
     Raises:
+        TypeError: If something is of another type.
         ValueError: If a number is out of range.
     """
 
@@ -70,10 +75,13 @@ class Schedule:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("hold", "freeze", "kl_warmup"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
-        if self.frozen_kl_weight is not None and (self.frozen_kl_weight < 0 or not self.freeze):
+        check_wholes({"hold": self.hold, "freeze": self.freeze}, 0)
+        optional = {"frozen_kl_weight": self.frozen_kl_weight, "shrink_below": self.shrink_below}
+        check_reals({"kl_warmup": self.kl_warmup, "decay": self.decay}, optional=optional)
+        _check_temperature(self.temperature)
+        if not (math.isfinite(self.kl_warmup) and self.kl_warmup >= 0):
+            raise ValueError(f"kl_warmup must be finite and not negative, got {self.kl_warmup}")
+        if self.frozen_kl_weight is not None and not (0 <= self.frozen_kl_weight < math.inf and self.freeze):
             raise ValueError(
                 f"frozen_kl_weight must not be negative and needs freeze > 0, got {self.frozen_kl_weight} "
                 f"with freeze={self.freeze}"
@@ -84,8 +92,8 @@ class Schedule:
             raise ValueError(f"temperature must be positive and finite, got {self.temperature}")
         if self.shrink_below is not None and not 0 < self.shrink_below < 0.5:
             raise ValueError(f"shrink_below must lie in (0, 0.5), got {self.shrink_below}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience must be at least 1, got {self.patience}")
+        if self.patience is not None:
+            check_whole("patience", self.patience)
 
     @property
     def temperatures(self) -> tuple[float, float] | None:
@@ -102,3 +110,12 @@ class Schedule:
         hold, freeze = (int(phase * ratio) for phase in (self.hold, self.freeze))
         frozen = self.frozen_kl_weight if freeze else None
         return replace(self, hold=hold, freeze=freeze, kl_warmup=self.kl_warmup * ratio, frozen_kl_weight=frozen)
+
+
+def _check_temperature(temperature: object) -> None:
+    if isinstance(temperature, tuple | list):
+        if len(temperature) != 2:
+            raise ValueError(f"temperature must be a number or (first, last), got {temperature!r}")
+        check_reals({"temperature[0]": temperature[0], "temperature[1]": temperature[1]})
+    else:
+        check_reals({}, optional={"temperature": temperature})

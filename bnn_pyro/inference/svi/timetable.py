@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from bnn_pyro.arguments import check_reals, check_type, check_whole
 from bnn_pyro.inference.svi.schedule import Schedule
 from guides.protocols import GateMode
 
@@ -25,8 +26,9 @@ class Timetable:
     kl_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        check_type("schedule", self.schedule, Schedule)
+        check_whole("epochs", self.epochs)
+        check_reals({"kl_weight": self.kl_weight})
         if not (math.isfinite(self.kl_weight) and self.kl_weight >= 0):
             raise ValueError(f"kl_weight must be finite and not negative, got {self.kl_weight}")
         hold, freeze = self.schedule.hold, self.schedule.freeze

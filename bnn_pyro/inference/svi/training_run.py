@@ -4,21 +4,23 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import pyro
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from bnn_pyro.inference.generators import random_state, set_random_state
+from bnn_pyro.inference.generators import RandomState, random_state, set_random_state
+from bnn_pyro.inference.interrupts import Interrupts, StepClock, holding_interrupts
 from bnn_pyro.inference.svi.best_epoch import BestEpoch, is_stalled, phase_of
 from bnn_pyro.inference.svi.checkpoint import Progress, RunFile
+from bnn_pyro.inference.svi.divergence import Diverged, GoodState, StepMade, fault_of_rows, first_fault
 from bnn_pyro.inference.svi.shrinking import WORTH_IT, Whole, settled_open, weights_kept
 from bnn_pyro.inference.svi.steps import Step
 from bnn_pyro.inference.svi.timetable import Timetable
-from bnn_pyro.inference.training.batches import Change, batches
+from bnn_pyro.inference.training.batches import Change, batches, normalises, sizes_of_batches
 from bnn_pyro.inference.training.processes import Processes
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.guide import GuidePosterior
@@ -30,6 +32,7 @@ from guides.protocols import Guide
 
 logger = logging.getLogger(__name__)
 
+LEAST_STEPS = 10  # from one copy of what steps change to the next
 MOST_SCORES = 200  # of a run, about: a score takes longer than a step, and small tables are trained for many epochs
 Record = dict[str, Any]
 Callback = Callable[[Record, GuidePosterior], bool | None]
@@ -76,6 +79,10 @@ class TrainingRun:
         self.first = 0  # the first epoch that this call makes
         self.since = 0  # the first epoch with the network of now
         self.is_over = False
+        self.joins = normalises(model.net)
+        self.sizes = sizes_of_batches(len(data[0]), batch_size, join=self.joins)  # of the batches of an epoch
+        self.good: GoodState | None = None  # from which steps are repeated
+        self.randoms: list[RandomState] = []  # at the beginning of the epochs since then
         self.best: BestEpoch | None = None  # of the phase of now; tracked where the schedule has patience
 
     def train(self, callback: Callback | None, progress: bool | None, file: RunFile | None = None) -> None:
@@ -89,9 +96,12 @@ class TrainingRun:
         start = time.perf_counter() - (self.history[-1]["seconds"] if self.history else 0.0)
         disable = (None if progress is None else not progress) if self.processes.is_first else True
         epochs = self.timetable.epochs
-        with tqdm(total=epochs, initial=self.first, unit="epoch", disable=disable) as bar:
+        with (
+            holding_interrupts(file is not None) as interrupts,
+            tqdm(total=epochs, initial=self.first, unit="epoch", disable=disable) as bar,
+        ):
             for epoch in range(self.first, 0 if self.is_over else epochs):
-                loss = self._epoch(epoch)
+                loss = self._epoch(epoch, interrupts, file)
                 record = self._record(epoch, loss, time.perf_counter() - start)
                 self.history.append(record)
                 self._note_best(record)
@@ -100,8 +110,10 @@ class TrainingRun:
                 self.is_over = self._stops(record, callback) or epoch + 1 == epochs
                 if not self.is_over:
                     self._shrink(epoch)
-                if file is not None and (self.is_over or file.is_due(epoch + 1)) and self.processes.is_first:
-                    file.write(self._progress(epoch + 1))
+                if file is not None and self.processes.is_first:
+                    if self.is_over or interrupts or file.is_due(epoch + 1):
+                        file.write(self._progress(epoch + 1))
+                    interrupts.stop(f"after {epoch + 1} of {epochs} epochs", file.path)
                 if self.is_over:
                     break
         if self.best is not None and self.schedule.patience is not None:
@@ -112,27 +124,37 @@ class TrainingRun:
         if isinstance(guide, AutoProgram) and guide.gate_mode == "open":  # stopped early: from here on gates are drawn
             guide.gate_mode = "free"
 
-    def _epoch(self, epoch: int) -> Tensor:
+    def _epoch(self, epoch: int, interrupts: Interrupts, file: RunFile | None) -> Tensor:
         """Runs one epoch and returns its mean loss per datum."""
-        x, y = self.data
-        steps = -(-len(x) // self.batch_size)
+        self._keep(epoch)
+        x = self.data[0]
+        total, clock = x.new_zeros(()), StepClock(len(self.sizes))
+        for step in self._steps(epoch):
+            total += step.loss.detach() * (len(step.x) / len(x))
+            if x.device.type == "cpu" and not torch.isfinite(step.loss):  # nothing waits for other devices
+                raise self._divergence(epoch, float(step.loss), step)
+            if interrupts and file is not None and clock.is_long(step.number):
+                interrupts.stop(f"in epoch {epoch + 1} of {self.timetable.epochs}", file.path)
+        self.processes.settle_buffers(self.model.net)
+        return total
+
+    def _steps(self, epoch: int) -> Iterator[StepMade]:
+        """Makes the steps of an epoch, one at a time."""
         if isinstance(self.guide, AutoProgram):
             self.guide.gate_mode = self.timetable.gate_mode(epoch)
         self.model.train_net()
-        total = x.new_zeros(())
-        for i, (xs, ys) in enumerate(batches(x, y, self.batch_size, self.augmentation)):
-            now = epoch + i / steps
+        rows = batches(*self.data, self.batch_size, self.augmentation, join=self.joins)
+        for i, (xs, ys) in enumerate(rows):
+            now = epoch + i / len(self.sizes)
             self._set_temperature(self.timetable.temperature_at(now))
             self.kl_weight = self.timetable.kl_weight_at(now)
             xs = xs.contiguous(memory_format=self.layout)
             loss = self.step(xs, ys, self.kl_weight, self.timetable.rate_at(now), self._plan(epoch, len(xs)))
-            total += loss.detach() * (len(xs) / len(x))
-        self.processes.settle_buffers(self.model.net)
-        return total
+            yield StepMade(epoch, i + 1, xs, ys, loss)
 
     def _plan(self, epoch: int, rows: int) -> Plan:
         """Returns how many steps on batches of some rows are to come with this network, at least and at most."""
-        timetable, each = self.timetable, len(self.data[0]) // self.batch_size if rows == self.batch_size else 1
+        timetable, each = self.timetable, self.sizes.count(rows)
         is_switched = self.step.is_switched
         if epoch == self.first:  # resumed or not, the same way of computing is to be chosen
             same = (e for e in range(self.since, epoch) if timetable.gate_mode(e) == timetable.gate_mode(epoch))
@@ -158,9 +180,7 @@ class TrainingRun:
         """Return what is known after an epoch; the loss is read from the device here, once per epoch."""
         value = float(loss)
         if not math.isfinite(value):
-            raise ValueError(
-                f"the loss must stay finite, got {value} in epoch {epoch + 1}: lower rates or set clip_norm"
-            )
+            raise self._divergence(epoch, value)
         self.model.net.eval()
         self.whole.update(self.model, self.guide)
         self._note_kl_weight()  # a run may end, or be stopped, before the schedule's last weight
@@ -222,6 +242,46 @@ class TrainingRun:
             set_random_state(state, device)
         return stops
 
+    # ---- losses that are not finite ----------------------------------------------------------------------------------
+
+    def _keep(self, epoch: int) -> None:
+        """Keeps a copy of all that steps change, at most once in ten steps, and the random states since then."""
+        if self.good is None or (epoch - self.good.epoch) * len(self.sizes) >= LEAST_STEPS:
+            self.good = GoodState.of(epoch, self.kl_weight, self._modules(), self.step)
+            self.randoms = []
+        self.randoms.append(random_state(self.data[0].device))
+
+    def _divergence(self, epoch: int, value: float, step: StepMade | None = None) -> Diverged:
+        """Returns what is raised for a loss that is not finite, of a step if it is known; takes the run back."""
+        good, modules = self.good, self._modules()
+        if good is None:
+            return Diverged(f"the loss must stay finite, got {value} in epoch {epoch + 1}")
+        fault = "" if step is None else fault_of_rows(step.x, step.y)
+        if not fault:
+            good.restore(modules, self.step)
+            step, fault = first_fault(self._repeated(good.epoch, epoch), modules)
+        good.restore(modules, self.step)
+        self.kl_weight = good.kl_weight
+        self.whole.update(self.model, self.guide)
+        self._note_kl_weight()
+        self.posterior.model.net.eval()
+        del self.history[good.epoch :]
+        at = f"epoch {epoch + 1}" if step is None else f"epoch {step.epoch + 1}, step {step.number}"
+        return Diverged(
+            f"the loss must stay finite, got {value} in {at}: {fault}; lower rates or set clip_norm",
+            self.posterior if good.epoch else None,
+        )
+
+    def _modules(self) -> tuple[nn.Module, nn.Module]:
+        """Returns what steps change."""
+        return self.model, cast(nn.Module, self.guide)
+
+    def _repeated(self, first: int, last: int) -> Iterator[StepMade]:
+        """Makes the steps of some epochs again."""
+        for epoch, state in zip(range(first, last + 1), self.randoms, strict=True):
+            set_random_state(state, self.data[0].device)
+            yield from self._steps(epoch)
+
     # ---- shrinking ---------------------------------------------------------------------------------------------------
 
     def _shrink(self, epoch: int) -> None:
@@ -238,7 +298,7 @@ class TrainingRun:
     def _move_to(self, shrunk: Shrunk, *, since: int) -> None:
         self.whole.shrunk_by(shrunk)
         self.step = self.step.moved_to(shrunk)
-        self.model, self.guide, self.since = shrunk.model, shrunk.guide, since
+        self.model, self.guide, self.since, self.good = shrunk.model, shrunk.guide, since, None
         store = pyro.get_param_store()  # the run's own: the smaller net's points have the names of the larger one's
         store.get_state()  # takes Pyro's weak references off the parameters, with which they could not be pickled
         store.clear()

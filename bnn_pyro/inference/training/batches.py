@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 Change = Callable[[Tensor], Tensor]
 """What changes a batch of inputs at random and leaves what they show as it is, such as an ``Augmentation``."""
@@ -24,7 +25,32 @@ def check_augmentation(augmentation: object) -> None:
         )
 
 
-def batches(x: Tensor, y: Tensor, size: int, augmentation: Change | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+def normalises(net: nn.Module) -> bool:
+    """Return whether a net has a BatchNorm, which cannot be trained on one row alone.
+
+    Args:
+        net: The net.
+    """
+    return any(isinstance(module, _BatchNorm) for module in net.modules())
+
+
+def sizes_of_batches(rows: int, size: int, *, join: bool = False) -> list[int]:
+    """Return how many rows the batches of an epoch have.
+
+    Args:
+        rows: Number of rows.
+        size: Rows a batch.
+        join: Whether one row that is left over joins the batch before.
+    """
+    sizes = [size] * (rows // size) + ([rows % size] if rows % size else [])
+    if join and len(sizes) > 1 and sizes[-1] == 1:
+        sizes[-2:] = [sizes[-2] + 1]
+    return sizes
+
+
+def batches(
+    x: Tensor, y: Tensor, size: int, augmentation: Change | None = None, *, join: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields the rows in random order, ``size`` at a time, the rest in a last smaller batch; all on the data's device.
 
     Args:
@@ -32,6 +58,7 @@ def batches(x: Tensor, y: Tensor, size: int, augmentation: Change | None = None)
         y: Observations, shape ``(rows,)``.
         size: Rows a batch.
         augmentation: What changes a batch's inputs at random; None leaves them as they are.
+        join: Whether one row that is left over joins the batch before, as a net with a BatchNorm needs it.
 
     Yields:
         Inputs and observations of a batch.
@@ -40,7 +67,7 @@ def batches(x: Tensor, y: Tensor, size: int, augmentation: Change | None = None)
         ValueError: If ``augmentation`` gives inputs of another shape, dtype or device.
     """
     order = torch.randperm(len(x), device=x.device)
-    for rows in order.split(size):
+    for rows in order.split(sizes_of_batches(len(x), size, join=join)):
         yield x[rows] if augmentation is None else _changed(x[rows], augmentation), y[rows]
 
 

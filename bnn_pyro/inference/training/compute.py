@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bnn_pyro.arguments import check_flags, check_whole
 from bnn_pyro.inference.training.autocast import PRECISIONS, Precision
 from bnn_pyro.tracing.engine import ENGINES, EngineName
 
@@ -44,8 +45,9 @@ class Compute:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {self.precision!r}")
-        if self.accumulate < 1:
-            raise ValueError(f"accumulate must be at least 1, got {self.accumulate}")
+        check_whole("accumulate", self.accumulate)
+        check_flags({"channels_last": self.channels_last})
+        check_flags({} if self.data_parallel is None else {"data_parallel": self.data_parallel})
 
     @property
     def layout(self) -> torch.memory_format:

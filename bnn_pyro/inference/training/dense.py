@@ -2,22 +2,30 @@
 
 import copy
 import math
-from collections.abc import Callable, Collection, Iterable
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from bnn_pyro.arguments import check_methods, check_reals, check_seed, check_types, check_wholes
+from bnn_pyro.fields import STATE, TENSOR, VALUES, WHOLE, check_fields
 from bnn_pyro.frozen import frozen_modules, train_others
+from bnn_pyro.identity import Identity, described
+from bnn_pyro.inference.checkpoint import Checkpoint, EpochFile, restoring
 from bnn_pyro.inference.checks import Data, as_pair, check_gaps, hold_out, warn_of_scales
-from bnn_pyro.inference.generators import seeded
+from bnn_pyro.inference.generators import random_state, seeded, set_random_state
+from bnn_pyro.inference.interrupts import Interrupts, StepClock, holding_interrupts
 from bnn_pyro.inference.training.autocast import computing
-from bnn_pyro.inference.training.batches import Change, batches, check_augmentation
+from bnn_pyro.inference.training.batches import Change, batches, check_augmentation, normalises, sizes_of_batches
 from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.micro_batches import Gradients, Shares
 from bnn_pyro.inference.training.processes import Processes
 from bnn_pyro.likelihoods import Likelihood
+from bnn_pyro.storage import load_into
 
 _SCORED_AT_ONCE = 1024  # held-out rows
 
@@ -37,6 +45,7 @@ def train_dense(
     progress: bool | None = None,
     compute: Compute = Compute(),  # noqa: B008  (frozen)
     device: str | torch.device | None = None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
 ) -> nn.Module:
     """Train a copy of a plain network by AdamW on the likelihood's negative log-density.
 
@@ -61,17 +70,25 @@ def train_dense(
         compute: How steps are computed, as in ``fit``: precision, parts of a batch, processes. The engine is always
             the eager one.
         device: Where to compute, such as ``"cuda"``, to which data and copy are moved; None for the inputs' device.
+        checkpoint: File to save the training in, and to resume it from if it is there, in one process with the same
+            result as without the interruption. A path is saved to after every epoch. None saves nothing. All that
+            decides the training is compared: net, data, likelihood and options; functions by their names alone.
 
     Returns:
         The trained copy, in eval mode. Parts of the net that are frozen and in evaluation mode keep their statistics.
 
     Raises:
         ValueError: If the data is empty, not finite or does not fit the likelihood, ``validation`` leaves one side
-            empty, a number is out of range, or the loss is not finite.
+            empty, a number is out of range, the loss is not finite, or the checkpoint is damaged or of another run.
     """
-    for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    check_wholes({"epochs": epochs, "batch_size": batch_size})
+    check_seed(seed, progress)
+    check_types({"net": (net, nn.Module), "compute": (compute, Compute)})
+    check_reals({"learning_rate": learning_rate, "weight_decay": weight_decay})
+    for name, number in {"learning_rate": learning_rate, "weight_decay": weight_decay}.items():
+        if not 0 <= number < math.inf:
+            raise ValueError(f"{name} must be finite and not negative, got {number}")
+    check_methods("likelihood", likelihood, "prior", "distribution", "check", "predict")
     if compute.engine not in ("auto", "eager"):
         raise ValueError(f"engine must be 'auto' or 'eager', as dense training is eager, got {compute.engine!r}")
     check_augmentation(augmentation)
@@ -79,8 +96,14 @@ def train_dense(
     compute.check_inputs(x)
     trained, frozen = copy.deepcopy(net).to(x), frozen_modules(net, ())
     processes = Processes.found(compute.data_parallel, device=x.device)
-    if seed is None and processes.count > 1:
-        seed = processes.broadcast(int(torch.randint(2**31, (), device="cpu")))
+    saving = Checkpoint.of(checkpoint)
+    file = None
+    if saving is not None and processes.is_first:
+        file = EpochFile(saving, writer="train_dense", mark="dense")
+        seed = file.seed(seed)
+    if processes.count > 1:
+        drawn = int(torch.randint(2**31, (), device="cpu")) if seed is None else seed
+        seed = processes.broadcast(drawn)
     with seeded(seed, x.device), computing(trained, compute.precision):
         _check_outputs(trained, x, y, likelihood)
         warn_of_scales(x, y, likelihood)
@@ -92,10 +115,19 @@ def train_dense(
         train_others(trained, frozen)
         loss_of_part = partial(_loss, trained, likelihood, compute.layout)
         loss = partial(Shares(compute.accumulate, processes).compute, loss_of_part)
-        epoch = partial(batches, x, y, batch_size, augmentation)
-        steps = epochs * -(-len(x) // batch_size)
-        shown = progress if processes.is_first else False
-        _train(trained, loss, epoch, epochs, steps, learning_rate, weight_decay, shown, best)
+        joins = normalises(trained)
+        epoch = partial(batches, x, y, batch_size, augmentation, join=joins)
+        steps = len(sizes_of_batches(len(x), batch_size, join=joins))
+        run = _Training(trained, loss, epoch, steps, epochs, learning_rate, weight_decay, best, x.device)
+        if saving is not None:
+            options = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "precision": compute.precision}
+            rates = {"learning_rate": learning_rate, "weight_decay": weight_decay, "augmentation": augmentation}
+            begun_with = _identity(net, likelihood, {"data": (x, y), "validation": held_out}, {**options, **rates})
+            state = processes.broadcast(None if file is None else file.begin(begun_with))
+            if state is not None and saving is not None:
+                with restoring(saving.path):
+                    run.load(state, saving.path)
+        run.train(progress if processes.is_first else False, file)
         processes.settle_buffers(trained)
     return trained.eval()
 
@@ -118,32 +150,100 @@ def _loss(
     return loss.detach(), [gradients.get(i) for i, _ in enumerate(net.parameters())]
 
 
-def _train(
-    net: nn.Module,
-    loss_of: Callable[[Tensor, Tensor], tuple[Tensor, Gradients]],
-    epoch: Callable[[], Iterable[tuple[Tensor, Tensor]]],
-    epochs: int,
-    steps: int,
-    learning_rate: float,
-    weight_decay: float,
-    progress: bool | None,
-    best: "_BestEpoch | None",
-) -> None:
-    optimizer = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in tqdm(range(epochs), unit="epoch", desc="dense", disable=None if progress is None else not progress):
-        for xs, ys in epoch():
-            loss, gradients = loss_of(xs, ys)
-            for parameter, gradient in zip(net.parameters(), gradients, strict=True):
+def _identity(net: nn.Module, likelihood: Likelihood, rows: object, options: Mapping[str, object]) -> Identity:
+    """Return what a training depends on, as plain values by name."""
+    found: Identity = {}
+    for name, option in {**options, "likelihood": likelihood, "network": net, "rows": rows}.items():
+        found |= described(name, option)
+    return found
+
+
+class _Training:
+    """A training on its way: its optimiser, and the epochs that are done."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss_of: Callable[[Tensor, Tensor], tuple[Tensor, Gradients]],
+        batches_of: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+        steps: int,
+        epochs: int,
+        learning_rate: float,
+        weight_decay: float,
+        best: "_BestEpoch | None",
+        device: torch.device,
+    ) -> None:
+        self.net, self.loss_of, self.batches_of = net, loss_of, batches_of
+        self.steps, self.epochs, self.best, self.device = steps, epochs, best, device
+        self.optimizer = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, epochs * steps)
+        self.done, self.loss = 0, torch.zeros(())
+
+    def train(self, progress: bool | None, file: EpochFile | None) -> None:
+        """Run the epochs that are left."""
+        disable = None if progress is None else not progress
+        with (
+            holding_interrupts(file is not None) as interrupts,
+            tqdm(total=self.epochs, initial=self.done, unit="epoch", desc="dense", disable=disable) as bar,
+        ):
+            while self.done < self.epochs:
+                self._epoch(interrupts, file)
+                self.done += 1
+                bar.update()
+                if file is not None:
+                    if interrupts or self.done == self.epochs or file.pace.is_due(self.done):
+                        file.write(self._state())
+                    interrupts.stop(f"after {self.done} of {self.epochs} epochs of dense training", file.path)
+        self._check_loss(self.steps, torch.zeros(()))
+        if self.best is not None:
+            self.best.restore()
+
+    def _epoch(self, interrupts: Interrupts, file: EpochFile | None) -> None:
+        clock = StepClock(self.steps)
+        for number, (xs, ys) in enumerate(self.batches_of()):
+            self.loss, gradients = self.loss_of(xs, ys)
+            if self.device.type == "cpu":  # nothing waits for other devices before the end
+                self._check_loss(number + 1, xs)
+            for parameter, gradient in zip(self.net.parameters(), gradients, strict=True):
                 parameter.grad = gradient
-            optimizer.step()
-            schedule.step()
-        if best is not None:
-            best.see()
-    if not torch.isfinite(loss):
-        raise ValueError(f"the loss must stay finite, got {float(loss)}: lower learning_rate")
-    if best is not None:
-        best.restore()
+            self.optimizer.step()
+            self.schedule.step()
+            if interrupts and file is not None and clock.is_long(number + 1):
+                interrupts.stop(f"in epoch {self.done + 1} of {self.epochs} of dense training", file.path)
+        if self.best is not None:
+            self.best.see()
+
+    def _check_loss(self, step: int, x: Tensor) -> None:
+        """Raise if the latest loss is not finite."""
+        if not torch.isfinite(self.loss):
+            fault = "" if x.isfinite().all() else ", where the inputs of the batch are not finite"
+            at = f"in epoch {min(self.done + 1, self.epochs)}, step {step}{fault}"
+            raise ValueError(f"the loss must stay finite, got {float(self.loss)} {at}: lower learning_rate")
+
+    def _state(self) -> dict[str, object]:
+        """Return all that the rest of the training depends on."""
+        best = None if self.best is None else {"least": self.best.least, "values": dict(self.best.values)}
+        return {
+            "done": self.done,
+            "loss": self.loss,
+            "net": dict(self.net.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "best": best,
+            "random": random_state(self.device),
+        }
+
+    def load(self, state: Mapping[str, Any], path: object) -> None:
+        """Take over the state of a training that was begun in the same way, from a file."""
+        fields = {"done": WHOLE, "loss": TENSOR, "net": STATE, "optimizer": VALUES, "schedule": VALUES, "random": STATE}
+        check_fields(state, fields, path)
+        load_into("net", self.net, state["net"], path)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.done, self.loss = state["done"], state["loss"]
+        if self.best is not None:
+            self.best.least, self.best.values = state["best"]["least"], state["best"]["values"]
+        set_random_state(state["random"], self.device)
 
 
 class _BestEpoch:
@@ -159,7 +259,7 @@ class _BestEpoch:
     ) -> None:
         self.frozen = frozen
         self.net, self.likelihood, (self.x, self.y), self.processes = net, likelihood, held_out, processes
-        self.least, self.values = math.inf, net.state_dict()
+        self.least, self.values = math.inf, dict[str, Any](net.state_dict())
 
     @torch.no_grad()
     def see(self) -> None:

@@ -11,6 +11,7 @@ from torch.distributions import Transform, biject_to
 from torch.func import grad_and_value, vmap
 from tqdm.auto import tqdm
 
+from bnn_pyro.arguments import check_reals, check_seed, check_type, check_wholes
 from bnn_pyro.inference.checks import Data, as_pair, check_against
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.network import SparseNetwork
@@ -65,9 +66,10 @@ def train_ensemble(
     Source: Lakshminarayanan, Pritzel, Blundell (2017), *Simple and scalable predictive uncertainty estimation using
     deep ensembles*.
     """
-    for name, value in {"members": members, "steps": steps, "batch_size": batch_size}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    check_type("model", model, SparseNetwork)
+    check_wholes({"members": members, "steps": steps, "batch_size": batch_size})
+    check_seed(seed, progress)
+    check_reals({"learning_rate": learning_rate, "weight_decay": weight_decay})
     for name, number in {"learning_rate": learning_rate, "weight_decay": weight_decay}.items():
         if not 0 <= number < float("inf"):
             raise ValueError(f"{name} must be 0 or more and finite, got {number}")

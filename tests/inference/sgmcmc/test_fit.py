@@ -2,6 +2,8 @@
 
 import copy
 import logging
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bnn_pyro import Gaussian, GroupLasso, SparseNetwork, SpikeSlab, prune
+from bnn_pyro.inference.interrupts import Interrupted
 from bnn_pyro.inference.sgmcmc.fit import fit_sghmc
 from bnn_pyro.inference.sgmcmc.group_em import GroupEM
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
@@ -251,3 +254,33 @@ def test_traced_run_is_the_same(caplog: pytest.LogCaptureFixture) -> None:
     for other in others:
         for name, value in whole.items():
             torch.testing.assert_close(other[name], value)
+
+
+@pytest.mark.parametrize("stopped_after", [3, 14, 27])
+def test_a_run_that_was_stopped_is_resumed_with_the_same_result(stopped_after: int, tmp_path: Path) -> None:
+    """Stopped before nodes are removed, while they are, and afterwards; and read once it is finished."""
+    torch.manual_seed(0)
+    (x, y), path = table(200), tmp_path / "run.pt"
+    em = GroupEM(spike=0.1, hard=3e-3, warmup=8)
+    plan = OneShot(cycles=2, samples_per_cycle=3, sampler=FAST, em=em)
+    model = network(160, likelihood=GaussianNoise())
+
+    def stop(record: Any) -> None:
+        if record["epoch"] == stopped_after:
+            signal.raise_signal(signal.SIGINT)
+
+    def run(**changes: Any) -> Any:
+        given: dict[str, Any] = {"epochs": 30, "batch_size": 40, "validation": 0.2, "seed": 0, "progress": False}
+        return fit_sghmc(model, (x, y), **{"plan": plan, **given, **changes})
+
+    expected = run()
+    assert expected.history[-1]["nodes_kept"]["input"] < 12
+    with pytest.raises(Interrupted, match=f"stopped after {stopped_after} of 30 epochs; the same call resumes it from"):
+        run(checkpoint=path, callback=stop)
+    for _ in range(2):
+        again = run(checkpoint=path)
+        assert torch.equal(again.predict(x, return_draws=True).mean(), expected.predict(x, return_draws=True).mean())
+        unlike = [{k: v for k, v in r.items() if k != "seconds"} for h in (again, expected) for r in h.history]
+        assert unlike[:30] == unlike[30:] and len(again.snapshots) == len(expected.snapshots)
+    with pytest.raises(ValueError, match="plan.cycles must be 2, as when the run in .* was begun, got 3"):
+        run(checkpoint=path, plan=OneShot(cycles=3, samples_per_cycle=3, sampler=FAST, em=em))

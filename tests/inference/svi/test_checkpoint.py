@@ -11,6 +11,7 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import nn
 
 from bnn_pyro import fit
+from bnn_pyro.inference.checkpoint import Pace
 from bnn_pyro.inference.svi.checkpoint import Progress, RunFile, read_progress
 from bnn_pyro.inference.svi.elbo import SparseELBO
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
@@ -34,7 +35,7 @@ def progress(**changes: Any) -> Progress:
 
 
 def test_there_and_back(tmp_path: Path) -> None:
-    file = RunFile(tmp_path / "run.pt", 2, {"epochs": 7, "temperature": (0.5, 0.1)})
+    file = RunFile(tmp_path / "run.pt", Pace(2), {"epochs": 7, "temperature": (0.5, 0.1)})
     assert [file.is_due(epochs) for epochs in (1, 2, 3, 4)] == [False, True, False, True]
     assert read_progress(file.path) is None and read_progress(None) is None
     file.write(progress())

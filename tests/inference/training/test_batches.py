@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from bnn_pyro.data.augmentation import Augmentation
-from bnn_pyro.inference.training.batches import batches, check_augmentation
+from bnn_pyro.inference.training.batches import batches, check_augmentation, normalises, sizes_of_batches
 
 
 def test_batches_are_all_rows_in_another_order() -> None:
@@ -49,3 +50,28 @@ def test_what_is_no_change() -> None:
     for wrong in ("flip", Augmentation):
         with pytest.raises(ValueError, match="augmentation must be a function from inputs to inputs, such as an Aug"):
             check_augmentation(wrong)
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "join", "sizes"),
+    [
+        (7, 3, False, [3, 3, 1]),
+        (7, 3, True, [3, 4]),
+        (8, 3, True, [3, 3, 2]),
+        (6, 3, True, [3, 3]),
+        (1, 3, True, [1]),
+        (3, 1, True, [1, 2]),
+        (2, 5, True, [2]),
+    ],
+)
+def test_one_row_that_is_left_over_joins_the_batch_before(rows: int, size: int, join: bool, sizes: list[int]) -> None:
+    assert sizes_of_batches(rows, size, join=join) == sizes
+    x = torch.arange(rows).float()
+    found = list(batches(x, x, size, join=join))
+    assert [len(xs) for xs, _ in found] == sizes
+    assert torch.cat([ys for _, ys in found]).sort().values.tolist() == x.tolist()
+
+
+def test_a_batch_norm_is_found_wherever_it_is() -> None:
+    assert normalises(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.BatchNorm1d(2))))
+    assert not normalises(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)))

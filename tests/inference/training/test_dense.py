@@ -2,12 +2,15 @@
 
 import copy
 import math
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from bnn_pyro.inference.interrupts import Interrupted
 from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise, Likelihood
@@ -102,7 +105,10 @@ def test_dtype_follows_the_data_and_nothing_is_printed(capsys: pytest.CaptureFix
         ({"validation": 1.5}, "validation must be"),
         ({"validation": (inputs(), labels() + 1)}, "y must hold labels in 0 ... 2"),
         ({"likelihood": GaussianNoise()}, r"output must have shape \(rows, 1\)"),
-        ({"learning_rate": 1e300, "epochs": 3}, "the loss must stay finite, got nan: lower learning_rate"),
+        (
+            {"learning_rate": 1e300, "epochs": 3},
+            "the loss must stay finite, got nan in epoch ., step .: lower",
+        ),
     ],
 )
 def test_bad_input(options: dict[str, Any], message: str) -> None:
@@ -167,3 +173,64 @@ def test_lower_precision_and_another_layout_change_the_rounding_alone() -> None:
         torch.testing.assert_close(trained(x), full(x), rtol=0, atol=0.02)
     with pytest.raises(ValueError, match="precision='bf16' needs inputs in float32"):
         train_dense(net, (x.double(), y), likelihood=Categorical(), compute=Compute(precision="bf16"))
+
+
+class Stopping:
+    """An augmentation that changes inputs, and sends a signal at its n-th call."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.calls = [at], [0]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.calls[0] += 1
+        if self.calls[0] == self.at[0]:
+            signal.raise_signal(signal.SIGINT)
+        return x + 0.1 * torch.randn_like(x)
+
+
+def test_a_training_that_was_stopped_is_resumed_with_the_same_result(tmp_path: Path) -> None:
+    """The identity of a function is its values: here none that tell the calls apart."""
+    x, y = inputs(60), labels(60)
+    net = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 3)).double()
+
+    def trained(at: int, checkpoint: Path | None, **changes: Any) -> nn.Module:
+        options: dict[str, Any] = {**OPTIONS, "epochs": 8, "validation": 0.2, **changes}
+        change = Stopping(at).__call__  # of which the name is compared
+        return train_dense(
+            net, (x, y), likelihood=Categorical(), augmentation=change, checkpoint=checkpoint, progress=False, **options
+        )
+
+    path = tmp_path / "dense.pt"
+    expected = trained(0, None).state_dict()
+    with pytest.raises(Interrupted, match="stopped after 3 of 8 epochs of dense training; the same call resumes"):
+        trained(5, path)
+    for _ in range(2):  # resumed, and then read as it was finished
+        found = trained(0, path).state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in found.items())
+    for changes, name in (
+        ({"epochs": 9}, "epochs must be 8"),
+        ({"seed": 1}, "seed must be 0"),
+        ({"batch_size": 9}, ""),
+    ):
+        with pytest.raises(ValueError, match=f"{name}.* as when the run in .*dense.pt was begun"):
+            trained(0, path, **changes)
+
+
+def test_a_batch_that_is_not_finite_stops_the_training_at_its_step() -> None:
+    calls = []
+
+    def spoilt(x: Tensor) -> Tensor:
+        calls.append(len(x))
+        return x * float("nan") if len(calls) == 5 else x
+
+    words = "the loss must stay finite, got nan in epoch 2, step 2, where the inputs of the batch are not finite: lower"
+    with pytest.raises(ValueError, match=words):
+        train_dense(
+            nn.Linear(6, 3).double(), (inputs(90), labels(90)), likelihood=Categorical(), augmentation=spoilt, **OPTIONS
+        )
+
+
+def test_one_row_that_is_left_over_is_joined_where_there_is_a_batch_norm() -> None:
+    net = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3)).double()
+    trained = train_dense(net, (inputs(31), labels(31)), likelihood=Categorical(), **{**OPTIONS, "epochs": 2})
+    assert all(value.isfinite().all() for value in trained.state_dict().values())
