@@ -13,6 +13,7 @@ from bnn_pyro.evaluation import ClassProbabilities, NormalMixture
 from bnn_pyro.inference.svi.schedule import LearningRates
 from bnn_pyro.likelihoods import (
     Bernoulli,
+    Categorical,
     Likelihood,
     Mixture,
     MultiOutputNoise,
@@ -66,6 +67,7 @@ CASES: dict[str, tuple[Likelihood, int, Tensor]] = {
     "several targets": (MultiOutputNoise(3), 3, NOISY),
     "several targets with gaps": (MultiOutputNoise(3, shared=True, missing=True), 3, GAPS),
     "a map of targets": (MultiOutputNoise((3, 1), shared=True), 3, NOISY.unsqueeze(-1)),
+    "weighted classes": (Categorical((1.0, 3.0)), 2, (NOISY[:, 0] > 0).long()),
     "somebody else's": (Several(), 3, NOISY),
 }
 every_target = pytest.mark.parametrize(("likelihood", "outputs", "y"), CASES.values(), ids=CASES.keys())

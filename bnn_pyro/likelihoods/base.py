@@ -105,6 +105,17 @@ Prediction = Classes | Normals | Mixture
 """What each draw of a posterior predicts."""
 
 
+def targets_alone(likelihood: Likelihood, y: Tensor) -> Tensor:
+    """Return targets without what a likelihood takes beside them, such as weights, by its method ``targets``.
+
+    Args:
+        likelihood: The likelihood; one without such a method takes nothing else.
+        y: Targets as it takes them.
+    """
+    targets = getattr(likelihood, "targets", None)
+    return targets(y) if callable(targets) else y
+
+
 def latent_site(likelihood: Likelihood) -> str | None:
     """Return the name of the site that a likelihood's prior samples; None if there is none.
 

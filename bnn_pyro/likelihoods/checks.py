@@ -1,6 +1,7 @@
 """What likelihoods ask of outputs and targets at the door."""
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 
 import torch
@@ -104,3 +105,16 @@ def needed(latent: Tensor | None, site: str) -> Tensor:
             f"latent must be given, got None: pass what prior() returned, or a posterior's draws of {site}."
         )
     return latent
+
+
+def check_class_weights(weight: Sequence[float] | None, classes: int | None = None) -> tuple[float, ...] | None:
+    """Return weights of classes, or raise unless they are positive, finite and as many as the classes."""
+    if weight is None:
+        return None
+    if not isinstance(weight, tuple | list):
+        raise ValueError(f"weight must hold one number for each class, got {weight!r}")
+    if not weight or not all(math.isfinite(value) and value > 0 for value in weight):
+        raise ValueError(f"weight must be positive and finite, got {tuple(weight)}")
+    if classes is not None and len(weight) != classes:
+        raise ValueError(f"weight must hold one number for each of the {classes} classes, got {len(weight)}")
+    return tuple(weight)

@@ -58,6 +58,24 @@ def label_metrics(probability: Tensor, y: Tensor) -> dict[str, float]:
     }
 
 
+def class_map_metrics(probability: Tensor, y: Tensor) -> dict[str, float]:
+    """Return the share of positions whose label is the most probable one, and the mean intersection over union.
+
+    Args:
+        probability: Of each class, shape ``(rows, classes, *positions)``.
+        y: Labels, shape ``(rows, *positions)``; a negative one is a gap.
+
+    Returns:
+        ``accuracy``, and ``iou``, the mean over the classes that are there or predicted.
+    """
+    from torchmetrics.functional.classification import multiclass_jaccard_index
+
+    seen = y >= 0
+    found, labels = probability.argmax(1)[seen], y[seen].long()
+    iou = multiclass_jaccard_index(found, labels, num_classes=probability.shape[1], average="macro")
+    return {"accuracy": float((found == labels).double().mean()), "iou": float(iou)}
+
+
 def _seen(mean: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return the numbers that are there, in one dtype."""
     y = y.to(mean)

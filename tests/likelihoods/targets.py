@@ -9,6 +9,7 @@ from torch import Tensor
 from bnn_pyro.likelihoods import (
     Bernoulli,
     Categorical,
+    ClassMap,
     GaussianNoise,
     HeteroscedasticNoise,
     Likelihood,
@@ -24,6 +25,7 @@ ROWS = 7
 
 CASES: dict[str, tuple[Likelihood, int]] = {
     "categorical": (Categorical(), 4),
+    "weighted classes": (Categorical((1.0, 2.0, 0.5, 1.0)), 4),
     "known noise": (GaussianNoise(0.3), 1),
     "learned noise": (GaussianNoise(), 1),
     "heteroscedastic noise": (HeteroscedasticNoise(), 2),
@@ -37,6 +39,7 @@ OTHERS: dict[str, Likelihood] = {  # whose predictions are mixtures
     "counts that vary more": NegativeBinomial(),
     "outliers": StudentT(),
     "noise that follows the mean": MeanDependentNoise(),
+    "a class per position": ClassMap(1, weight=(1.0, 2.0), missing=True),
     "several targets": MultiOutputNoise(3),
     "several targets with gaps": MultiOutputNoise((3,), shared=True, missing=True),
 }

@@ -14,6 +14,16 @@ def test_categorical_density_is_log_softmax_at_the_label() -> None:
     torch.testing.assert_close(Categorical().distribution(output).log_prob(y), expected)
 
 
+def test_weights_of_classes_multiply_the_density() -> None:
+    output, y = output_of(4), targets_of(4)
+    weighted = Categorical((1.0, 2.0, 0.5, 4.0))
+    expected = Categorical().distribution(output).log_prob(y) * output.new_tensor([1.0, 2.0, 0.5, 4.0])[y]
+    torch.testing.assert_close(weighted.distribution(output).log_prob(y), expected)
+    torch.testing.assert_close(weighted.predict(output[None]).draws, Categorical().predict(output[None]).draws)
+    with pytest.raises(ValueError, match="weight must hold one number for each of the 3 classes, got 4"):
+        weighted.check(output[:, :3], y.clamp(max=2))
+
+
 # predictions
 def test_classes_average_probabilities_and_not_logits() -> None:
     draws = torch.stack([output_of(4), -3 * output_of(4)])

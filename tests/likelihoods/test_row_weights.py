@@ -1,0 +1,83 @@
+"""Weights of rows: a row of weight 2 is two rows, of any likelihood, in fits and in scores."""
+
+from typing import Any
+
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+
+from bnn_pyro import fit, networks, train_dense
+from bnn_pyro.likelihoods import Categorical, Likelihood, MultiOutputNoise, Poisson, RowWeights, with_weights
+from bnn_pyro.network import SparseNetwork
+from bnn_pyro.priors import Gaussian
+
+ROWS = 12
+X = torch.randn(ROWS, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+WEIGHT = torch.arange(ROWS).double() % 3
+LABELS = (X[:, 0] > 0).long()
+CASES: dict[str, tuple[RowWeights, int, Tensor]] = {
+    "classes": (RowWeights(Categorical()), 2, LABELS),
+    "counts": (RowWeights(Poisson()), 1, (3 * X[:, 0].abs()).floor()),
+    "several": (RowWeights(MultiOutputNoise(2), (2,)), 2, X[:, :2]),
+}
+every_likelihood = pytest.mark.parametrize(("likelihood", "outputs", "y"), CASES.values(), ids=CASES.keys())
+
+
+@every_likelihood
+def test_density_is_multiplied_by_the_weight(likelihood: RowWeights, outputs: int, y: Tensor) -> None:
+    output, latent = X[:, :outputs], torch.ones(2, dtype=torch.float64)
+    both = with_weights(y, WEIGHT)
+    assert torch.equal(likelihood.targets(both), y) and likelihood.targets(y) is y
+    plain = likelihood.base.distribution(output, latent).log_prob(y)
+    weighted = likelihood.distribution(output, latent)
+    torch.testing.assert_close(weighted.log_prob(both), plain * WEIGHT)
+    torch.testing.assert_close(weighted.log_prob(y), plain)
+    likelihood.check(output, both)
+    likelihood.check(output, y)
+    drawn = weighted.expand(torch.Size([ROWS])).sample()
+    assert drawn.shape == both.shape and (drawn[:, -1] == 1).all()
+
+
+@every_likelihood
+def test_a_weighted_fit_is_scored_without_weights(likelihood: RowWeights, outputs: int, y: Tensor) -> None:
+    net = networks.mlp(3, (4,), outputs).double()
+    model = SparseNetwork(net, X[:2], prior=Gaussian(), likelihood=likelihood, num_data=ROWS)
+    posterior = fit(model, (X, with_weights(y, WEIGHT)), epochs=1, seed=0)
+    median = posterior.evaluate_median(X, y)
+    assert median == posterior.evaluate_median(X, with_weights(y, WEIGHT))
+    assert posterior.history[0]["train_nll"] == pytest.approx(median["nll"])
+    assert posterior.is_classification == isinstance(likelihood.base, Categorical)
+
+
+def test_rows_of_weight_two_are_two_rows() -> None:
+    net = networks.mlp(3, (4,), 2).double()
+    options: dict[str, Any] = {"epochs": 20, "batch_size": 100, "weight_decay": 0.0, "seed": 0}
+    twice = torch.arange(ROWS).repeat_interleave(WEIGHT.long())
+    plain: Likelihood = Categorical()
+    expected = train_dense(net, (X[twice], LABELS[twice]), likelihood=plain, **options)
+    found = train_dense(net, (X, with_weights(LABELS, WEIGHT)), likelihood=RowWeights(plain), **options)
+    torch.testing.assert_close(found(X), expected(X), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (WEIGHT[:3], r"weight must have shape \(12,\), one for each row, got \(3,\)"),
+        (-WEIGHT, "weight must be at least 0 and finite"),
+        (WEIGHT / 0, "weight must be at least 0 and finite"),
+    ],
+)
+def test_weights_are_checked(weight: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        with_weights(LABELS, weight)
+
+
+def test_targets_are_checked_by_the_likelihood() -> None:
+    with pytest.raises(ValueError, match="y must hold labels in 0"):
+        RowWeights(Categorical()).check(X[:, :2], with_weights(LABELS + 5, WEIGHT))
+    broken = with_weights(LABELS, WEIGHT)
+    broken[0, -1] = -1
+    with pytest.raises(ValueError, match="weight must be at least 0"):
+        RowWeights(Categorical()).check(X[:, :2], broken)
+    assert isinstance(RowWeights(Categorical()).base.distribution(X[:, :2]), dist.Categorical)
