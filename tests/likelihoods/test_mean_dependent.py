@@ -89,7 +89,7 @@ def model_of(x: torch.Tensor) -> SparseNetwork:
 def test_a_dense_network_is_trained_with_it() -> None:
     x, y = line()
     dense = train_dense(mlp(1, (), 1), (x, y), likelihood=MeanDependentNoise(), epochs=40, learning_rate=0.03, seed=0)
-    assert float(dense.get_parameter("output.weight")) == pytest.approx(1.0, abs=0.1)
+    assert dense.get_parameter("output.weight").item() == pytest.approx(1.0, abs=0.1)
 
 
 def test_both_scales_are_found_by_variational_inference_and_by_sampling() -> None:
