@@ -57,7 +57,8 @@ class MeanDependentNoise:
 
         Args:
             output: Means, ``(*batch, 1)`` or ``(rows,)``.
-            latent: The scales, ``(2,)``, or of a shape ``(*, 2)`` whose first part broadcasts with the batch.
+            latent: The scales, ``(2,)``, or of a shape ``(*, 2)`` whose first part broadcasts with the batch; a single
+                number is both of them.
         """
         mean = output if output.ndim == 1 else output.squeeze(-1)
         return dist.Normal(mean, self._noise(mean, needed(latent, NOISE_SITE)), validate_args=False)
@@ -111,6 +112,6 @@ class MeanDependentNoise:
         return mean.clamp(-_FARTHEST, _FARTHEST)
 
     def _noise(self, mean: Tensor, scales: Tensor) -> Tensor:
-        low, high = scales.log().unbind(-1)
+        low, high = (scales if scales.ndim else scales.expand(2)).log().unbind(-1)
         t = self.position(mean)
         return (0.5 * ((1 - t) * low + (1 + t) * high)).exp()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pyro import poutine
 
-from bnn_pyro import Gaussian, LearningRates, SparseNetwork, fit, sample
+from bnn_pyro import Gaussian, LearningRates, SparseNetwork, fit, sample, train_dense
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.likelihoods import NOISE_SITE, GaussianNoise, MeanDependentNoise, Normals
 from bnn_pyro.networks import mlp
@@ -29,7 +29,8 @@ def test_equal_scales_are_a_constant_noise() -> None:
     output, y = output_of(1), targets_of(1)
     constant = GaussianNoise(0.3).distribution(output).log_prob(y)
     same = torch.tensor([0.3, 0.3], dtype=torch.float64)
-    torch.testing.assert_close(MeanDependentNoise().distribution(output, same).log_prob(y), constant)
+    for scales in (same, same[0]):
+        torch.testing.assert_close(MeanDependentNoise().distribution(output, scales).log_prob(y), constant)
 
 
 def test_far_from_the_data_the_noise_stays_as_it_is_at_three() -> None:
@@ -83,6 +84,12 @@ def line(rows: int = 600) -> tuple[torch.Tensor, torch.Tensor]:
 def model_of(x: torch.Tensor) -> SparseNetwork:
     pyro.set_rng_seed(0)
     return SparseNetwork(mlp(1, (), 1), x[:2], prior=Gaussian(), likelihood=MeanDependentNoise(), num_data=len(x))
+
+
+def test_a_dense_network_is_trained_with_it() -> None:
+    x, y = line()
+    dense = train_dense(mlp(1, (), 1), (x, y), likelihood=MeanDependentNoise(), epochs=40, learning_rate=0.03, seed=0)
+    assert dense.get_parameter("output.weight").item() == pytest.approx(1.0, abs=0.1)
 
 
 def test_both_scales_are_found_by_variational_inference_and_by_sampling() -> None:
