@@ -226,9 +226,9 @@ def sparsity_path(
         raise ValueError("reference needs a refinement, by which the whole network is sampled, got None")
     if model.spike is None:
         raise ValueError("model must have a prior with gates, such as SpikeSlab, got a bare slab")
-    x, y = as_pair("data", data)
+    x, y = as_pair("data", data, model.layout)
     with seeded(seed, x.device):
-        train, held_out = hold_out(x, y, validation)
+        train, held_out = hold_out(x, y, validation, model.layout)
         if held_out is None:
             raise ValueError("validation must be rows to score, or a fraction of the data, got None")
         part, own_guide = (copy.deepcopy(model), None) if guide is None else copies(model, guide)

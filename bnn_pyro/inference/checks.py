@@ -8,31 +8,37 @@ from torch import Tensor
 
 from bnn_pyro.data.sources import as_inputs_and_targets
 from bnn_pyro.evaluation.scale import largest_rms, mean_and_sd, scale_warnings
+from bnn_pyro.input_layout import InputLayout, InputPart
 from bnn_pyro.likelihoods import GaussianNoise, HeteroscedasticNoise, Likelihood, MultiOutputNoise, StudentT
 from bnn_pyro.network import SparseNetwork
 
 logger = logging.getLogger(__name__)
 
 Data = Any
-"""A pair (x, y) of tensors, arrays or DataFrames, anything with ``x`` and ``y``, a ``Dataset`` or a ``DataLoader``."""
+"""A pair (x, y) of tensors, arrays or DataFrames, anything with ``x`` and ``y``, a ``Dataset`` or a ``DataLoader``.
+
+For a network of several inputs x is a tuple or a dictionary of them.
+"""
 
 
-def as_pair(name: str, data: Data) -> tuple[Tensor, Tensor]:
+def as_pair(name: str, data: Data, layout: InputLayout | None = None) -> tuple[Tensor, Tensor]:
     """Returns data as (x, y), read whole into memory by :func:`~bnn_pyro.data.sources.as_inputs_and_targets`.
 
     Args:
         name: The argument's name, for the message.
         data: The data.
+        layout: How the inputs lie in one tensor; None takes a tensor of real numbers as it is, and nothing else.
 
     Returns:
-        Inputs and observations, on the inputs' device; real observations have the inputs' dtype.
+        Inputs as one tensor and observations, on the inputs' device; real observations have the inputs' dtype.
 
     Raises:
         TypeError: If the data holds no numbers.
         ValueError: If the data has another form, is empty, differs in length, or is not finite; or if the inputs are
             not floating-point numbers. Whether observations may be NaN, missing, the likelihood says.
     """
-    x, y = as_inputs_and_targets(name, data)
+    inputs, y = as_inputs_and_targets(name, data)
+    x = (layout or _PLAIN).pack(name, inputs)
     if not len(x) or len(x) != len(y):
         raise ValueError(f"{name} must have as many rows in y as in x, and one at least, got {len(x)} and {len(y)}")
     if not x.is_floating_point():
@@ -41,6 +47,9 @@ def as_pair(name: str, data: Data) -> tuple[Tensor, Tensor]:
         part = "y" if torch.isfinite(x).all() else "x"
         raise ValueError(f"{name} must be finite, got NaN or infinite values in {part}")
     return x, y.to(x) if y.is_floating_point() else y.to(x.device)
+
+
+_PLAIN = InputLayout((InputPart((), None),), (), torch.get_default_dtype())  # of one tensor, as it is
 
 
 def check_against(name: str, model: SparseNetwork, x: Tensor, y: Tensor) -> None:
@@ -106,7 +115,7 @@ def split_rows(rows: int, fraction: float, generator: torch.Generator) -> tuple[
 
 
 def hold_out(
-    x: Tensor, y: Tensor, validation: Data | float | None
+    x: Tensor, y: Tensor, validation: Data | float | None, layout: InputLayout | None = None
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
     """Splits training data into what is trained on and what is held out.
 
@@ -114,6 +123,7 @@ def hold_out(
         x: Inputs.
         y: Observations.
         validation: (x, y), or the fraction of the training rows to hold out, at random; None holds out nothing.
+        layout: How inputs lie in one tensor, as for `as_pair`.
 
     Returns:
         Training rows, and held-out rows or None, all on the device of ``x``.
@@ -124,7 +134,7 @@ def hold_out(
     if validation is None:
         return (x, y), None
     if not isinstance(validation, int | float):
-        held_x, held_y = as_pair("validation", validation)
+        held_x, held_y = as_pair("validation", validation, layout)
         return (x, y), (held_x.to(x), held_y.to(x if held_y.is_floating_point() else x.device))
     generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
     train, held_out = (rows.to(x.device) for rows in split_rows(len(x), validation, generator))
@@ -153,15 +163,17 @@ def check_rows(model: SparseNetwork, train: tuple[Tensor, Tensor], held_out: tup
         check_against("validation", model, *held_out)
 
 
-def warn_of_scales(x: Tensor, y: Tensor, likelihood: Likelihood) -> None:
+def warn_of_scales(x: Tensor, y: Tensor, likelihood: Likelihood, layout: InputLayout | None = None) -> None:
     """Log a warning where inputs, or the targets of a normal likelihood, are far from unit scale.
 
     Args:
         x: Training inputs, shape ``(rows, *input_shape)``.
         y: Observations.
         likelihood: What they are.
+        layout: How the inputs lie in ``x``; those of whole numbers have no scale. None for one tensor of real numbers.
     """
     is_real = isinstance(likelihood, GaussianNoise | HeteroscedasticNoise | MultiOutputNoise | StudentT)
     target = mean_and_sd(y[~y.isnan()]) if is_real else None
-    for warning in scale_warnings(largest_rms(x), target):
+    real = x if layout is None else layout.real_numbers(x)
+    for warning in scale_warnings(largest_rms(real), target):
         logger.warning(warning)

@@ -3,7 +3,6 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import torch
@@ -11,36 +10,22 @@ from torch import Tensor, nn
 
 from bnn_pyro.data.sources import as_inputs, as_tensor
 from bnn_pyro.evaluation import ClassProbabilities, NormalMixture
+from bnn_pyro.gated_parameters import gate_site
 from bnn_pyro.likelihoods import Categorical, Mixture, Prediction
-from bnn_pyro.likelihoods.base import latent_site
-from bnn_pyro.network import SparseNetwork, gate_site
+from bnn_pyro.likelihoods.base import latent_site, targets_alone
+from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.memory import at_once
+from bnn_pyro.posterior.network_draws import NetworkDraws, call_all
 from bnn_pyro.posterior.scores import average, predictive_distribution, scores
 from bnn_pyro.posterior.tempering import Temperature, tempering
 from bnn_pyro.posterior.threads import HANDLERS
 from bnn_pyro.pruning.cutting import check_masks, with_selection
 
 Inputs = Any
-"""A tensor, an array, a DataFrame; of inputs also a ``Dataset`` or ``DataLoader``."""
+"""A tensor, an array, a DataFrame; of inputs also a tuple or dictionary of several, a ``Dataset`` or ``DataLoader``."""
 
 _DRAWS = 32  # of a posterior that makes its draws afresh
 _DRAWS_AT_ONCE = 64  # so that memory does not grow with the draws
-
-
-@dataclass(frozen=True, eq=False)
-class NetworkDraws:
-    """Draws of a network's tensors, all of the same shapes.
-
-    Args:
-        model: The network; tensors that are not named below have their values in ``model.net`` in every draw.
-        tensors: Name of a parameter or buffer of ``model.net`` -> its value in each draw, gates multiplied in, shape
-            ``(draws, *shape)``.
-        latent: The likelihood's own latent in each draw, shape ``(draws, *its shape)``; None if it has none.
-    """
-
-    model: SparseNetwork
-    tensors: Mapping[str, Tensor]
-    latent: Tensor | None
 
 
 class Posterior(ABC):
@@ -93,7 +78,7 @@ class Posterior(ABC):
     @property
     def is_classification(self) -> bool:
         """Whether the likelihood is categorical."""
-        return isinstance(self.model.likelihood, Categorical)
+        return isinstance(getattr(self.model.likelihood, "base", self.model.likelihood), Categorical)
 
     # ---- prediction --------------------------------------------------------------------------------------------------
 
@@ -118,7 +103,8 @@ class Posterior(ABC):
         """Predict by averaging over draws.
 
         Args:
-            x: Inputs, shape ``(rows, *input_shape)``: a tensor, an array, a DataFrame, a Dataset or a DataLoader.
+            x: Inputs, shape ``(rows, *input_shape)``: a tensor, an array, a DataFrame, a Dataset or a DataLoader; or a
+                tuple or dictionary of several, as the example input.
             num_samples: How many draws: made afresh by a guide, of all chains and evenly spaced, or the last snapshots;
                 None for 32 of a guide, and for all that are held.
             batch_size: Rows at a time.
@@ -218,7 +204,8 @@ class Posterior(ABC):
         """Return the scores of the net's outputs, shape ``(draws, rows, out)``, with the latents, ``(draws, ...)``."""
         y = as_tensor("y", y).to(self._like.device)
         self.model.likelihood.check(output[0], y)
-        return scores(self.model.likelihood.predict(output, latent), y, y_std=y_std)
+        targets = targets_alone(self.model.likelihood, y)
+        return scores(self.model.likelihood.predict(output, latent), targets, y_std=y_std)
 
     @abstractmethod
     def network_draws(self, *, num_samples: int | None = None) -> list[NetworkDraws]:
@@ -356,8 +343,8 @@ class Posterior(ABC):
         with HANDLERS, self.model.evaluating():
             count = len(next(iter(parameters.values())))
             draws, size = at_once(self.model, x[:1].to(self._like), draws=min(count, _DRAWS_AT_ONCE), rows=batch_size)
-            call = torch.vmap(self.model.call_net, in_dims=(0, None), randomness="different", chunk_size=draws)
-            return torch.cat([call(parameters, rows.to(self._like)) for rows in x.split(size)], 1)
+            parts = x.to(self._like).split(size)
+            return torch.cat([call_all(self.model.call_net, parameters, rows, at_once=draws) for rows in parts], 1)
 
     @torch.no_grad()
     def _median_outputs(self, x: Tensor, batch_size: int) -> tuple[Tensor, Tensor | None]:
@@ -389,7 +376,7 @@ class Posterior(ABC):
         for name, value in positive.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        rows = as_inputs("x", x)
+        rows = self.model.layout.pack("x", as_inputs("x", x))
         if tuple(rows.shape[1:]) != self.model.input_shape or not len(rows):
             wanted = ", ".join(map(str, self.model.input_shape))
             raise ValueError(f"x must have shape (rows, {wanted}) and a row, got {tuple(rows.shape)}")

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from bnn_pyro.likelihoods.base import latent_site
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.base import NetworkDraws, Posterior
+from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.network_draws import NetworkDraws
 from bnn_pyro.posterior.tempering import Temperature
 from bnn_pyro.posterior.threads import HANDLERS
 from bnn_pyro.pruning.cutting import kept_positions

@@ -63,8 +63,9 @@ def fit_sghmc(
     Args:
         model: The network; ``model.num_data`` must be the number of training rows (after the validation split). With a
             bare slab as its prior nothing is pruned, and this is the plain adaptive sampler.
-        data: (x, y): inputs ``(rows, *input_shape)`` and observations ``(rows,)``, or anything with ``x`` and ``y``, or
-            a ``TensorDataset``. Training happens on the inputs' device and in their dtype.
+        data: (x, y): inputs ``(rows, *input_shape)``, a tuple or dictionary of several, and observations ``(rows,)``;
+            or anything with ``x`` and ``y``, a ``Dataset`` or a ``DataLoader``. Training happens on the inputs' device
+            and in their dtype.
         plan: The sampler, the rule of removal, and from where in its cycles snapshots are taken.
         epochs: Passes over the data.
         batch_size: Rows a step.
@@ -84,12 +85,12 @@ def fit_sghmc(
             for nodes that are not there, or the loss is not finite.
     """
     _check_options(model, epochs, batch_size, plan)
-    x, y = as_pair("data", data)
+    x, y = as_pair("data", data, model.layout)
     with driving("fit_sghmc"), seeded(seed, x.device):
         whole = copy.deepcopy(model).to(x)
-        train, held_out = hold_out(x, y, validation)
+        train, held_out = hold_out(x, y, validation, model.layout)
         check_rows(whole, train, held_out)
-        warn_of_scales(*train, whole.likelihood)
+        warn_of_scales(*train, whole.likelihood, whole.layout)
         if plan.em is not None:
             plan.em.check(whole.nodes.groups)
         run = _Run(whole, train, plan.sampler, plan.em, engine, epochs)
@@ -180,7 +181,7 @@ class _Run:
     def _loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Returns the mean negative log-likelihood, with the prior of the likelihood's own latent."""
         latent = None if self.latent is None else self.latent.value()
-        distribution: Any = self.model.likelihood.distribution(self.model.net(x), latent)
+        distribution: Any = self.model.likelihood.distribution(self.model.layout.call(self.model.net, x), latent)
         loss: Tensor = -distribution.log_prob(y).mean()
         return loss if self.latent is None else loss - self.latent.log_prior() / self.model.num_data
 

@@ -85,8 +85,9 @@ def fit(
 
     Args:
         model: The network; ``model.num_data`` must be the number of training rows (after the validation split).
-        data: (x, y): inputs ``(rows, *input_shape)`` and observations ``(rows,)``, or anything with ``x`` and ``y``, or
-            a ``TensorDataset``. Training happens on the inputs' device and in their dtype.
+        data: (x, y): inputs ``(rows, *input_shape)``, a tuple or dictionary of several, and observations ``(rows,)``;
+            or anything with ``x`` and ``y``, a ``Dataset`` or a ``DataLoader``. Training happens on the inputs' device
+            and in their dtype.
         epochs: Passes over the data.
         batch_size: Rows a step.
         kl_weight: Weight :math:`\kappa` of the divergence; below 1 the posterior is a tempered (cold) one.
@@ -133,7 +134,8 @@ def fit(
     _check_options(batch_size, schedule, clip_norm, guide, optimizer, augmentation, validation)
     saving = Checkpoint.of(checkpoint)
     processes = Processes.found(compute.data_parallel)
-    x, y = as_pair("data", data)
+    _check_model(model)
+    x, y = as_pair("data", data, model.layout)
     compute.check_inputs(x)
     _check_shares(batch_size, compute.accumulate, processes, optimizer, saving)
     saved = processes.broadcast(read_progress(saving.path) if saving is not None and processes.is_first else None)
@@ -143,10 +145,10 @@ def fit(
     with driving("fit"), _isolated(seed, x.device):
         model, guide = _own(model, guide, x, y)
         processes.copy_first([*model.parameters(), *model.buffers(), *guide.parameters(), *guide.buffers()])
-        (x, y), held_out = hold_out(x, y, validation)
+        (x, y), held_out = hold_out(x, y, validation, model.layout)
         check_rows(model, (x, y), held_out)
         if processes.is_first:
-            warn_of_scales(x, y, model.likelihood)
+            warn_of_scales(x, y, model.likelihood, model.layout)
         objective = _objective(elbo, min(batch_size, len(x)))
         own_noise = bool(getattr(objective, "local_reparameterization", False))
         shares = Shares(compute.accumulate, processes, own_noise=own_noise)
@@ -159,7 +161,7 @@ def fit(
             (x, y),
             held_out,
             batch_size=batch_size,
-            augmentation=augmentation,
+            augmentation=model.layout.changing(augmentation),
             layout=compute.layout,
             processes=processes,
         )
@@ -199,12 +201,15 @@ def _objective(elbo: ELBO | None, rows: int) -> ELBO:
     return objective
 
 
-def _own(model: SparseNetwork, guide: AutoGuide | None, x: Tensor, y: Tensor) -> tuple[SparseNetwork, AutoGuide]:
-    """Return copies of model and guide that belong to this run, on the data's device and dtype."""
+def _check_model(model: object) -> None:
     if not isinstance(model, SparseNetwork):
         raise ValueError(
             f"model must be a SparseNetwork, got {type(model).__name__}; use pyro.infer.SVI for other Pyro models"
         )
+
+
+def _own(model: SparseNetwork, guide: AutoGuide | None, x: Tensor, y: Tensor) -> tuple[SparseNetwork, AutoGuide]:
+    """Return copies of model and guide that belong to this run, on the data's device and dtype."""
     if guide is None:
         model = copy.deepcopy(model).to(x)
         return model, AutoSpikeSlab(model.prior)
@@ -295,7 +300,9 @@ def settle_batch_norm(posterior: GuidePosterior, x: Tensor, *, batch_size: int =
         return
     prefix = "" if posterior.model.selection is None else "network."
     frozen = [f"{prefix}{name}".removesuffix(".") for name in posterior.model.frozen]
-    settled = recompute_batch_norm(posterior.median_model(), x, batch_size=batch_size, frozen=frozen)
+    settled = recompute_batch_norm(
+        posterior.median_model(), posterior.model.layout.native(x), batch_size=batch_size, frozen=frozen
+    )
     inner = settled if posterior.model.selection is None else split_selection(settled)[0]
     fresh = dict(inner.named_buffers())
     with torch.no_grad():
