@@ -2,10 +2,11 @@
 
 import copy
 import importlib
+import inspect
 import io
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -13,9 +14,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save, save_model
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from bnn_pyro.fields import VALUES, WHOLE, Rule, check_fields, is_whole, optional
 from bnn_pyro.identity import digest
+from bnn_pyro.input_layout import Inputs, output_of
 from bnn_pyro.pruning.cutting import replace_tensors, split_selection, with_selection
 from bnn_pyro.storage import read_json, whole_file
 
@@ -29,13 +32,14 @@ _SHAPE = Rule("a list of whole numbers", lambda value: isinstance(value, list) a
 _DIGEST, _SIZES = "sha256", "architecture"  # keys of the metadata in the file of the weights
 
 
-def export_net(net: nn.Module, example_input: Tensor, path: str | Path, *, form: str = "pt2") -> None:
+def export_net(net: nn.Module, example_input: Inputs, path: str | Path, *, form: str = "pt2") -> None:
     """Write a network to a file, as a program that takes any number of rows, or as weights.
 
     Args:
         net: The network, or a `bnn_pyro.posterior.predictive_net.PredictiveNet`; it is left alone, and written in
             evaluation mode.
-        example_input: Input of the network with a row or more, shape ``(rows, ...)``.
+        example_input: Input of the network with a row or more, shape ``(rows, ...)``; or a tuple of several, its
+            positional arguments, or a dictionary, its keyword arguments.
         path: The file, or the folder for ``weights``.
         form: ``pt2``, a program that `torch.export.load` reads where there is torch alone; ``onnx``, which needs the
             packages of the extra ``export``; or ``weights``, the folder that `bnn_pyro.export.save_net` writes.
@@ -45,11 +49,13 @@ def export_net(net: nn.Module, example_input: Tensor, path: str | Path, *, form:
     """
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
-    if not len(example_input):
-        raise ValueError(f"example_input must have a row, got shape {tuple(example_input.shape)}")
+    for tensor in tree_leaves(example_input):
+        if not len(tensor):
+            raise ValueError(f"example_input must have a row, got shape {tuple(tensor.shape)}")
     plain = copy.deepcopy(net).cpu().eval().requires_grad_(False)
-    rows = torch.arange(_EXAMPLE_ROWS, device="cpu") % len(example_input)
-    FORMS[form](plain, example_input.detach().cpu()[rows], Path(path))
+    rows = torch.arange(_EXAMPLE_ROWS, device="cpu")
+    example: Inputs = tree_map_only(Tensor, lambda tensor: tensor.detach().cpu()[rows % len(tensor)], example_input)
+    FORMS[form](plain, example, Path(path))
 
 
 def check_target(path: str | Path) -> None:
@@ -67,14 +73,14 @@ def check_target(path: str | Path) -> None:
         raise ValueError(f"out must be in a folder that exists, got '{path}'")
 
 
-def _export_program(net: nn.Module, x: Tensor, path: Path) -> None:
+def _export_program(net: nn.Module, x: Inputs, path: Path) -> None:
     program = traced_program(net, x)
     buffer = io.BytesIO()  # as torch aborts the interpreter where it cannot write to a file
     torch.export.save(program, buffer)
     _write(buffer.getbuffer(), path)
 
 
-def _export_onnx(net: nn.Module, x: Tensor, path: Path) -> None:
+def _export_onnx(net: nn.Module, x: Inputs, path: Path) -> None:
     try:
         importlib.import_module("onnxscript")  # what torch writes ONNX by
     except ImportError as error:
@@ -90,27 +96,55 @@ def _write(content: bytes | memoryview, path: Path) -> None:
         partial.write_bytes(content)
 
 
-def traced_program(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
+def traced_program(net: nn.Module, x: Inputs) -> torch.export.ExportedProgram:
     """Trace a network to a program of torch's public operations that takes any number of rows.
 
     Args:
         net: The network, in evaluation mode.
-        x: Input of two rows or more, shape ``(rows, ...)``.
+        x: Input of two rows or more, shape ``(rows, ...)``, or a tuple or dictionary of several.
 
     Returns:
-        The program; what ``torch.export`` raises for a network that it cannot trace is not caught.
+        The program, which returns the output tensor of a net that returns a dictionary or an object. What
+        ``torch.export`` raises for a network that it cannot trace is not caught.
     """
-    program = torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim("rows")},), strict=False)
+    named = dict(x) if isinstance(x, Mapping) else {}
+    positional = () if named else (x,) if isinstance(x, Tensor) else tuple(x)
+    with torch.no_grad():
+        returned = net(*positional, **named)
+    if named or not isinstance(returned, Tensor | tuple):
+        net = _OutputAlone(net, list(named))
+    every_row = torch.export.ShapesCollection()
+    rows = torch.export.Dim("rows")
+    for tensor in (*positional, *named.values()):
+        every_row[tensor] = {0: rows}
+    program = torch.export.export(net, positional, named, dynamic_shapes=every_row, strict=False)
     if any(getattr(node.target, "__module__", "").startswith("torch._functorch") for node in program.graph.nodes):
         program = program.run_decompositions({})  # torch.vmap left private operations of this version of torch
     return program
 
 
-def _save_weights(net: nn.Module, x: Tensor, path: Path) -> None:
+class _OutputAlone(nn.Module):
+    """A network without what it returns besides its output, and with the names of its arguments in its signature."""
+
+    def __init__(self, net: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.net = net
+
+        def forward(*inputs: Tensor, **named: Tensor) -> Tensor | tuple[Tensor, ...]:
+            found = net(*inputs, **named)
+            return found if isinstance(found, tuple) else output_of(found)
+
+        if names:  # torch.export checks its inputs by the names in the signature
+            parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names]
+            forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        self.forward = forward
+
+
+def _save_weights(net: nn.Module, x: Inputs, path: Path) -> None:
     save_net(net, path)
 
 
-FORMS: dict[str, Callable[[nn.Module, Tensor, Path], None]] = {
+FORMS: dict[str, Callable[[nn.Module, Inputs, Path], None]] = {
     "pt2": _export_program,
     "onnx": _export_onnx,
     "weights": _save_weights,

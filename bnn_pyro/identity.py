@@ -132,7 +132,7 @@ def network_identity(model: SparseNetwork) -> Identity:
         found |= described("prior.inclusion", dict(model.inclusion))
         found["prior.temperature"] = float(model.spike.temperature)
     found |= described("likelihood", model.likelihood)
-    found["network.inputs"] = list(model.input_shape)
+    found["network.inputs"] = list(model.input_shape) if model.layout.is_plain else str(model.layout)
     found["network.nodes"] = [f"{group.name} {group.size}" for group in model.nodes.groups]
     found["network.bayesian"] = [parameter.name for parameter in model.bayesian]
     return found

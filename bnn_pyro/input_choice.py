@@ -95,10 +95,12 @@ def choose_inputs(
 
     Source: Breiman (2001), *Random forests*, for the importance of a permuted column.
     """
-    train, (x, y) = as_pair("data", data), as_pair("held_out", held_out)
+    layout = posterior.model.layout
+    train, (x, y) = as_pair("data", data, layout), as_pair("held_out", held_out, layout)
     x, y = x.to(train[0]), y.to(train[1])
-    if x.dim() != 2:
-        raise ValueError(f"held_out must have inputs of shape (rows, features), got {tuple(x.shape)}")
+    if x.dim() != 2 or not layout.is_plain:
+        got = tuple(x.shape) if layout.is_plain else layout
+        raise ValueError(f"held_out must have inputs of shape (rows, features), got {got}")
     features = x.shape[1]
     if order is not None and (
         order.dtype != torch.int64

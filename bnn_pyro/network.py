@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pyro
 import torch
@@ -14,58 +14,16 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from bnn_pyro.arguments import check_flags, check_methods, check_types, check_whole
 from bnn_pyro.frozen import frozen_modules, train_others
+from bnn_pyro.gated_parameters import BayesianParameter, gate_site, layer_of, layer_sizes, multiplied, readings_of
+from bnn_pyro.input_layout import InputLayout, Inputs, output_of
 from bnn_pyro.likelihoods import Likelihood
-from bnn_pyro.nodes import Axis, NodeGroup, Nodes, find_nodes
+from bnn_pyro.nodes import NodeGroup, Nodes, find_nodes
 from bnn_pyro.priors.gates import gate, inclusion_probability
-from bnn_pyro.priors.slab import GateHint, Slab, slab
+from bnn_pyro.priors.slab import Slab, slab
 from bnn_pyro.priors.spike_slab import SpikeSlab
 
-_LAYERS = (nn.Linear, _ConvNd, _BatchNorm, nn.MultiheadAttention)
+_LAYERS = (nn.Linear, _ConvNd, _BatchNorm, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
 _CONVOLUTION_INCLUSION = 1e-4  # the authors' constant for residual nets, which have no perceptron behind them
-
-
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """One dimension of a parameter, and the gates along it.
-
-    Args:
-        group: The group whose gates they are.
-        axis: Which gate stands at which position of the dimension.
-        hint: The same for a guide: a negative dimension, or ``(dimension, index)``.
-    """
-
-    group: str
-    axis: Axis
-    hint: GateHint
-
-    def factor(self, gates: Tensor) -> Tensor:
-        """Lays gates of shape ``(size,)`` along the parameter, with 1 where no gate stands."""
-        if isinstance(self.hint, int):
-            return gates.reshape(-1, *[1] * (-self.hint - 1))
-        return self.axis.spread(gates).reshape(-1, *[1] * (-self.hint[0] - 1))
-
-
-@dataclass(frozen=True)
-class BayesianParameter:
-    """A parameter with a slab: its name, its layer, and the gates on its output side and on its input side."""
-
-    name: str
-    layer: str
-    shape: tuple[int, ...]
-    writers: tuple[Reading, ...]
-    readers: tuple[Reading, ...]
-
-    def hints(self) -> dict[str, GateHint | list[GateHint]]:
-        """Returns the ``infer["gates"]`` hint of the parameter's slab: every gate at either end."""
-        hints: dict[str, list[GateHint]] = {}
-        for reading in (*self.writers, *self.readers):
-            hints.setdefault(gate_site(reading.group), []).append(reading.hint)
-        return {site: found[0] if len(found) == 1 else found for site, found in hints.items()}
-
-
-def gate_site(group: str) -> str:
-    """Returns the name of a group's gate site."""
-    return f"{group}.gate"
 
 
 class SparseNetwork(nn.Module):
@@ -85,8 +43,9 @@ class SparseNetwork(nn.Module):
     the second that of the second, and so on, the last one for all further ones; 1e-4 where there is no hidden layer.
 
     Args:
-        net: Any plain module that maps one tensor to one tensor.
-        example_input: A batch of one or more inputs, shape ``(batch, ...)``.
+        net: Any plain module. It returns a tensor, or a dictionary or object with ``logits`` or ``out``.
+        example_input: A batch of one or more rows: a tensor, shape ``(batch, ...)``; a tuple of tensors, the positional
+            arguments of the net; or a dictionary, its keyword arguments. Whole numbers may be token ids.
         prior: A :class:`~bnn_pyro.priors.SpikeSlab`, or a bare slab for a network without gates.
         likelihood: How outputs give observations.
         num_data: Number of training rows N (after the validation split); the log-likelihood of a batch is scaled by
@@ -94,8 +53,9 @@ class SparseNetwork(nn.Module):
         select_inputs: Whether the net's inputs get gates too, if the prior has a spike.
         exclude: Names of layers whose nodes get no gate.
         bayesian: (name, parameter) -> whether it gets a slab; by default the weights and biases of all ``Linear``
-            layers, convolutions, BatchNorms and ``MultiheadAttention``. Those of transposed convolutions stay points:
-            their weights do not have one row a node.
+            layers, convolutions, BatchNorms, ``MultiheadAttention`` and recurrent layers, whose rows are those of
+            their gates. Those of transposed convolutions stay points, as their weights do not have one row a node, and
+            so do the projections of an LSTM.
 
     Raises:
         ValueError: If ``prior`` or ``likelihood`` lacks a method; if nothing is Bayesian, or parameters of one layer
@@ -107,7 +67,7 @@ class SparseNetwork(nn.Module):
     def __init__(
         self,
         net: nn.Module,
-        example_input: Tensor,
+        example_input: Inputs,
         *,
         prior: SpikeSlab | Slab,
         likelihood: Likelihood,
@@ -125,7 +85,7 @@ class SparseNetwork(nn.Module):
         self.slab: Slab = prior.slab if isinstance(prior, SpikeSlab) else prior
         check_methods("prior", self.slab, "shared", "scale")
         self.likelihood, self.num_data = likelihood, num_data
-        self.input_shape = tuple(example_input.shape[1:])
+        self.layout = InputLayout.of("example_input", example_input, net)
         found = find_nodes(net, example_input, inputs=select_inputs, exclude=exclude)
         nodes = found if self.spike is not None else Nodes((), found.dense)
         if self.spike is not None and not nodes.groups:
@@ -151,7 +111,7 @@ class SparseNetwork(nn.Module):
         for parameter in chosen.values():
             parameter.requires_grad_(False)
         self._place_gates(nodes, tuple(chosen))
-        self.layers = _layers(self.bayesian)
+        self.layers = layer_sizes(self.bayesian)
         self.inclusion = self._inclusion()
 
     def _place_gates(self, nodes: Nodes, bayesian: Sequence[str]) -> None:
@@ -159,19 +119,24 @@ class SparseNetwork(nn.Module):
         self.nodes = nodes
         self.groups: dict[str, NodeGroup] = {g.name: g for g in nodes.groups}
         shapes = {n: tuple(p.shape) for n, p in self.net.named_parameters()}
-        writers, readers = (_readings(nodes.groups, side, shapes) for side in ("writers", "readers"))
+        writers, readers = (readings_of(nodes.groups, side, shapes) for side in ("writers", "readers"))
         self.bayesian = tuple(
-            BayesianParameter(n, n.rpartition(".")[0] or "net", shapes[n], writers.get(n, ()), readers.get(n, ()))
-            for n in bayesian
+            BayesianParameter(n, layer_of(n), shapes[n], writers.get(n, ()), readers.get(n, ())) for n in bayesian
         )
         self.point_readers = {n: r for n, r in readers.items() if n not in bayesian}
         self.point_writers = {n: r for n, r in writers.items() if n not in bayesian}
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input, as one tensor; that of several is their number of numbers, ``(numbers,)``."""
+        return self.layout.shape
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SparseNetwork":
         """Takes the nodes' numbers along when the network is moved to another device."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         groups = tuple(_moved(group, self._like.device) for group in self.nodes.groups)
         self._place_gates(Nodes(groups, self.nodes.dense), [p.name for p in self.bayesian])
+        self.layout = self.layout.to(self._like.dtype)
         return self
 
     def __getstate__(self) -> dict[str, object]:
@@ -280,11 +245,11 @@ class SparseNetwork(nn.Module):
         """
         values: dict[str, Tensor] = {}
         for p in self.bayesian:
-            values[p.name] = _multiply(weights[p.name], (*p.readers, *(p.writers if absent else ())), gates)
+            values[p.name] = multiplied(weights[p.name], (*p.readers, *(p.writers if absent else ())), gates)
         for side in (self.point_readers, self.point_writers) if absent else (self.point_readers,):
             for name, readings in side.items():
                 point = values.get(name, weights.get(name, self.net.get_parameter(name)))
-                values[name] = _multiply(point, readings, gates)
+                values[name] = multiplied(point, readings, gates)
         return values
 
     def call_net(self, values: Mapping[str, Tensor], x: Tensor) -> Tensor:
@@ -292,13 +257,14 @@ class SparseNetwork(nn.Module):
 
         Args:
             values: Parameter name -> tensor.
-            x: Inputs, shape ``(batch, ...)``.
+            x: Inputs as one tensor, shape ``(batch, *input_shape)``.
 
         Returns:
             The net's output.
         """
         x = x if self.selection is None else x.index_select(-1, self.selection)
-        return functional_call(self.net, dict(values), (x,))  # type: ignore[no-any-return]
+        positional, named = self.layout.arguments(x)
+        return output_of(functional_call(self.net, dict(values), positional, named))
 
     def train_net(self) -> None:
         """Puts the net in training mode, but for modules that were frozen in evaluation mode when it was given."""
@@ -315,11 +281,11 @@ class SparseNetwork(nn.Module):
             for module in training:
                 module.training = True
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Inputs, y: Tensor | None = None) -> Tensor:
         """The Pyro model: samples the prior, calls the net, observes y.
 
         Args:
-            x: Inputs, shape ``(batch, *input_shape)``.
+            x: Inputs in the form of the example input, or as one tensor of shape ``(batch, *input_shape)``.
             y: Observations, shape ``(batch, ...)``; None samples them.
 
         Returns:
@@ -329,6 +295,7 @@ class SparseNetwork(nn.Module):
             ValueError: If the batch is empty, larger than ``num_data`` while y is given, or of another shape than the
                 example input.
         """
+        x = self.layout.pack("x", x, check=False)
         rows = self._check(x, y)
         points = {n: pyro.param(f"net.{n}", p) for n, p in self.net.named_parameters() if p.requires_grad}
         values, latent = self._program(points)
@@ -353,7 +320,15 @@ def _has_rows(net: nn.Module) -> Callable[[str, nn.Parameter], bool]:
     layers = [(name, module) for name, module in net.named_modules() if isinstance(module, _LAYERS)]
     chosen = [(name, module) for name, module in layers if not isinstance(module, _ConvTransposeNd)]
     leaves = ("weight", "bias", "in_proj_weight", "in_proj_bias")
-    names = {f"{name}.{leaf}" if name else leaf for name, _ in chosen for leaf in leaves}
+    recurrent = tuple(f"{part}_{side}" for part in ("weight", "bias") for side in ("ih", "hh"))
+    names = {f"{name}.{leaf}".removeprefix(".") for name, _ in chosen for leaf in leaves}
+    names |= {
+        f"{name}.{leaf}".removeprefix(".")
+        for name, module in chosen
+        if isinstance(module, nn.RNNBase | nn.RNNCellBase)
+        for leaf, _ in module.named_parameters(recurse=False)
+        if leaf.startswith(recurrent)
+    }
     return lambda name, parameter: name in names
 
 
@@ -361,37 +336,3 @@ def _moved(group: NodeGroup, device: torch.device) -> NodeGroup:
     sides = (group.writers, group.readers, group.buffers)
     moved = [tuple(replace(axis, index=axis.index.to(device)) for axis in side) for side in sides]
     return replace(group, writers=moved[0], readers=moved[1], buffers=moved[2])
-
-
-def _readings(
-    groups: Sequence[NodeGroup], side: str, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[Reading, ...]]:
-    """Returns, for each parameter, the gates on one side of it."""
-    found: dict[str, tuple[Reading, ...]] = {}
-    for group in groups:
-        for axis in getattr(group, side):
-            dim = axis.dim - len(shapes[axis.parameter])
-            whole = torch.equal(axis.index, torch.arange(group.size, device=axis.index.device))
-            reading = Reading(group.name, axis, dim if whole else (dim, axis.index))
-            found[axis.parameter] = (*found.get(axis.parameter, ()), reading)
-    return found
-
-
-def _layers(parameters: Sequence[BayesianParameter]) -> dict[str, tuple[int, int]]:
-    """Returns (number of nodes, weights a node) of each layer."""
-    layers: dict[str, tuple[int, int]] = {}
-    for p in parameters:
-        size, weights = layers.get(p.layer, (p.shape[0] if p.shape else 0, 0))
-        if not p.shape or p.shape[0] != size:
-            raise ValueError(
-                f"bayesian must choose parameters with one row a node, alike in a layer; {p.name!r} has shape {p.shape}"
-                + (f" where others of {p.layer!r} have {size} rows" if size else "")
-            )
-        layers[p.layer] = (size, weights + torch.Size(p.shape[1:]).numel())
-    return layers
-
-
-def _multiply(value: Tensor, readings: Sequence[Reading], gates: Mapping[str, Tensor]) -> Tensor:
-    for reading in readings:
-        value = value * reading.factor(gates[reading.group])
-    return value

@@ -144,7 +144,7 @@ def refine(
     Source: Sommer et al. (2025), *Microcanonical Langevin ensembles: Advancing the sampling of Bayesian neural
     networks*.
     """
-    x, y = as_pair("data", data)
+    x, y = as_pair("data", data, posterior.model.layout)
     model = selected_network(posterior, slab=settings.slab, inputs=inputs).to(x)
     settings = _fitted(settings, model)
     start: Literal["ensemble"] | Tensor = "ensemble"
@@ -185,7 +185,7 @@ def sample_whole(
     Raises:
         ValueError: If the data do not fit.
     """
-    rows = as_pair("data", data)
+    rows = as_pair("data", data, model.layout)
     whole = without_gates(model, slab=settings.slab).to(rows[0])
     fitted = _fitted(settings, whole)
     return _sampled(whole, rows, fitted, "ensemble", seed=seed, progress=progress, engine=engine, checkpoint=checkpoint)
@@ -263,6 +263,8 @@ def reading_only(model: SparseNetwork, inputs: Tensor) -> SparseNetwork:
     Raises:
         ValueError: If ``inputs`` has another shape or dtype, leaves no feature, or the net's inputs cannot be removed.
     """
+    if not model.layout.is_plain:
+        raise ValueError(f"inputs must be None for a net that does not read features alone, got {model.layout}")
     if inputs.dtype != torch.bool or tuple(inputs.shape) != model.input_shape[-1:]:
         got = f"{inputs.dtype} of shape {tuple(inputs.shape)}"
         raise ValueError(f"inputs must be bool of shape ({model.input_shape[-1]},), got {got}")

@@ -19,6 +19,7 @@ from torch.utils.data import (
 )
 
 _ROWS_AT_ONCE = 1024  # that are collated, of a data set
+_TARGETS = "labels"  # key of the targets in batches that are dictionaries of a net's arguments
 
 
 def as_tensor(name: str, values: Any) -> Tensor:
@@ -65,12 +66,16 @@ def _numbers(name: str, values: Any, frame: Any) -> Any:
         raise TypeError(f"{name} must hold numbers, got text or objects in {', '.join(columns[:5])}") from error
 
 
-def as_inputs(name: str, data: Any) -> Tensor:
+def as_inputs(name: str, data: Any) -> Any:
     """Return inputs alone, of an array or a table, or of each item of a data set or a loader.
 
     Args:
         name: The argument's name, for the message.
-        data: What `as_tensor` takes, or a ``Dataset`` or ``DataLoader`` whose items are inputs, or begin with them.
+        data: What `as_tensor` takes; a tuple or a dictionary of such, the arguments of a net; or a ``Dataset`` or
+            ``DataLoader`` whose items are inputs, or begin with them.
+
+    Returns:
+        A tensor, or a tuple or dictionary of tensors (``bnn_pyro.input_layout.Inputs``).
 
     Raises:
         TypeError: If it is another thing.
@@ -78,12 +83,14 @@ def as_inputs(name: str, data: Any) -> Tensor:
     """
     if isinstance(data, TensorDataset):
         return data.tensors[0]
-    if not isinstance(data, Dataset | DataLoader):
-        return _real(as_tensor(name, data), isinstance(data, Tensor))
-    parts = [batch[0] if isinstance(batch, Sequence) else batch for batch in _batches(name, data)]
-    if not parts:
-        raise ValueError(f"{name} must have a row, got {type(data).__name__} of nothing")
-    return _real(torch.cat([as_tensor(name, part) for part in parts]), _has_tensors(data))
+    if isinstance(data, Dataset | DataLoader) and not isinstance(data, Sequence | Mapping):
+        parts = [_split(batch)[0] for batch in _batches(name, data)]
+        if not parts:
+            raise ValueError(f"{name} must have a row, got {type(data).__name__} of nothing")
+        return _joined(name, parts, _has_tensors(data))
+    if isinstance(data, Sequence | Mapping) and not isinstance(data, str | bytes):
+        return _joined(name, [data], True)
+    return _real(as_tensor(name, data), isinstance(data, Tensor))
 
 
 def check_finite(name: str, rows: Tensor, dtype: torch.dtype) -> None:
@@ -105,14 +112,43 @@ def check_finite(name: str, rows: Tensor, dtype: torch.dtype) -> None:
         raise ValueError(f"{name} must be finite in {dtype}, got numbers up to {float(rows.abs().max()):.3g}")
 
 
-def as_inputs_and_targets(name: str, data: Any) -> tuple[Tensor, Tensor]:
-    """Return data as a pair of tensors, read whole into memory.
+def _split(batch: Any) -> tuple[Any, Any]:
+    """Return the inputs and the targets of a batch; None for targets that it does not have."""
+    if isinstance(batch, Mapping):
+        return {key: part for key, part in batch.items() if key != _TARGETS}, batch.get(_TARGETS)
+    if isinstance(batch, Sequence):
+        return batch[0], batch[1] if len(batch) == 2 else None
+    return batch, None
+
+
+def _joined(name: str, parts: Sequence[Any], are_tensors: bool) -> Any:
+    """Return the inputs of batches as those of one batch."""
+    first = parts[0]
+    if isinstance(first, Mapping):
+        return {str(key): _cat(name, [part[key] for part in parts]) for key in first}
+    if isinstance(first, Sequence) and not isinstance(first, str | bytes):
+        return tuple(_cat(name, column) for column in zip(*parts, strict=True))
+    return _real(_cat(name, parts), are_tensors)
+
+
+def _cat(name: str, parts: Sequence[Any]) -> Tensor:
+    """Return the rows of several tensors or arrays as one tensor, which is not copied where it is the only one."""
+    tensors = [as_tensor(name, part) for part in parts]
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+
+def as_inputs_and_targets(name: str, data: Any) -> tuple[Any, Tensor]:
+    """Return data as inputs and targets, read whole into memory.
 
     Args:
         name: The argument's name, for the message.
         data: A pair (x, y) of what `as_tensor` takes, anything with ``x`` and ``y``, a ``Dataset`` or a ``Subset`` of
-            pairs, or a ``DataLoader`` of batches of pairs. Rows come in the order of the data set, all of them, though
-            the loader shuffles them or drops the last ones.
+            pairs, or a ``DataLoader`` of batches of pairs; x may also be a tuple or a dictionary of several inputs, and
+            a batch or an item a dictionary of inputs with the targets as ``labels``. Rows come in the order of the data
+            set, all of them, though the loader shuffles them or drops the last ones.
+
+    Returns:
+        Inputs, as `as_inputs` returns them, and targets.
 
     Raises:
         TypeError: If an item holds no numbers.
@@ -123,20 +159,26 @@ def as_inputs_and_targets(name: str, data: Any) -> tuple[Tensor, Tensor]:
         data = data.tensors
     if isinstance(data, Dataset | DataLoader) and not isinstance(data, Sequence):
         batches = list(_batches(name, data))
-        if not batches or not all(isinstance(batch, Sequence) and len(batch) == 2 for batch in batches):
+        pairs = [_split(batch) for batch in batches]
+        if not pairs or any(target is None for _, target in pairs):
             raise ValueError(f"{refusal} of pairs, got {type(data).__name__} of {_kind(batches)}")
-        x, y = (torch.cat([as_tensor(name, part) for part in side]) for side in zip(*batches, strict=True))
         is_tensor = _has_tensors(data)
-        return _real(x, is_tensor), y if is_tensor or not y.is_floating_point() else _real(y, False)
+        x, y = _joined(name, [x for x, _ in pairs], is_tensor), _cat(name, [y for _, y in pairs])
+        return x, y if is_tensor or not y.is_floating_point() else _real(y, False)
     parts = (data.x, data.y) if hasattr(data, "x") and hasattr(data, "y") and not _is_table(data) else data
     if not isinstance(parts, Sequence) or isinstance(parts, str | bytes) or len(parts) != 2:
         raise ValueError(f"{refusal}, got {type(data).__name__}")
-    if not all(isinstance(part, Tensor | np.ndarray) or hasattr(part, "to_numpy") for part in parts):
+    leaves = [*(parts[0].values() if isinstance(parts[0], Mapping) else _leaves(parts[0])), parts[1]]
+    if not all(isinstance(part, Tensor | np.ndarray) or hasattr(part, "to_numpy") for part in leaves):
         raise ValueError(f"{refusal}, got {type(data).__name__} of {', '.join(type(part).__name__ for part in parts)}")
-    x, y = (as_tensor(name, part) for part in parts)
-    if not x.dim() or not y.dim():
-        raise ValueError(f"{refusal}, got shapes {tuple(x.shape)} and {tuple(y.shape)}")
-    return _real(x, isinstance(parts[0], Tensor)), y
+    if any(not getattr(part, "ndim", 1) for part in leaves):
+        raise ValueError(f"{refusal}, got shapes {', '.join(str(tuple(part.shape)) for part in leaves)}")
+    return as_inputs(name, parts[0]), as_tensor(name, parts[1])
+
+
+def _leaves(inputs: Any) -> Sequence[Any]:
+    """Return the inputs of a tuple or a list; one alone as the only one."""
+    return inputs if isinstance(inputs, tuple | list) else [inputs]
 
 
 def _real(x: Tensor, is_tensor: bool) -> Tensor:
@@ -150,7 +192,8 @@ def _has_tensors(data: Any) -> bool:
     if isinstance(source, IterableDataset):
         return True
     first = source[0]
-    return isinstance(first[0] if isinstance(first, Sequence) else first, Tensor)
+    inputs = _split(first)[0]
+    return isinstance(inputs, Tensor | Sequence | Mapping)
 
 
 def _is_table(data: object) -> bool:

@@ -14,7 +14,10 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from bnn_pyro.input_layout import Inputs, call_with
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def count_parameters(net: nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-def count_flops(net: nn.Module, example_input: Tensor) -> int:
+def count_flops(net: nn.Module, example_input: Inputs) -> int:
     """Count the FLOPs of one forward pass of one datum in evaluation mode.
 
     They are FLOPs as torch counts them: 2 for each multiply-accumulate of a matrix product, convolution or attention;
@@ -79,7 +82,8 @@ def count_flops(net: nn.Module, example_input: Tensor) -> int:
 
     Args:
         net: The network; its training flags are left as they were.
-        example_input: Input of the network, `(rows, ...)`; the count is divided by its rows.
+        example_input: Input of the network, `(rows, ...)`, or a tuple or dictionary of several; the count is divided by
+            the number of rows.
 
     Raises:
         ValueError: If example_input has no rows.
@@ -88,17 +92,17 @@ def count_flops(net: nn.Module, example_input: Tensor) -> int:
     # attention as products, and with gradients on: in fused kernels it is one operation that the counter may not know
     in_parts = sdpa_kernel(SDPBackend.MATH)
     with evaluating([net]), torch.enable_grad(), in_parts, FlopCounterMode(display=False) as counter:
-        net(example_input)
+        call_with(net, example_input)
     total: int = counter.get_total_flops()
     return round(total / rows)
 
 
-def measure_cost(net: nn.Module, example_input: Tensor) -> Cost:
+def measure_cost(net: nn.Module, example_input: Inputs) -> Cost:
     """Count a network's parameters and FLOPs.
 
     Args:
         net: The network; its training flags are left as they were.
-        example_input: Input of the network, `(rows, ...)`.
+        example_input: Input of the network, `(rows, ...)`, or a tuple or dictionary of several.
 
     Raises:
         ValueError: If example_input has no rows.
@@ -106,13 +110,13 @@ def measure_cost(net: nn.Module, example_input: Tensor) -> Cost:
     return Cost(parameters=count_parameters(net), flops=count_flops(net, example_input))
 
 
-def compare_cost(dense: nn.Module, pruned: nn.Module, example_input: Tensor) -> CostComparison:
+def compare_cost(dense: nn.Module, pruned: nn.Module, example_input: Inputs) -> CostComparison:
     """Count what a pruned network keeps of a dense one's parameters and FLOPs, both two-sided.
 
     Args:
         dense: The network before pruning.
         pruned: The network after pruning; it takes the same input.
-        example_input: Input of both networks, `(rows, ...)`.
+        example_input: Input of both networks, `(rows, ...)`, or a tuple or dictionary of several.
 
     Raises:
         ValueError: If example_input has no rows, or the dense network no parameters or no FLOPs to compare with.
@@ -127,7 +131,7 @@ def compare_cost(dense: nn.Module, pruned: nn.Module, example_input: Tensor) -> 
 
 
 def measure_latency(
-    nets: Mapping[str, nn.Module], x: Tensor, *, repeats: int = 30, warmup: int = 5
+    nets: Mapping[str, nn.Module], x: Inputs, *, repeats: int = 30, warmup: int = 5
 ) -> dict[str, Latency]:
     """Time one forward pass of each network, side by side.
 
@@ -136,7 +140,7 @@ def measure_latency(
 
     Args:
         nets: Networks by name; their training flags are left as they were.
-        x: Input of all networks, `(rows, ...)`.
+        x: Input of all networks, `(rows, ...)`, or a tuple or dictionary of several.
         repeats: Timed passes of each network.
         warmup: Passes of each network before the timed ones.
 
@@ -205,19 +209,19 @@ def _latency(seconds: list[float]) -> Latency:
     return Latency(median=median(seconds), minimum=min(seconds), maximum=max(seconds))
 
 
-def _seconds(net: nn.Module, x: Tensor) -> float:
+def _seconds(net: nn.Module, x: Inputs) -> float:
     """Time one forward pass, the work that it leaves on a CUDA device included."""
     _wait(x)
     start = perf_counter()
-    net(x)
+    call_with(net, x)
     _wait(x)
     return perf_counter() - start
 
 
-def _wait(x: Tensor) -> None:
-    """Wait for the tensor's device; the CPU has nothing to wait for."""
-    if x.is_cuda:
-        torch.cuda.synchronize(x.device)
+def _wait(x: Inputs) -> None:
+    """Wait for the inputs' device; the CPU has nothing to wait for."""
+    for device in {tensor.device for tensor in tree_leaves(x) if tensor.is_cuda}:
+        torch.cuda.synchronize(device)
 
 
 @contextmanager
@@ -240,14 +244,16 @@ def evaluating(nets: Iterable[nn.Module]) -> Iterator[None]:
             module.training = training
 
 
-def _check_batch(name: str, x: Tensor) -> int:
+def _check_batch(name: str, x: Inputs) -> int:
     """Return the number of rows, or raise if there is none."""
-    if x.ndim == 0 or x.shape[0] == 0:
-        raise ValueError(
-            f"{name} must have shape (rows, ...) with at least one row, got {tuple(x.shape)}: "
-            f"give a batch, of a single datum by {name}.unsqueeze(0)."
-        )
-    return x.shape[0]
+    tensors: list[Tensor] = tree_leaves(x)
+    for tensor in tensors:
+        if tensor.ndim == 0 or tensor.shape[0] == 0:
+            raise ValueError(
+                f"{name} must have shape (rows, ...) with at least one row, got {tuple(tensor.shape)}: "
+                f"give a batch, of a single datum by {name}.unsqueeze(0)."
+            )
+    return tensors[0].shape[0]
 
 
 def _check_mask(name: str, mask: Tensor) -> None:

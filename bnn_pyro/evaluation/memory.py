@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from bnn_pyro.evaluation.cost import evaluating
+from bnn_pyro.input_layout import Inputs, call_with
 
 
-def peak_activations(net: nn.Module, example_input: Tensor) -> int:
+def peak_activations(net: nn.Module, example_input: Inputs) -> int:
     """Count the bytes that one forward pass without gradients holds at most at once.
 
     They are those of the input, and of what the layers give until nobody needs it any more. Parameters and buffers do
@@ -21,15 +22,18 @@ def peak_activations(net: nn.Module, example_input: Tensor) -> int:
 
     Args:
         net: The network; it is left alone.
-        example_input: Input of the network, shape ``(rows, ...)``; the bytes are those of all its rows.
+        example_input: Input of the network, shape ``(rows, ...)``, or a tuple or dictionary of several; the bytes are
+            those of all its rows.
 
     Returns:
         The bytes.
     """
-    shadow, x = copy.deepcopy(net).to("meta"), torch.empty_like(example_input, device="meta")
+    shadow = copy.deepcopy(net).to("meta")
+    x: Inputs = tree_map_only(Tensor, lambda tensor: torch.empty_like(tensor, device="meta"), example_input)
     with evaluating([shadow]), torch.no_grad(), _Held((*shadow.parameters(), *shadow.buffers())) as held:
-        held.note(x)
-        shadow(x)
+        for tensor in tree_leaves(x):
+            held.note(tensor)
+        call_with(shadow, x)
     peak: int = held.peak
     return peak
 

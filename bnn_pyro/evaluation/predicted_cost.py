@@ -6,11 +6,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_leaves
 
 from bnn_pyro.evaluation.cost import Cost, count_flops, evaluating
+from bnn_pyro.input_layout import Inputs, call_with
 
 
-def predict_cost(net: nn.Module, positions: Mapping[str, Mapping[int, Tensor]], example_input: Tensor) -> Cost:
+def predict_cost(net: nn.Module, positions: Mapping[str, Mapping[int, Tensor]], example_input: Inputs) -> Cost:
     """Count the parameters and FLOPs that a network will have when it is cut.
 
     The products of a linear layer or convolution shrink with its weight, which counts two-sided: a weight is left when
@@ -20,7 +22,7 @@ def predict_cost(net: nn.Module, positions: Mapping[str, Mapping[int, Tensor]], 
         net: The dense network; it is left as it was.
         positions: Parameter -> dimension -> positions that stay, `(kept,)`, as
             `bnn_pyro.pruning.cutting.kept_positions` gives them; what is not named stays whole.
-        example_input: Input of the network, `(rows, ...)`.
+        example_input: Input of the network, `(rows, ...)`, or a tuple or dictionary of several.
 
     Raises:
         ValueError: If example_input has no rows.
@@ -29,7 +31,8 @@ def predict_cost(net: nn.Module, positions: Mapping[str, Mapping[int, Tensor]], 
     sizes = {name: _size_left(parameter, positions.get(name, {})) for name, parameter in net.named_parameters()}
     lost = {id(parameter): parameter.numel() - sizes[name] for name, parameter in net.named_parameters()}
     saved = sum(2 * lost.get(id(weight), 0) * places for weight, places in _products(net, example_input))
-    return Cost(parameters=sum(sizes.values()), flops=flops - round(saved / len(example_input)))
+    rows = len(tree_leaves(example_input)[0])
+    return Cost(parameters=sum(sizes.values()), flops=flops - round(saved / rows))
 
 
 def _size_left(parameter: Tensor, dims: Mapping[int, Tensor]) -> int:
@@ -37,7 +40,7 @@ def _size_left(parameter: Tensor, dims: Mapping[int, Tensor]) -> int:
     return math.prod(len(dims[dim]) if dim in dims else length for dim, length in enumerate(parameter.shape))
 
 
-def _products(net: nn.Module, x: Tensor) -> list[tuple[Tensor, float]]:
+def _products(net: nn.Module, x: Inputs) -> list[tuple[Tensor, float]]:
     """Return, for each call of a layer, its weight and at how many places it is multiplied."""
     found: list[tuple[Tensor, float]] = []
 
@@ -60,7 +63,7 @@ def _products(net: nn.Module, x: Tensor) -> list[tuple[Tensor, float]]:
     hooks += [layer.register_forward_hook(note_attention) for layer in attention]
     try:
         with evaluating([net]), torch.no_grad():
-            net(x)
+            call_with(net, x)
     finally:
         for hook in hooks:
             hook.remove()

@@ -9,6 +9,7 @@ from torch import Tensor
 from bnn_pyro.data.sources import as_inputs_and_targets
 from bnn_pyro.devices import checked_device
 from bnn_pyro.evaluation.scale import largest_rms, mean_and_sd, scale_warnings
+from bnn_pyro.input_layout import InputLayout, InputPart
 from bnn_pyro.likelihoods import (
     GaussianNoise,
     HeteroscedasticNoise,
@@ -24,19 +25,25 @@ logger = logging.getLogger(__name__)
 _REAL = (GaussianNoise, HeteroscedasticNoise, MeanDependentNoise, MultiOutputNoise, StudentT)
 
 Data = Any
-"""A pair (x, y) of tensors, arrays or DataFrames, anything with ``x`` and ``y``, a ``Dataset`` or a ``DataLoader``."""
+"""A pair (x, y) of tensors, arrays or DataFrames, anything with ``x`` and ``y``, a ``Dataset`` or a ``DataLoader``.
+
+For a network of several inputs x is a tuple or a dictionary of them.
+"""
 
 
-def as_pair(name: str, data: Data, *, device: str | torch.device | None = None) -> tuple[Tensor, Tensor]:
+def as_pair(
+    name: str, data: Data, layout: InputLayout | None = None, *, device: str | torch.device | None = None
+) -> tuple[Tensor, Tensor]:
     """Returns data as (x, y), read whole into memory by :func:`~bnn_pyro.data.sources.as_inputs_and_targets`.
 
     Args:
         name: The argument's name, for the message.
         data: The data.
+        layout: How the inputs lie in one tensor; None takes a tensor of real numbers as it is, and nothing else.
         device: The device to move them to; None for the inputs' own.
 
     Returns:
-        Inputs and observations, on one device; real observations have the inputs' dtype.
+        Inputs as one tensor and observations, on one device; real observations have the inputs' dtype.
 
     Raises:
         TypeError: If the data holds no numbers.
@@ -45,7 +52,8 @@ def as_pair(name: str, data: Data, *, device: str | torch.device | None = None) 
             likelihood says.
     """
     place = None if device is None else checked_device(device)
-    x, y = as_inputs_and_targets(name, data)
+    inputs, y = as_inputs_and_targets(name, data)
+    x = (layout or _PLAIN).pack(name, inputs)
     if x.is_complex() or y.is_complex():
         raise ValueError(f"{name} must hold real numbers, got {x.dtype} and {y.dtype}")
     if not len(x) or len(x) != len(y):
@@ -57,6 +65,9 @@ def as_pair(name: str, data: Data, *, device: str | torch.device | None = None) 
         part = "y" if torch.isfinite(x).all() else "x"
         raise ValueError(f"{name} must be finite, got NaN or infinite values in {part}")
     return x, y.to(x) if y.is_floating_point() else y.to(x.device)
+
+
+_PLAIN = InputLayout((InputPart((), None),), (), torch.get_default_dtype())  # of one tensor, as it is
 
 
 def check_against(name: str, model: SparseNetwork, x: Tensor, y: Tensor) -> None:
@@ -122,7 +133,7 @@ def split_rows(rows: int, fraction: float, generator: torch.Generator) -> tuple[
 
 
 def hold_out(
-    x: Tensor, y: Tensor, validation: Data | float | None
+    x: Tensor, y: Tensor, validation: Data | float | None, layout: InputLayout | None = None
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
     """Splits training data into what is trained on and what is held out.
 
@@ -130,6 +141,7 @@ def hold_out(
         x: Inputs.
         y: Observations.
         validation: (x, y), or the fraction of the training rows to hold out, at random; None holds out nothing.
+        layout: How inputs lie in one tensor, as for `as_pair`.
 
     Returns:
         Training rows, and held-out rows or None, all on the device of ``x``.
@@ -142,7 +154,7 @@ def hold_out(
     if isinstance(validation, bool):
         raise TypeError(f"validation must be rows, a fraction or None, got {validation}")
     if not isinstance(validation, int | float):
-        held_x, held_y = as_pair("validation", validation)
+        held_x, held_y = as_pair("validation", validation, layout)
         return (x, y), (held_x.to(x), held_y.to(x if held_y.is_floating_point() else x.device))
     generator = torch.Generator("cpu").manual_seed(int(torch.randint(2**31, (), device="cpu")))
     train, held_out = (rows.to(x.device) for rows in split_rows(len(x), validation, generator))
@@ -171,15 +183,17 @@ def check_rows(model: SparseNetwork, train: tuple[Tensor, Tensor], held_out: tup
         check_against("validation", model, *held_out)
 
 
-def warn_of_scales(x: Tensor, y: Tensor, likelihood: Likelihood) -> None:
+def warn_of_scales(x: Tensor, y: Tensor, likelihood: Likelihood, layout: InputLayout | None = None) -> None:
     """Log a warning where inputs, or the targets of a normal likelihood, are far from unit scale.
 
     Args:
         x: Training inputs, shape ``(rows, *input_shape)``.
         y: Observations.
         likelihood: What they are.
+        layout: How the inputs lie in ``x``; those of whole numbers have no scale. None for one tensor of real numbers.
     """
     is_real = isinstance(likelihood, _REAL)
     target = mean_and_sd(y[~y.isnan()]) if is_real else None
-    for warning in scale_warnings(largest_rms(x), target):
+    real = x if layout is None else layout.real_numbers(x)
+    for warning in scale_warnings(largest_rms(real), target):
         logger.warning(warning)

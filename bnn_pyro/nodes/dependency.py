@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from bnn_pyro.nodes.mixing import holds, mixing
+from bnn_pyro.nodes.folding import folded, is_folding, unfolded
+from bnn_pyro.nodes.mixing import channel_dim, holds, mixing
 from bnn_pyro.nodes.parameters import Parameters, Side
 from bnn_pyro.nodes.ties import Numbers, Ties
 
 NO_PARAMETER = ""  # stands for the parameter on the sides of an operation without any, which are numbered
 IS_EXCLUDED = "is excluded by name"
 _IS_NO_PARAMETER = "it is, or is read by, a layer whose weight is no plain parameter of the expected size"
-_IS_OUTPUT = "is the output of the net"
+IS_OUTPUT = "is the output of the net"
 _IS_ATTENTION = "its channels are those of attention as a whole, of which only heads can go"
 _BY_CHANNEL = (tp.ops.OPTYPE.ELEMENTWISE, tp.ops.OPTYPE.EXPAND)  # what a graph takes to work channel by channel
 _IS_UNSEEN = "Torch-Pruning sees no way from it to the output of the net"
@@ -102,11 +103,11 @@ class Graph:
     channels of one layer are tied (as in a gated linear unit). Its edges and their index mappings say it all.
     """
 
-    def __init__(self, net: nn.Module, x: Tensor, *, is_output: str = _IS_OUTPUT) -> None:
+    def __init__(self, net: nn.Module, x: Tensor, *, is_output: str = IS_OUTPUT, has_features: bool = True) -> None:
         self.is_output = is_output  # why the channels of the output stay
         output = net(x.clone()).detach()
         self.inputs, self.output = (_End(end, channels_first=has_channels_first(net, end)) for end in (x, output))
-        model = nn.Sequential(self.inputs, net, self.output)
+        model = nn.Sequential(*([self.inputs] if has_features else []), net, self.output)
         graph = tp.DependencyGraph().build_dependency(
             model,
             example_inputs=x.clone(),
@@ -139,7 +140,7 @@ class Graph:
         """
         for edge in self._edges(front) if closed(front) is None else ():
             if self._mixing(front, edge.target) is None:
-                here, there = _mapped(front.channels, edge)
+                here, there = self._folding(front, edge.target) or _mapped(front.channels, edge)
                 yield Front(edge.target, edge.handler, there), here
 
     def mixing(self, front: Front) -> str | None:
@@ -162,6 +163,19 @@ class Graph:
             return None
         has_them = holds(after if is_back else before, int(front.channels.max()) + 1, self._convolved)
         return mixing(before, after, self._convolved) if has_them else None
+
+    def _folding(self, front: Front, other: _Node) -> tuple[Numbers, Numbers] | None:
+        """Channels of a front and those of another node that they go to, where an operation makes one of several."""
+        is_back = other in front.node.inputs
+        source, result = (other, front.node) if is_back else (front.node, other)
+        operation = type(result.grad_fn).__name__
+        shapes = (_shape(source), _shape(result))
+        if not is_folding(operation) or shapes[0] is None or shapes[1] is None:
+            return None
+        before, after = (shape[channel_dim(shape, self._convolved)] for shape in shapes if shape is not None)
+        if is_back:
+            return unfolded(operation, front.channels, before, after)
+        return front.channels, folded(operation, front.channels, before, after)
 
     def within_limits(self, front: Front, parameters: Parameters) -> Front:
         """The front without channels that are none.

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bnn_pyro.input_layout import InputLayout, Inputs, output_of
 from bnn_pyro.nodes.attention import attention_of, head_groups, make_attention_plain
 from bnn_pyro.nodes.dependency import IS_EXCLUDED, NO_PARAMETER, Graph, has_channels_first, tied_entries, tied_layers
 from bnn_pyro.nodes.groups import Axis, NodeGroup, Nodes
@@ -27,7 +28,7 @@ from bnn_pyro.nodes.ties import Numbers, Ties
 from bnn_pyro.nodes.trial import Trial, is_same, same_random_numbers
 
 
-def find_nodes(net: nn.Module, example_input: Tensor, *, inputs: bool = False, exclude: Sequence[str] = ()) -> Nodes:
+def find_nodes(net: nn.Module, example_input: Inputs, *, inputs: bool = False, exclude: Sequence[str] = ()) -> Nodes:
     """Find the nodes that can be removed from a net without changing what the others compute.
 
     Channels that a skip connection adds are one node, and so is a channel with what a depthwise convolution or a
@@ -38,7 +39,8 @@ def find_nodes(net: nn.Module, example_input: Tensor, *, inputs: bool = False, e
 
     Args:
         net: The network whose linear and convolutional layers are looked at.
-        example_input: A batch that ``net`` can be called with.
+        example_input: A batch that ``net`` can be called with: a tensor, a tuple of tensors as positional arguments, or
+            a dictionary of them as keyword arguments; of real numbers, or of whole ones such as token ids.
         inputs: Whether the input features (the last dimension of the input) are a group too.
         exclude: Names of layers whose output channels stay dense, with all that is tied to them.
 
@@ -50,13 +52,15 @@ def find_nodes(net: nn.Module, example_input: Tensor, *, inputs: bool = False, e
             ``example_input``; if ``exclude`` has an unknown name; if ``inputs`` is asked for and the inputs cannot be
             removed.
     """
-    _check_example_input(example_input)
+    layout, x = _packed(net, example_input)
     _check_layers(net, exclude)
-    with torch.inference_mode(False), torch.enable_grad(), same_random_numbers(example_input):
-        work, x = _working_copy(net, example_input)
-        reading, parameters = read(work, x), Parameters(work)
+    if inputs and not layout.is_plain:
+        raise _inputs_stay(f"the net takes {layout}")
+    with torch.inference_mode(False), torch.enable_grad(), same_random_numbers(x):
+        work, x = _working_copy(net, layout, x)
+        reading, parameters = read(work, x, has_features=layout.is_plain), Parameters(work)
         plain = _with_plain_attention(work, x)
-        trial = Trial(plain, x)
+        trial = Trial(plain, x, layout)
         whole = reading.whole
         from_inputs = Ties() if whole is None else tied_entries(whole, parameters, [whole.inputs])
         if inputs and has_channels_first(work, x):
@@ -86,14 +90,21 @@ _IS_TIED_TO_INPUTS = "a skip connection ties its channels to the inputs of the n
 _IS_OTHER_ATTENTION = "its heads cannot go: a plain attention module does not offer what the net asks of it"
 
 
-def _check_example_input(example_input: Tensor) -> None:
-    rule = "find_nodes: example_input must be a non-empty floating-point tensor with finite values, a batch for the net"
-    if not isinstance(example_input, Tensor):
-        raise ValueError(f"{rule}; got {type(example_input).__name__}")
-    if not example_input.is_floating_point() or example_input.dim() == 0 or example_input.numel() == 0:
-        raise ValueError(f"{rule}; got dtype {example_input.dtype}, shape {tuple(example_input.shape)}")
-    if not example_input.isfinite().all():
-        raise ValueError(f"{rule}; got {int((~example_input.isfinite()).sum())} NaN or infinite values")
+def _packed(net: nn.Module, example_input: Inputs) -> tuple[InputLayout, Tensor]:
+    """The layout of the example and its values as one tensor, or a ValueError that says what is wrong with them."""
+    rule = (
+        "find_nodes: example_input must be a non-empty tensor with finite values, or some of them, a batch for the net"
+    )
+    try:
+        layout = InputLayout.of("example_input", example_input, net)
+        x = layout.pack("example_input", example_input)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{rule}; {error}") from error
+    if x.numel() == 0:
+        raise ValueError(f"{rule}; got shape {tuple(x.shape)}")
+    if not x.isfinite().all():
+        raise ValueError(f"{rule}; got {int((~x.isfinite()).sum())} NaN or infinite values")
+    return layout, x
 
 
 def _check_layers(net: nn.Module, exclude: Sequence[str]) -> None:
@@ -107,33 +118,39 @@ def _check_layers(net: nn.Module, exclude: Sequence[str]) -> None:
         )
 
 
-def _working_copy(net: nn.Module, example_input: Tensor) -> tuple[nn.Module, Tensor]:
-    """Copy the net and its input in evaluation mode, in float64 where the net runs in it."""
-    x = example_input.detach().clone()
+def _working_copy(net: nn.Module, layout: InputLayout, x: Tensor) -> tuple[nn.Module, Tensor]:
+    """Copy the net and its input in evaluation mode, in float64 where the net runs in it.
+
+    The copy takes and returns one tensor.
+    """
+    x = x.detach().clone()
     try:
-        return _callable_copy(copy.deepcopy(net).double(), x.double())
+        return _callable_copy(copy.deepcopy(net).double(), layout, x.double())
     except Exception:  # a net that casts inside its forward, or a device without float64: its own dtype
-        return _callable_copy(copy.deepcopy(net), x)
+        return _callable_copy(copy.deepcopy(net), layout, x)
 
 
-def _callable_copy(work: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
+def _callable_copy(work: nn.Module, layout: InputLayout, x: Tensor) -> tuple[nn.Module, Tensor]:
     work.eval()
     for parameter in work.parameters():
         parameter.requires_grad_(parameter.is_floating_point())  # the graph is read from autograd: frozen layers too
+    positional, named = layout.arguments(x.clone())
     try:
-        output = work(x.clone())
+        returned = work(*positional, **named)
     except Exception as error:
         raise ValueError(
-            f"find_nodes: example_input must be a batch that net can be called with; shape {tuple(x.shape)} raised "
+            f"find_nodes: example_input must be a batch that net can be called with; {layout} raised "
             f"{type(error).__name__}: {error}"
         ) from error
-    if not isinstance(output, Tensor) or not output.is_floating_point():
-        got = f"dtype {output.dtype}" if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(
-            f"find_nodes: net must return one floating-point Tensor; got {got}. Wrap it in a module that does"
-        )
+    try:
+        output = output_of(returned)
+    except TypeError as error:
+        raise ValueError(f"find_nodes: {error}. Wrap it in a module that does") from error
+    if not output.is_floating_point():
+        raise ValueError(f"find_nodes: net must return a floating-point tensor; got dtype {output.dtype}")
     if not output.isfinite().all():
         raise ValueError("find_nodes: net must return finite values for example_input; got NaN or infinite ones")
+    layout.adapt(work)
     return work, x
 
 

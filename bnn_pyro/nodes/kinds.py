@@ -7,25 +7,29 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 
 @dataclass(frozen=True)
 class LayerKind:
     """Parameters of a kind of layer, with the dimension along which its output, and its input, channels lie.
 
-    A kind without readers passes each channel on by itself: its output channels are its input channels.
+    A kind without readers passes each channel on by itself, so that its output channels are its input channels, or has
+    no input channels, as an embedding.
 
     Attributes:
         writers: (parameter, dimension) of the output channels, that of the weight first.
         readers: (parameter, dimension) of the input channels.
         buffers: Buffers with one entry a channel.
         sizes: (attribute, parameter or buffer, dimension): what the layer notes of its own shape.
+        is_carrier: Whether it does something to each channel by itself and computes none, as a normalisation.
     """
 
     writers: tuple[tuple[str, int], ...]
     readers: tuple[tuple[str, int], ...] = ()
     buffers: tuple[str, ...] = ()
     sizes: tuple[tuple[str, str, int], ...] = ()
+    is_carrier: bool = False
 
 
 _LINEAR = LayerKind(
@@ -47,11 +51,19 @@ _DEPTHWISE = LayerKind(
     writers=(("weight", 0), ("bias", 0)),
     sizes=tuple((attribute, "weight", 0) for attribute in ("out_channels", "in_channels", "groups")),
 )
+_EMBEDDING = LayerKind(writers=(("weight", 1),), sizes=(("embedding_dim", "weight", 1),))
 _BATCH_NORM = LayerKind(
     writers=(("weight", 0), ("bias", 0)),
     buffers=("running_mean", "running_var"),
     sizes=(("num_features", "running_mean", 0), ("num_features", "weight", 0)),
+    is_carrier=True,
 )
+_CHANNEL_NORM = LayerKind(  # a GroupNorm with one group per channel
+    writers=(("weight", 0), ("bias", 0)),
+    sizes=(("num_channels", "weight", 0), ("num_groups", "weight", 0)),
+    is_carrier=True,
+)
+_SLOPES = LayerKind(writers=(("weight", 0),), sizes=(("num_parameters", "weight", 0),), is_carrier=True)
 
 _STATISTICS = "takes its statistics over several channels, so that none can go without a change of the others"
 _REFUSED: dict[type[nn.Module], str] = {
@@ -60,6 +72,8 @@ _REFUSED: dict[type[nn.Module], str] = {
     nn.GroupNorm: _STATISTICS,
     nn.LocalResponseNorm: _STATISTICS,
     _ConvNd: "is a grouped convolution, of which only whole groups could go",
+    nn.Embedding: "rescales its rows by their norms over all channels",
+    _InstanceNorm: "has no parameter or statistic that tells how many channels are left; affine=True gives it some",
 }
 
 
@@ -76,6 +90,14 @@ def kind_of(module: object) -> LayerKind | None:
         return _LINEAR
     if isinstance(module, _BatchNorm):
         return _BATCH_NORM
+    if isinstance(module, _InstanceNorm):
+        return _BATCH_NORM if module.affine or module.track_running_stats else None
+    if isinstance(module, nn.GroupNorm):
+        return _CHANNEL_NORM if module.affine and module.num_groups == module.num_channels else None
+    if isinstance(module, nn.PReLU):
+        return _SLOPES if module.num_parameters > 1 else None
+    if isinstance(module, nn.Embedding):
+        return _EMBEDDING if module.max_norm is None else None
     return _kind_of_convolution(module) if isinstance(module, _ConvNd) else None
 
 
@@ -86,7 +108,7 @@ def _kind_of_convolution(module: _ConvNd) -> LayerKind | None:
 
 
 def layers_of(net: nn.Module) -> dict[str, nn.Module]:
-    """Find the layers that compute channels from others, or from themselves: linear ones and convolutions.
+    """Find the layers that compute channels: linear ones, convolutions and embeddings.
 
     Args:
         net: Any network.
@@ -94,8 +116,8 @@ def layers_of(net: nn.Module) -> dict[str, nn.Module]:
     Returns:
         Dotted name -> layer, those of a kind, normalisations left out.
     """
-    modules = net.named_modules()
-    return {name: module for name, module in modules if kind_of(module) and not isinstance(module, _BatchNorm)}
+    kinds = ((name, module, kind_of(module)) for name, module in net.named_modules())
+    return {name: module for name, module, kind in kinds if kind and not kind.is_carrier}
 
 
 def refusal(module: object) -> str | None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from bnn_pyro.nodes.attention import attention_of
@@ -24,6 +23,8 @@ class Parameters:
         self.in_attention = {f"{name}.out_proj".removeprefix(".") for name in attention_of(net)}
         self.refused = {name: why for name, module in net.named_modules() if (why := _refused(module))}
         parameters = dict(net.named_parameters())
+        layers = [module for module in net.modules() if kind_of(module) or isinstance(module, nn.MultiheadAttention)]
+        self._owned = {id(parameter) for layer in layers for parameter in layer.parameters(recurse=False)}
         self._names: dict[int, str] = {id(module): name for name, module in net.named_modules()}
         self._names |= {id(parameter): name for name, parameter in parameters.items()}
         self.input_group = "network_inputs" if "inputs" in self._names.values() else "inputs"
@@ -37,8 +38,8 @@ class Parameters:
         self.linear = {
             side for layer in linear for is_out in (True, False) for side in self.sides(layer, is_output_side=is_out)
         }
-        norms = (module for module in net.modules() if isinstance(module, _BatchNorm))
-        self.carriers = {side for norm in norms for side in self.sides(norm, is_output_side=True)}
+        self.carriers = {side for module in net.modules() if _carries(module) for side in self.sides(module)}
+        self.carriers |= {side for parameter in parameters.values() for side in self.sides(parameter)}
 
     def name(self, target: object) -> str | None:
         """Dotted name of a module or parameter of the net; None for anything else."""
@@ -56,12 +57,16 @@ class Parameters:
         """Whether a side is that of a layer's input channels."""
         return not self.is_written(side) and not self.is_buffer(side)
 
-    def sides(self, target: object, *, is_output_side: bool) -> list[Side]:
+    def sides(self, target: object, *, is_output_side: bool = True) -> list[Side]:
         """Where the output or input channels of a layer of the net lie, first in its weight; nowhere for anything else.
 
-        Tied layers have the same sides. A weight that a parametrization computes is named too, though no parameter.
+        Those of a parameter that scales channels, or is added to them, lie along its only long dimension. Tied layers
+        have the same sides. A weight that a parametrization computes is named too, though no parameter.
         """
         kind, name = kind_of(target), self.name(target)
+        if isinstance(target, nn.Parameter) and name is not None:
+            long = [dim for dim, length in enumerate(target.shape) if length > 1]
+            return [(name, long[0])] if len(long) == 1 and id(target) not in self._owned else []
         if kind is None or name is None:
             return []
         passes_on = is_output_side or not kind.readers
@@ -95,11 +100,19 @@ class Parameters:
     def obstacle(self, target: object) -> str | None:
         """Why channels that reach a module or parameter of the net cannot be removed; None where they can."""
         is_one_slope = isinstance(target, nn.PReLU) and target.num_parameters == 1
-        if self.name(target) is None or kind_of(target) is not None or is_one_slope:
+        if self.name(target) is None or kind_of(target) is not None or is_one_slope or self.sides(target):
             return None
         what = "Parameter" if isinstance(target, nn.Parameter) else type(target).__name__
-        reason = refusal(target) or "can be cut only if it is a Linear layer, a convolution or a BatchNorm"
+        reason = refusal(target) or "is of no kind that can be cut, as a Linear layer, a convolution or a BatchNorm is"
+        if isinstance(target, nn.Parameter):
+            reason = "has not one number per channel"
         return f"its channels pass through {self.name(target)!r} ({what}), which {reason}"
+
+
+def _carries(module: nn.Module) -> bool:
+    """Whether a layer does something to each channel by itself."""
+    kind = kind_of(module)
+    return kind is not None and kind.is_carrier
 
 
 def _refused(module: nn.Module) -> str | None:

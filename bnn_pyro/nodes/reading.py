@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnn_pyro.nodes.dependency import Graph
+from bnn_pyro.nodes.dependency import IS_OUTPUT, Graph
 
 _ALWAYS_CLOSED: tuple[type[nn.Module], ...] = (nn.RNNBase, nn.RNNCellBase)
 _IS_RECURRENT = "is recurrent: each of its channels is computed from all of them"
@@ -41,19 +41,20 @@ class Reading:
         return self.parts if self.whole is None else (self.whole, *self.parts)
 
 
-def read(net: nn.Module, x: Tensor) -> Reading:
+def read(net: nn.Module, x: Tensor, *, has_features: bool = True) -> Reading:
     """Read the dependency graph of a net, and close the smallest modules that hinder it.
 
     Args:
         net: The net, in evaluation mode; it is as before afterwards.
         x: A batch that it can be called with.
+        has_features: Whether its numbers are the features that the net reads.
 
     Returns:
         What could be read.
     """
     names = {module: name for name, module in net.named_modules()}
     closed = {module: _IS_RECURRENT for module in names if isinstance(module, _ALWAYS_CLOSED)}
-    whole, why = _try_graph(net, x, names, closed)
+    whole, why = _try_graph(net, x, names, closed, has_features=has_features)
     inputs: dict[nn.Module, Tensor] = {}
     if whole is None or closed:
         inputs = _inputs_of_modules(net, x)
@@ -63,7 +64,7 @@ def read(net: nn.Module, x: Tensor) -> Reading:
             if module is not net and module in inputs and not has_closed and any(module.children()):
                 graph, fault = _try_graph(module, inputs[module], names, closed)
                 closed |= {} if graph is not None else {module: fault}
-        whole, why = _try_graph(net, x, names, closed)
+        whole, why = _try_graph(net, x, names, closed, has_features=has_features)
     if whole is None:
         closed[net] = why
     parts = _parts(net, inputs, names, closed)
@@ -75,13 +76,15 @@ def _try_graph(
     x: Tensor,
     names: Mapping[nn.Module, str],
     closed: Mapping[nn.Module, str],
-    output: str | None = None,
+    output: str = IS_OUTPUT,
+    *,
+    has_features: bool = True,
 ) -> tuple[Graph | None, str]:
     """The graph of a module, or None and why there is none."""
     hooks = [(module, set(module._forward_hooks)) for module in net.modules()]
     try:
         with _closing(names, {module: why for module, why in closed.items() if module is not net}):
-            return (Graph(net, x) if output is None else Graph(net, x, is_output=output)), ""
+            return Graph(net, x, is_output=output, has_features=has_features), ""
     except Exception as error:  # whatever Torch-Pruning or the net's own code raises
         for module, before in hooks:  # those of Torch-Pruning stay where the net raises
             for key in set(module._forward_hooks) - before:

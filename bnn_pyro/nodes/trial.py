@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from bnn_pyro.input_layout import InputLayout
 from bnn_pyro.nodes.groups import Axis, NodeGroup, positions_kept
 from bnn_pyro.nodes.kinds import correct_sizes, kind_of
 from bnn_pyro.nodes.mixing import IS_MIXED
@@ -30,8 +31,8 @@ class Trial:
     Random weights, because those of the net may hide a fault: a block that ends in zeros passes nothing on.
     """
 
-    def __init__(self, net: nn.Module, x: Tensor) -> None:
-        self._net = net
+    def __init__(self, net: nn.Module, x: Tensor, layout: InputLayout | None = None) -> None:
+        self._net, self._layout = net, layout or InputLayout.of("x", x)
         kinds = [(module, kind) for module in net.modules() if (kind := kind_of(module))]
 
         def correct_all_sizes(net: nn.Module, inputs: object) -> None:
@@ -67,7 +68,9 @@ class Trial:
 
     def _fault(self, groups: Sequence[NodeGroup]) -> str | None:
         """Try to remove about half of the nodes, then the other half; None if all goes well."""
-        keep = {g.name: torch.randperm(g.size, generator=self._random, device="cpu") < g.size // 2 for g in groups}
+        keep = {
+            g.name: torch.randperm(g.size, generator=self._random, device="cpu") < _about_half(g.size) for g in groups
+        }
         others = {name: ~kept for name, kept in keep.items()}
         for x, kept in zip(self._inputs, (keep, others), strict=True):
             closed = _unread(groups, kept, self._parameters)
@@ -132,7 +135,7 @@ class Trial:
             for name, buffer in self._net.named_buffers()
             if id(buffer) in statistics
         }
-        parameters, noisy = own | random, [x + self._normal(x, x.shape) for _ in range(2)]
+        parameters, noisy = own | random, [self._layout.perturbed(x, self._normal(x, x.shape)) for _ in range(2)]
         is_finite = all(self._output(parameters, noise).isfinite().all() for noise in noisy)
         return (parameters, noisy) if is_finite else (own, [x, x])
 
@@ -144,6 +147,14 @@ class Trial:
         if count > _MOST_DRAWN:
             drawn = drawn.repeat(-(-count // _MOST_DRAWN))[:count]
         return drawn.reshape(shape).to(like.device)
+
+
+def _about_half(size: int) -> int:
+    """The largest number up to half of a size that has no factor in common with it.
+
+    So many nodes are never whole blocks, such as the heads of attention, of which some may be removable.
+    """
+    return next((count for count in range(size // 2, 0, -1) if math.gcd(count, size) == 1), 0)
 
 
 def _channels_last(group: NodeGroup) -> NodeGroup | None:

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from bnn_pyro.arguments import check_reals, check_wholes
 from bnn_pyro.data.sources import as_inputs, as_tensor, check_finite
 from bnn_pyro.evaluation import ClassProbabilities, NormalMixture
+from bnn_pyro.gated_parameters import gate_site
 from bnn_pyro.likelihoods import Categorical, Mixture, Prediction
-from bnn_pyro.network import SparseNetwork, gate_site
+from bnn_pyro.likelihoods.base import targets_alone
+from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.network_draws import NetworkDraws, latent_of
 from bnn_pyro.posterior.scores import average, predictive_distribution, scores
 from bnn_pyro.posterior.tempering import Temperature, tempering
@@ -21,7 +23,7 @@ from bnn_pyro.posterior.threads import HANDLERS
 from bnn_pyro.pruning.cutting import check_masks, with_selection
 
 Inputs = Any
-"""A tensor, an array, a DataFrame; of inputs also a ``Dataset`` or ``DataLoader``."""
+"""A tensor, an array, a DataFrame; of inputs also a tuple or dictionary of several, a ``Dataset`` or ``DataLoader``."""
 
 _DRAWS = 32  # of a posterior that makes its draws afresh
 
@@ -76,7 +78,7 @@ class Posterior(ABC):
     @property
     def is_classification(self) -> bool:
         """Whether the likelihood is categorical."""
-        return isinstance(self.model.likelihood, Categorical)
+        return isinstance(getattr(self.model.likelihood, "base", self.model.likelihood), Categorical)
 
     # ---- prediction --------------------------------------------------------------------------------------------------
 
@@ -101,7 +103,8 @@ class Posterior(ABC):
         """Predict by averaging over draws.
 
         Args:
-            x: Inputs, shape ``(rows, *input_shape)``: a tensor, an array, a DataFrame, a Dataset or a DataLoader.
+            x: Inputs, shape ``(rows, *input_shape)``: a tensor, an array, a DataFrame, a Dataset or a DataLoader; or a
+                tuple or dictionary of several, as the example input.
             num_samples: How many draws: made afresh by a guide, of all chains and evenly spaced, or the last snapshots;
                 None for 32 of a guide, and for all that are held. A guide of a network with BatchNorm holds some, each
                 with running statistics of its own (:class:`~bnn_pyro.posterior.settled_draws.SettledDraws`).
@@ -205,7 +208,8 @@ class Posterior(ABC):
             raise ValueError(f"y_std must be positive and finite, got {y_std}")
         y = as_tensor("y", y).to(self._like.device)
         self.model.likelihood.check(output[0], y)
-        return scores(self.model.likelihood.predict(output, latent), y, y_std=y_std)
+        targets = targets_alone(self.model.likelihood, y)
+        return scores(self.model.likelihood.predict(output, latent), targets, y_std=y_std)
 
     @abstractmethod
     def network_draws(self, *, num_samples: int | None = None) -> list[NetworkDraws]:
@@ -359,7 +363,7 @@ class Posterior(ABC):
     def _checked(self, x: Inputs, **positive: int) -> Tensor:
         """Return inputs as a tensor, or raise unless they fit the network and numbers are at least 1."""
         check_wholes(positive)
-        rows = as_inputs("x", x)
+        rows = self.model.layout.pack("x", as_inputs("x", x))
         if tuple(rows.shape[1:]) != self.model.input_shape or not len(rows):
             wanted = ", ".join(map(str, self.model.input_shape))
             raise ValueError(f"x must have shape (rows, {wanted}) and a row, got {tuple(rows.shape)}")

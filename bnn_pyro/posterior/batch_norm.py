@@ -39,7 +39,8 @@ def settle_batch_norm(posterior: GuidePosterior, x: Tensor, *, draws: int = 32, 
         return
     rows = evenly_spread(x, _ROWS)
     read = rows if model.selection is None else rows.index_select(-1, model.selection)
-    settled = recompute_batch_norm(posterior.median_net(), read, batch_size=batch_size, frozen=model.frozen)
+    native = model.layout.native(read)
+    settled = recompute_batch_norm(posterior.median_net(), native, batch_size=batch_size, frozen=model.frozen)
     fresh = dict(settled.named_buffers())
     for name, buffer in model.net.named_buffers():
         buffer.copy_(fresh[name])

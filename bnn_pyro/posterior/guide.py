@@ -9,7 +9,8 @@ import torch
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
-from bnn_pyro.network import SparseNetwork, gate_site
+from bnn_pyro.gated_parameters import gate_site
+from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.memory import draws_at_once, joined
 from bnn_pyro.posterior.network_draws import NetworkDraws, latent_of

@@ -1,15 +1,20 @@
 """NetworkDraws: draws of a network's tensors, and what the network gives with each of them."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bnn_pyro.likelihoods.base import latent_site
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.memory import at_once
 from bnn_pyro.posterior.threads import HANDLERS
+
+logger = logging.getLogger(__name__)
 
 _DRAWS_AT_ONCE = 64  # so that memory does not grow with the draws
 
@@ -56,8 +61,8 @@ class NetworkDraws:
         model, like = self.model, next(self.model.net.parameters())
         with HANDLERS, model.evaluating():
             draws, size = at_once(model, x[:1].to(like), draws=min(len(self), _DRAWS_AT_ONCE), rows=batch_size)
-            call = torch.vmap(model.call_net, in_dims=(0, None), randomness="different", chunk_size=draws)
-            return torch.cat([call(self.tensors, rows.to(like)) for rows in x.split(size)], 1)
+            parts = x.to(like).split(size)
+            return torch.cat([call_all(model.call_net, self.tensors, rows, at_once=draws) for rows in parts], 1)
 
 
 def latent_of(model: SparseNetwork, values: Mapping[str, Tensor]) -> Tensor | None:
@@ -70,3 +75,32 @@ def latent_of(model: SparseNetwork, values: Mapping[str, Tensor]) -> Tensor | No
     with HANDLERS:
         site = latent_site(model.likelihood)
     return None if site is None else values[site]
+
+
+Call = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+"""Calls a network with its tensors, by name, and its inputs."""
+
+
+def call_all(call: Call, tensors: Mapping[str, Tensor], x: Tensor, *, at_once: int) -> Tensor:
+    """Call a network with each draw of its tensors: together by ``torch.vmap``, or one after the other.
+
+    Nets that look at values of tensors on their way cannot be called together; a log line says so.
+
+    Args:
+        call: Calls the network.
+        tensors: Name -> the draws, shape ``(draws, *shape)``.
+        x: Inputs as one tensor, shape ``(rows, *input_shape)``.
+        at_once: Most draws at a time.
+
+    Returns:
+        Outputs, shape ``(draws, rows, ...)``.
+    """
+    together = torch.vmap(call, in_dims=(0, None), randomness="different", chunk_size=at_once)
+    try:
+        with nullcontext() if x.is_cuda else sdpa_kernel(SDPBackend.MATH):  # the fused kernel of CPUs takes no draws
+            return together(tensors, x)
+    except RuntimeError as error:
+        first = str(error).strip().partition("\n")[0]
+        logger.info("draws are called one after the other, as the net cannot be called with several: %s", first)
+    each = zip(*(tensor.unbind() for tensor in tensors.values()), strict=True)
+    return torch.stack([call(dict(zip(tensors, draw, strict=True)), x) for draw in each])

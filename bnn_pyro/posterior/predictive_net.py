@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bnn_pyro.export import traced_program
+from bnn_pyro.input_layout import Inputs, call_with, output_of
 from bnn_pyro.likelihoods import Classes, Likelihood, Prediction
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.network_draws import NetworkDraws
@@ -47,28 +48,31 @@ class PredictiveNet(nn.Module):
         self.draws = sum(map(len, drawn))
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Predict, on the scale of the targets that the model saw.
 
         Args:
-            x: Inputs, shape ``(rows, *input_shape)``, all of them even where the network reads a few.
+            *inputs: Inputs, shape ``(rows, *input_shape)``, all of them even where the network reads a few; several as
+                the network itself takes them, by position or by name.
+            **named: Inputs by name.
 
         Returns:
             Class probabilities, shape ``(rows, classes)``; or mean and standard deviation, shape ``(rows,)`` each.
         """
-        predicted: Tensor | tuple[Tensor, Tensor] = self.mixture(self.outputs(x))
+        predicted: Tensor | tuple[Tensor, Tensor] = self.mixture(self.outputs(*inputs, **named))
         return predicted
 
-    def outputs(self, x: Tensor) -> Tensor:
+    def outputs(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """Return what the network gives in each draw.
 
         Args:
-            x: Inputs, shape ``(rows, *input_shape)``.
+            *inputs: Inputs, as `forward` takes them.
+            **named: Inputs by name.
 
         Returns:
             Outputs, shape ``(draws, rows, out)``.
         """
-        return torch.cat([net(x) for net in self.nets])
+        return torch.cat([net(*inputs, **named) for net in self.nets])
 
     def extra_repr(self) -> str:
         """Say how many draws there are."""
@@ -101,13 +105,13 @@ def predictive_net(posterior: Posterior, *, draws: int = 100) -> PredictiveNet:
     drawn = posterior.network_draws(num_samples=draws)
     net = PredictiveNet(drawn, model.likelihood, together=False)
     like = model.net.get_parameter(model.bayesian[0].name)
-    x = like.new_zeros(_EXAMPLE_ROWS, *model.input_shape)
-    net.mixture.check(net.outputs(x))
+    x = model.layout.native(like.new_zeros(_EXAMPLE_ROWS, *model.input_shape))
+    net.mixture.check(call_with(net.outputs, x))
     faster = PredictiveNet(drawn, model.likelihood)
     return faster if _exports(faster, x) else net
 
 
-def _exports(net: nn.Module, x: Tensor) -> bool:
+def _exports(net: nn.Module, x: Inputs) -> bool:
     """Return whether a network can be traced for any number of rows."""
     try:
         traced_program(net, x)
@@ -134,19 +138,19 @@ class _StackedNet(nn.Module):
         is_parameter = name in dict(self.net.named_parameters())
         return nn.Parameter(own, requires_grad=False) if is_parameter else own
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """Return the outputs, shape ``(draws, rows, out)``."""
-        named = dict((*self.net.named_parameters(), *self.net.named_buffers()))
-        stacked, x = {name: named[name] for name in self.names}, self.select(x)
+        own = dict((*self.net.named_parameters(), *self.net.named_buffers()))
+        stacked = {name: own[name] for name in self.names}
+        inputs = tuple(map(self.select, inputs))
         if not self.together:
             each = zip(*(tensor.unbind() for tensor in stacked.values()), strict=True)
-            return torch.stack([self._call(dict(zip(stacked, tensors, strict=True)), x) for tensors in each])
-        output: Tensor = torch.vmap(self._call, in_dims=(0, None))(stacked, x)
+            return torch.stack([self._call(dict(zip(stacked, draw, strict=True)), inputs, named) for draw in each])
+        output: Tensor = torch.vmap(self._call, in_dims=(0, None, None))(stacked, inputs, named)
         return output
 
-    def _call(self, tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        output: Tensor = functional_call(self.net, dict(tensors), (x,))
-        return output
+    def _call(self, tensors: Mapping[str, Tensor], inputs: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> Tensor:
+        return output_of(functional_call(self.net, dict(tensors), inputs, dict(named)))
 
 
 class _Mixture(nn.Module):

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from bnn_pyro.data.sources import as_tensor
 from bnn_pyro.evaluation.spacing import evenly_spaced
+from bnn_pyro.gated_parameters import gate_site
 from bnn_pyro.likelihoods import Classes, Normals
-from bnn_pyro.network import SparseNetwork, gate_site
+from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.diagnostics import r_hat
 from bnn_pyro.posterior.draws import Draws

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bnn_pyro.network import SparseNetwork, gate_site
+from bnn_pyro.gated_parameters import gate_site
+from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.network_draws import NetworkDraws, latent_of
 from bnn_pyro.pruning.batch_norm import recompute_batch_norm, running_statistics
 from bnn_pyro.pruning.cutting import kept_positions
@@ -88,11 +89,11 @@ class SettledDraws:
 def _statistics(draws: NetworkDraws, x: Tensor, batch_size: int) -> dict[str, Tensor]:
     """Return the running statistics of each draw, shape ``(draws, channels)``, one pass over the inputs for each."""
     model, tensors = draws.model, draws.tensors
-    x = x if model.selection is None else x.index_select(-1, model.selection)
+    read = model.layout.native(x if model.selection is None else x.index_select(-1, model.selection))
     net, each = copy.deepcopy(model.net), []
     for drawn in zip(*tensors.values(), strict=True):
         for name, value in zip(tensors, drawn, strict=True):
             net.get_parameter(name).copy_(value)
-        fresh = recompute_batch_norm(net, x, batch_size=batch_size, frozen=model.frozen)
+        fresh = recompute_batch_norm(net, read, batch_size=batch_size, frozen=model.frozen)
         each.append(running_statistics(fresh, frozen=model.frozen))
     return {name: torch.stack([statistics[name] for statistics in each]) for name in each[0]}

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bnn_pyro.input_layout import InputLayout, Inputs
+
 
 def recompute_batch_norm(
-    net: nn.Module, x: Tensor, *, batch_size: int = 1024, frozen: Collection[str] = ()
+    net: nn.Module, x: Inputs, *, batch_size: int = 1024, frozen: Collection[str] = ()
 ) -> nn.Module:
     """Return a copy of a network whose BatchNorms have the statistics of some inputs.
 
@@ -25,7 +27,8 @@ def recompute_batch_norm(
 
     Args:
         net: Any network, such as a pruned one.
-        x: Inputs, shape ``(rows, ...)``; they should be the training rows, or many of them, in a random order.
+        x: Inputs, shape ``(rows, ...)``, or a tuple or dictionary of several; they should be the training rows, or many
+            of them, in a random order.
         batch_size: Largest number of rows at a time; batches are of equal size.
         frozen: Names of BatchNorms that keep the statistics they have; other names mean nothing.
 
@@ -35,14 +38,16 @@ def recompute_batch_norm(
     Raises:
         ValueError: If there is no row, or ``batch_size`` is below 1.
     """
-    if len(x) < 1 or batch_size < 1:
-        raise ValueError(f"x must have a row and batch_size be at least 1, got {len(x)} rows and {batch_size}")
+    layout = InputLayout.of("x", x, net)
+    packed = layout.pack("x", x)
+    if len(packed) < 1 or batch_size < 1:
+        raise ValueError(f"x must have a row and batch_size be at least 1, got {len(packed)} rows and {batch_size}")
     fresh = copy.deepcopy(net)
     norms = list(_with_statistics(fresh, frozen).values())
     if norms:
         with torch.no_grad(), _averaging(fresh, norms):
-            for rows in x.tensor_split(math.ceil(len(x) / batch_size)):
-                fresh(rows)
+            for rows in packed.tensor_split(math.ceil(len(packed) / batch_size)):
+                layout.call(fresh, rows)
     return fresh
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bnn_pyro.network import SparseNetwork, gate_site
+from bnn_pyro.gated_parameters import gate_site
+from bnn_pyro.network import SparseNetwork
 from bnn_pyro.nodes import Axis, NodeGroup, Nodes
 from bnn_pyro.pruning.cutting import cut_net, kept_positions
 from bnn_pyro.pruning.positions import Positions, select

@@ -46,7 +46,7 @@ def draw_dependence(
         drawn, which is logged.
     """
     drawn = posterior if refined is None else refined
-    if len(input_shape or x.shape[1:]) != 1 or len(drawn.model.input_shape) != 1 or not len(kept_inputs(drawn)):
+    if len(input_shape or x.shape[1:]) != 1 or not drawn.model.layout.are_features or not len(kept_inputs(drawn)):
         return None
     name = "refined network" if refined is not None else f"{'tempered ' * drawn.tempered}posterior"
     try:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from bnn_pyro.evaluation.metrics import coverage_curve, reliability_curve
 from bnn_pyro.inference.generators import seeded
+from bnn_pyro.input_layout import InputLayout
 from bnn_pyro.likelihoods import Classes, Likelihood, Normals
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.scores import known
@@ -82,4 +83,5 @@ def output_of(net: nn.Module, x: Tensor, *, batch_size: int = 1024) -> Tensor:
         x: Inputs, shape ``(rows, *input_shape)``.
         batch_size: Rows at a time.
     """
-    return torch.cat([net(rows) for rows in x.split(batch_size)])
+    layout = InputLayout.of("x", x, net)
+    return torch.cat([layout.call(net, rows) for rows in layout.pack("x", x).split(batch_size)])

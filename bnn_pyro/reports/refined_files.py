@@ -90,7 +90,7 @@ def draw_bands(
     Returns:
         The picture; None where the inputs are no vectors or none is kept, or where it cannot be drawn, which is logged.
     """
-    if len(refined.model.input_shape) != 1 or not len(kept_inputs(refined)):
+    if not refined.model.layout.are_features or not len(kept_inputs(refined)):
         return None
     shown: dict[str, Posterior] = {_name(posterior): posterior}
     shown |= {} if reference is None else {"reference": reference}

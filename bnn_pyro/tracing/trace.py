@@ -1,7 +1,9 @@
 """A function of tensors, run once through whatever Python it is made of and kept as one tensor program."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -89,7 +91,8 @@ def trace(function: Callable[..., object], *inputs: Tensor, bases: Sequence[Tens
             return function(*arguments)
 
     devices = sorted({tensor.device for tensor in inputs if tensor.device.type == "cuda"}, key=str)
-    with torch.random.fork_rng(devices), torch.enable_grad(), Undone(refuse_dynamic=True), FailuresAsNaN():
+    undone, failures = Undone(refuse_dynamic=True), FailuresAsNaN()
+    with torch.random.fork_rng(devices), torch.enable_grad(), _recurrent_in_parts(), undone, failures:
         graph = make_fx(guarded)(*inputs)
     live = _lift_live(graph, bases)
     noise = lift_noise(graph)
@@ -97,6 +100,17 @@ def trace(function: Callable[..., object], *inputs: Tensor, bases: Sequence[Tens
     with torch.random.fork_rng(devices):
         run = interpreter(graph, (*inputs, *live, *noise.fill()))
     return Traced(graph, live, noise, run)
+
+
+@contextmanager
+def _recurrent_in_parts() -> Iterator[None]:
+    """Let recurrent layers be traced as products and activations: their fused kernel has arguments no program has."""
+    backend: Any = torch.backends.mkldnn
+    before, backend.enabled = backend.enabled, False
+    try:
+        yield
+    finally:
+        backend.enabled = before
 
 
 def _lift_live(module: fx.GraphModule, bases: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -101,13 +101,13 @@ def test_exclude_leaves_all_dense_that_is_tied_to_a_layer(excluded: str, left: l
 @pytest.mark.parametrize(
     ("net", "x", "message"),
     [
-        (mlp(), [[1.0] * 5], "example_input must be .*; got list"),
-        (mlp(), torch.ones(7, 5, dtype=torch.long), "example_input must be .*; got dtype torch.int64"),
+        (mlp(), [[1.0] * 5], "example_input must be .* got one of list"),
+        (mlp(), torch.ones(7, 5, dtype=torch.long), "a batch that net can be called with; a tensor, int64 .*Long"),
         (mlp(), torch.ones(0, 5), r"example_input must be a non-empty .* shape \(0, 5\)"),
-        (mlp(), torch.tensor(1.0), "example_input must be .* shape"),
+        (mlp(), torch.tensor(1.0), r"example_input must be .* one row per observation in every input, got \(\)"),
         (mlp(), torch.full((2, 5), torch.nan), "example_input must be .* finite values.*; got 10 NaN"),
-        (mlp(), torch.ones(7, 4), r"example_input must be a batch that net can be called with; shape \(7, 4\) .*mat1"),
-        (Net(lambda net, x: (net.a(x), x), a=nn.Linear(5, 2)), torch.ones(7, 5), "net must return one .*; got tuple"),
+        (mlp(), torch.ones(7, 4), r"example_input must be a batch that net can be called with; .*\(rows, 4\) .*mat1"),
+        (Net(lambda net, x: (net.a(x), x), a=nn.Linear(5, 2)), torch.ones(7, 5), "net must return one .* got tuple"),
         (Net(lambda net, x: net.a(x).argmax(-1), a=nn.Linear(5, 2)), torch.ones(7, 5), "net must return .*int64"),
         (Net(lambda net, x: net.a(x) / 0, a=nn.Linear(5, 2)), torch.ones(7, 5), "net must return finite values"),
     ],

@@ -20,6 +20,10 @@ CUT = [
     nn.BatchNorm2d(6),
     nn.BatchNorm3d(6),
     nn.SyncBatchNorm(6),
+    nn.InstanceNorm2d(6, affine=True, track_running_stats=True),
+    nn.GroupNorm(6, 6),
+    nn.PReLU(6),
+    nn.Embedding(3, 6),
 ]
 
 
@@ -30,7 +34,7 @@ def test_sides_have_the_channels_of_the_layer(layer: nn.Module) -> None:
     for side, channels in ((kind.writers, 6), (kind.readers, 4)):
         assert all(getattr(layer, leaf).shape[dim] == channels for leaf, dim in side)
     assert all(getattr(layer, leaf).shape == (6,) for leaf in kind.buffers)
-    assert bool(kind.buffers) == isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    assert bool(kind.buffers) == isinstance(layer, nn.modules.batchnorm._NormBase)
     covered = {leaf for leaf, _ in kind.writers}
     assert covered == {leaf for leaf, _ in layer.named_parameters()}
 
@@ -51,6 +55,13 @@ def test_layers_note_the_sizes_of_what_was_cut(layer: nn.Module) -> None:
     assert {getattr(layer, attribute) for attribute in whole} == ({5, 3} if kind.readers else {5})
 
 
+def test_an_instance_norm_without_statistics_notes_its_size_by_its_weight() -> None:
+    norm = nn.InstanceNorm1d(6, affine=True)
+    norm.weight = nn.Parameter(torch.ones(2))
+    correct_sizes(norm)
+    assert norm.num_features == 2
+
+
 def test_a_batch_norm_without_affine_notes_its_size_by_its_statistics() -> None:
     norm = nn.BatchNorm1d(6, affine=False)
     norm.running_mean, norm.running_var = torch.zeros(2), torch.ones(2)
@@ -68,6 +79,8 @@ def test_a_batch_norm_without_affine_notes_its_size_by_its_statistics() -> None:
         (nn.Conv2d(4, 6, 3, groups=2), "grouped convolution"),
         (nn.Conv2d(3, 6, 3, groups=3), "grouped convolution"),
         (nn.ConvTranspose2d(4, 6, 3, groups=2), "grouped convolution"),
+        (nn.InstanceNorm2d(6), "has no parameter"),
+        (nn.Embedding(3, 4, max_norm=1.0), "norms over all channels"),
     ],
     ids=str,
 )
@@ -77,7 +90,7 @@ def test_what_cannot_be_cut_says_why(module: nn.Module, reason: str) -> None:
     correct_sizes(module)
 
 
-@pytest.mark.parametrize("module", [nn.ReLU(), nn.InstanceNorm2d(6), nn.Embedding(3, 4), object()], ids=str)
+@pytest.mark.parametrize("module", [nn.ReLU(), nn.Dropout(), object()], ids=str)
 def test_of_others_nothing_is_known(module: object) -> None:
     assert kind_of(module) is None and refusal(module) is None
 

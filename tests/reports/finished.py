@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bnn_pyro.gated_parameters import gate_site
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
-from bnn_pyro.network import SparseNetwork, gate_site
+from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.draws import Draws
 from bnn_pyro.posterior.guide import GuidePosterior

@@ -12,8 +12,9 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from bnn_pyro.gated_parameters import gate_site
 from bnn_pyro.inference.checks import as_pair
-from bnn_pyro.network import SparseNetwork, gate_site
+from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.draws import Draws
 from bnn_pyro.posterior.sampled import SampledPosterior
 from guides.sites import sites_of
@@ -146,7 +147,7 @@ def _statistics(draws: Draws) -> dict[str, Tensor]:
 
 def _of_network(sampled: SampledPosterior, rows: int, data: object) -> dict[str, _Group]:
     """Return what a network's draws say of each observation."""
-    x, y = as_pair("data", data)
+    x, y = as_pair("data", data, sampled.model.layout)
     terms = sampled.log_likelihood(x, y, batch_size=rows)
     return {"log_likelihood": {OBSERVED: terms}, "observed_data": {OBSERVED: y}}
 

@@ -24,9 +24,9 @@ def gradient_work(model: SparseNetwork) -> int:
     Args:
         model: The network, without gates.
     """
-    like, features = next(model.net.parameters()), model.input_shape[-1]
-    read = features if model.selection is None else len(model.selection)
-    example = torch.zeros(1, *model.input_shape[:-1], read, dtype=like.dtype, device=like.device)
+    like = next(model.net.parameters())
+    example = torch.zeros(1, *model.input_shape, dtype=like.dtype, device=like.device)
+    example = example if model.selection is None else example.index_select(-1, model.selection)
     numbers = 0
 
     def count(module: nn.Module, given: object, found: object) -> None:
@@ -37,11 +37,11 @@ def gradient_work(model: SparseNetwork) -> int:
     hooks = [model.net.get_submodule(layer).register_forward_hook(count) for layer in layers]
     try:
         with evaluating([model.net]), torch.no_grad():
-            model.net(example)
+            model.layout.call(model.net, example)
     finally:
         for hook in hooks:
             hook.remove()
-    return count_flops(model.net, example) + _PER_NUMBER * numbers
+    return count_flops(model.net, model.layout.native(example)) + _PER_NUMBER * numbers
 
 
 def transitions_within(model: SparseNetwork, plan: SamplingPlan, seconds: float) -> int:

@@ -304,12 +304,12 @@ def _posterior(model: Callable[..., object], data: Data) -> Iterator[tuple[Calla
     if not isinstance(model, SparseNetwork):
         yield model, data if isinstance(data, tuple) else (data,)
         return
-    x, y = as_pair("data", data)
+    x, y = as_pair("data", data, model.layout)
     network = copy.deepcopy(model).to(x)
     if network.num_data != len(x):
         raise ValueError(f"num_data must be the number of rows of data ({len(x)}), got {network.num_data}")
     check_against("data", network, x, y)
-    warn_of_scales(x, y, network.likelihood)
+    warn_of_scales(x, y, network.likelihood, network.layout)
     with pyro.get_param_store().scope(), network.evaluating():
         yield network, (x, y)
 

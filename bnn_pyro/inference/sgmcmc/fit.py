@@ -75,8 +75,9 @@ def fit_sghmc(
     Args:
         model: The network; ``model.num_data`` must be the number of training rows (after the validation split). With a
             bare slab as its prior nothing is pruned, and this is the plain adaptive sampler.
-        data: (x, y): inputs ``(rows, *input_shape)`` and observations ``(rows,)``, or anything with ``x`` and ``y``, or
-            a ``TensorDataset``. Training happens on the inputs' device and in their dtype.
+        data: (x, y): inputs ``(rows, *input_shape)``, a tuple or dictionary of several, and observations ``(rows,)``;
+            or anything with ``x`` and ``y``, a ``Dataset`` or a ``DataLoader``. Training happens on the inputs' device
+            and in their dtype.
         plan: The sampler, the rule of removal, and from where in its cycles snapshots are taken.
         epochs: Passes over the data.
         batch_size: Rows a step.
@@ -103,15 +104,15 @@ def fit_sghmc(
     check_type("plan", plan, OneShot)
     check_seed(seed, progress)
     _check_options(model, epochs, batch_size, plan)
-    x, y = as_pair("data", data, device=device)
+    x, y = as_pair("data", data, model.layout, device=device)
     saving = Checkpoint.of(checkpoint)
     file = None if saving is None else EpochFile(saving, writer="fit_sghmc", mark="sghmc")
     seed = seed if file is None else file.seed(seed)
     with driving("fit_sghmc"), seeded(seed, x.device):
         whole = copy.deepcopy(model).to(x)
-        train, held_out = hold_out(x, y, validation)
+        train, held_out = hold_out(x, y, validation, model.layout)
         check_rows(whole, train, held_out)
-        warn_of_scales(*train, whole.likelihood)
+        warn_of_scales(*train, whole.likelihood, whole.layout)
         if plan.em is not None:
             plan.em.check(whole.nodes.groups)
         run = _Run(whole, train, plan.sampler, plan.em, engine, epochs)
@@ -232,14 +233,14 @@ class _Run:
     def settled_snapshot(self) -> Snapshot:
         """Returns the network as it is now, its BatchNorms with the running statistics of these very weights."""
         taken = self.snapshot()
-        rows = evenly_spread(self.x, SETTLING_ROWS)
+        rows = taken.model.layout.native(evenly_spread(self.x, SETTLING_ROWS))
         taken.model.net = recompute_batch_norm(taken.model.net, rows, frozen=taken.model.frozen)
         return taken
 
     def _loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Returns the mean negative log-likelihood, with the prior of the likelihood's own latent."""
         latent = None if self.latent is None else self.latent.value()
-        distribution: Any = self.model.likelihood.distribution(self.model.net(x), latent)
+        distribution: Any = self.model.likelihood.distribution(self.model.layout.call(self.model.net, x), latent)
         loss: Tensor = -distribution.log_prob(y).mean()
         return loss if self.latent is None else loss - self.latent.log_prior() / self.model.num_data
 

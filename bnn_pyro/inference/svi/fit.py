@@ -14,6 +14,7 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 
 from bnn_pyro.arguments import check_reals, check_seed, check_type, check_types, check_whole
+from bnn_pyro.gated_parameters import gate_site
 from bnn_pyro.identity import described
 from bnn_pyro.inference.checkpoint import Checkpoint, restoring
 from bnn_pyro.inference.checks import Data, as_pair, check_rows, hold_out, warn_of_scales
@@ -30,7 +31,7 @@ from bnn_pyro.inference.training.batches import Change, check_augmentation
 from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.micro_batches import Shares
 from bnn_pyro.inference.training.processes import Processes
-from bnn_pyro.network import SparseNetwork, gate_site
+from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.batch_norm import settle_batch_norm
 from bnn_pyro.posterior.empty_groups import empty_groups, empty_warning
 from bnn_pyro.posterior.guide import GuidePosterior, copies
@@ -84,8 +85,9 @@ def fit(
 
     Args:
         model: The network; ``model.num_data`` must be the number of training rows (after the validation split).
-        data: (x, y): inputs ``(rows, *input_shape)`` and observations ``(rows,)``, or anything with ``x`` and ``y``, or
-            a ``TensorDataset``. Training happens on the inputs' device and in their dtype.
+        data: (x, y): inputs ``(rows, *input_shape)``, a tuple or dictionary of several, and observations ``(rows,)``;
+            or anything with ``x`` and ``y``, a ``Dataset`` or a ``DataLoader``. Training happens on the inputs' device
+            and in their dtype.
         epochs: Passes over the data.
         batch_size: Rows a step.
         kl_weight: Weight :math:`\kappa` of the divergence; below 1 the posterior is a tempered (cold) one.
@@ -141,7 +143,8 @@ def fit(
         check_type("elbo", elbo, ELBO)
     _check_options(batch_size, schedule, clip_norm, guide, optimizer, augmentation, validation)
     saving = Checkpoint.of(checkpoint)
-    x, y = as_pair("data", data, device=device)
+    _check_model(model)
+    x, y = as_pair("data", data, model.layout, device=device)
     processes = Processes.found(compute.data_parallel, device=x.device)
     compute.check_inputs(x)
     _check_shares(batch_size, compute.accumulate, processes, optimizer, saving)
@@ -152,10 +155,10 @@ def fit(
     with driving("fit"), _isolated(seed, x.device):
         model, guide = _own(model, guide, x, y)
         processes.copy_first([*model.parameters(), *model.buffers(), *guide.parameters(), *guide.buffers()])
-        (x, y), held_out = hold_out(x, y, validation)
+        (x, y), held_out = hold_out(x, y, validation, model.layout)
         check_rows(model, (x, y), held_out)
         if processes.is_first:
-            warn_of_scales(x, y, model.likelihood)
+            warn_of_scales(x, y, model.likelihood, model.layout)
         objective = _objective(elbo, min(batch_size, len(x)))
         own_noise = bool(getattr(objective, "local_reparameterization", False))
         shares = Shares(compute.accumulate, processes, own_noise=own_noise)
@@ -168,7 +171,7 @@ def fit(
             (x, y),
             held_out,
             batch_size=batch_size,
-            augmentation=augmentation,
+            augmentation=model.layout.changing(augmentation),
             layout=compute.layout,
             processes=processes,
         )
@@ -209,12 +212,15 @@ def _objective(elbo: ELBO | None, rows: int) -> ELBO:
     return objective
 
 
-def _own(model: SparseNetwork, guide: AutoGuide | None, x: Tensor, y: Tensor) -> tuple[SparseNetwork, AutoGuide]:
-    """Return copies of model and guide that belong to this run, on the data's device and dtype."""
+def _check_model(model: object) -> None:
     if not isinstance(model, SparseNetwork):
         raise ValueError(
             f"model must be a SparseNetwork, got {type(model).__name__}; use pyro.infer.SVI for other Pyro models"
         )
+
+
+def _own(model: SparseNetwork, guide: AutoGuide | None, x: Tensor, y: Tensor) -> tuple[SparseNetwork, AutoGuide]:
+    """Return copies of model and guide that belong to this run, on the data's device and dtype."""
     if guide is None:
         model = copy.deepcopy(model).to(x)
         return model, AutoSpikeSlab(model.prior)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from bnn_pyro.network import SparseNetwork, gate_site
+from bnn_pyro.gated_parameters import gate_site
+from bnn_pyro.network import SparseNetwork
 from bnn_pyro.pruning.positions import Positions, compose, put_back
 from bnn_pyro.pruning.shrink import CLOSED_LOGIT, Shrunk
 from guides import AutoProgram

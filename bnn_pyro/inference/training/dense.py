@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from bnn_pyro.arguments import check_methods, check_reals, check_seed, check_types, check_wholes
+from bnn_pyro.data.sources import as_inputs_and_targets
 from bnn_pyro.fields import STATE, TENSOR, VALUES, WHOLE, check_fields
 from bnn_pyro.frozen import frozen_modules, train_others
 from bnn_pyro.identity import Identity, described
@@ -24,6 +25,7 @@ from bnn_pyro.inference.training.batches import Change, batches, check_augmentat
 from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.micro_batches import Gradients, Shares
 from bnn_pyro.inference.training.processes import Processes
+from bnn_pyro.input_layout import InputLayout
 from bnn_pyro.likelihoods import Likelihood
 from bnn_pyro.storage import load_into
 
@@ -55,8 +57,9 @@ def train_dense(
     is the whole run).
 
     Args:
-        net: Any plain module.
-        data: (x, y); training happens on their device and dtype.
+        net: Any plain module. It returns a tensor, or a dictionary or object with ``logits`` or ``out``.
+        data: (x, y); training happens on their device and dtype. x may be a tuple of tensors, the positional arguments
+            of the net, or a dictionary, its keyword arguments; of real or of whole numbers.
         likelihood: How outputs give observations.
         epochs: Passes over the data.
         batch_size: Rows a step.
@@ -92,7 +95,9 @@ def train_dense(
     if compute.engine not in ("auto", "eager"):
         raise ValueError(f"engine must be 'auto' or 'eager', as dense training is eager, got {compute.engine!r}")
     check_augmentation(augmentation)
-    x, y = as_pair("data", data, device=device)
+    inputs, y = as_inputs_and_targets("data", data)
+    layout = InputLayout.of("data", inputs, net)
+    x, y = as_pair("data", (inputs, y), layout, device=device)
     compute.check_inputs(x)
     trained, frozen = copy.deepcopy(net).to(x), frozen_modules(net, ())
     processes = Processes.found(compute.data_parallel, device=x.device)
@@ -105,18 +110,19 @@ def train_dense(
         drawn = int(torch.randint(2**31, (), device="cpu")) if seed is None else seed
         seed = processes.broadcast(drawn)
     with seeded(seed, x.device), computing(trained, compute.precision):
-        _check_outputs(trained, x, y, likelihood)
-        warn_of_scales(x, y, likelihood)
-        (x, y), held_out = hold_out(x, y, validation)
+        call = partial(layout.call, trained)
+        _check_outputs(trained, call, x, y, likelihood)
+        warn_of_scales(x, y, likelihood, layout)
+        (x, y), held_out = hold_out(x, y, validation, layout)
         if held_out is not None:
-            _check_outputs(trained, *held_out, likelihood)
-        best = None if held_out is None else _BestEpoch(trained, likelihood, held_out, processes, frozen)
+            _check_outputs(trained, call, *held_out, likelihood)
+        best = None if held_out is None else _BestEpoch(trained, call, likelihood, held_out, processes, frozen)
         processes.copy_first([*trained.parameters(), *trained.buffers()])
         train_others(trained, frozen)
-        loss_of_part = partial(_loss, trained, likelihood, compute.layout)
+        loss_of_part = partial(_loss, trained, call, likelihood, compute.layout)
         loss = partial(Shares(compute.accumulate, processes).compute, loss_of_part)
         joins = normalises(trained)
-        epoch = partial(batches, x, y, batch_size, augmentation, join=joins)
+        epoch = partial(batches, x, y, batch_size, layout.changing(augmentation), join=joins)
         steps = len(sizes_of_batches(len(x), batch_size, join=joins))
         run = _Training(trained, loss, epoch, steps, epochs, learning_rate, weight_decay, best, x.device)
         if saving is not None:
@@ -132,17 +138,21 @@ def train_dense(
     return trained.eval()
 
 
-def _check_outputs(net: nn.Module, x: Tensor, y: Tensor, likelihood: Likelihood) -> None:
+Call = Callable[[Tensor], Tensor]  # a net, given its inputs as one tensor
+
+
+def _check_outputs(net: nn.Module, call: Call, x: Tensor, y: Tensor, likelihood: Likelihood) -> None:
     check_gaps("data", y, likelihood)
+    net.eval()
     with torch.no_grad():
-        output = net.eval()(x[:1])
+        output = call(x[:1])
     likelihood.check(output.expand(len(y), *output.shape[1:]), y)
 
 
 def _loss(
-    net: nn.Module, likelihood: Likelihood, layout: torch.memory_format, x: Tensor, y: Tensor
+    net: nn.Module, call: Call, likelihood: Likelihood, layout: torch.memory_format, x: Tensor, y: Tensor
 ) -> tuple[Tensor, Gradients]:
-    distribution = likelihood.distribution(net(x.contiguous(memory_format=layout)), x.new_ones(()))
+    distribution = likelihood.distribution(call(x.contiguous(memory_format=layout)), x.new_ones(()))
     loss: Tensor = -distribution.log_prob(y).mean()
     moving = {i: p for i, p in enumerate(net.parameters()) if p.requires_grad}
     found = torch.autograd.grad(loss, list(moving.values()), allow_unused=True)
@@ -252,12 +262,13 @@ class _BestEpoch:
     def __init__(
         self,
         net: nn.Module,
+        call: Call,
         likelihood: Likelihood,
         held_out: tuple[Tensor, Tensor],
         processes: Processes,
         frozen: Collection[str],
     ) -> None:
-        self.frozen = frozen
+        self.frozen, self.call = frozen, call
         self.net, self.likelihood, (self.x, self.y), self.processes = net, likelihood, held_out, processes
         self.least, self.values = math.inf, dict[str, Any](net.state_dict())
 
@@ -265,7 +276,7 @@ class _BestEpoch:
     def see(self) -> None:
         """Keep the network's values if they are the best yet."""
         self.net.eval()
-        output = torch.cat([self.net(rows) for rows in self.x.split(_SCORED_AT_ONCE)])
+        output = torch.cat([self.call(rows) for rows in self.x.split(_SCORED_AT_ONCE)])
         loss = -float(self.likelihood.distribution(output, output.new_ones(())).log_prob(self.y).mean())
         train_others(self.net, self.frozen)
         loss = self.processes.broadcast(loss)  # statistics of a BatchNorm are each process's own until the end

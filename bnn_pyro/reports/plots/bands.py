@@ -268,9 +268,10 @@ def _legend(bands: list[_Band], level: float, first: str | None) -> list[Artist]
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
 def _check_vectors(posterior: Posterior) -> None:
-    shape = posterior.model.input_shape
-    if len(shape) != 1:
-        raise ValueError(f"posterior must be of a network whose inputs are vectors, got inputs of shape {shape}")
+    layout = posterior.model.layout
+    if not layout.are_features:
+        got = f"inputs of shape {layout.shape}" if layout.is_plain else layout
+        raise ValueError(f"posterior must be of a network whose inputs are vectors, got {got}")
 
 
 def rows_of(posterior: Posterior, x: Tensor) -> Tensor:

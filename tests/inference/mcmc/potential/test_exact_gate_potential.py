@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from bnn_pyro.gated_parameters import gate_site
 from bnn_pyro.inference.mcmc.potential.exact_gate_potential import SpikePotential
 from bnn_pyro.likelihoods import GaussianNoise
-from bnn_pyro.network import SparseNetwork, gate_site
+from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
 from bnn_pyro.priors import GroupLasso, SpikeSlab, gate, slab
 from guides.sites import gate_product
