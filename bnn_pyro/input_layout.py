@@ -230,9 +230,14 @@ def _changed(layout: InputLayout, change: Callable[[Any], Any], x: Tensor) -> Te
 
 def call_with(net: Callable[..., Any], inputs: Inputs) -> Tensor:
     """Call a net with its inputs in the form that its user has them in, and return its output as one tensor."""
+    return output_of(returned_with(net, inputs))
+
+
+def returned_with(net: Callable[..., Any], inputs: Inputs) -> Any:
+    """Call a net with its inputs in the form that its user has them in, and return whatever it returns."""
     if isinstance(inputs, Mapping):
-        return output_of(net(**inputs))
-    return output_of(net(inputs) if isinstance(inputs, Tensor) else net(*inputs))
+        return net(**inputs)
+    return net(inputs) if isinstance(inputs, Tensor) else net(*inputs)
 
 
 def output_of(output: Any) -> Tensor:

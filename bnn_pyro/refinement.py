@@ -17,6 +17,7 @@ from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.sample import check_draws, sample
 from bnn_pyro.inference.mcmc.starts import starting_points
 from bnn_pyro.inference.mcmc.stopping import StoppingRule
+from bnn_pyro.likelihoods import Likelihood
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.nodes import Nodes, find_nodes
 from bnn_pyro.posterior.base import Posterior
@@ -49,6 +50,8 @@ class Refinement:
         slab: Prior of the weights that are left; None for the model's own. The usual one is a plain Gaussian, as a slab
             with learned scales has done its work when the nodes are chosen: of networks that the group horseshoe had
             selected it predicted held-out rows better, or as well (``benchmarks/select_then_sample.py --choose``).
+        likelihood: Likelihood of the sampled network, for the same outputs; None for the model's own. A noise that
+            variational inference fits badly, such as `MeanDependentNoise`, is no trouble to sample.
         weights: How chains weigh that have not mixed, by R-hat of their predictions on training rows against the limits
             of ``until``: ``"equal"``, or by ``"stacking"`` of PSIS-LOO on the training rows, half of the weight shared
             equally (:meth:`~bnn_pyro.posterior.sampled.SampledPosterior.weighted_by_stacking`). Chains that have mixed
@@ -70,6 +73,7 @@ class Refinement:
     start: Start = "ensemble"
     weights: Weights = "equal"
     slab: Slab | None = Gaussian()  # noqa: RUF009  (frozen)
+    likelihood: Likelihood | None = None
     least_chains: int = 4
 
     def __post_init__(self) -> None:
@@ -145,13 +149,15 @@ def refine(
     networks*.
     """
     x, y = as_pair("data", data, posterior.model.layout)
-    model = selected_network(posterior, slab=settings.slab, inputs=inputs).to(x)
+    model = selected_network(posterior, slab=settings.slab, likelihood=settings.likelihood, inputs=inputs).to(x)
     settings = _fitted(settings, model)
     start: Literal["ensemble"] | Tensor = "ensemble"
     if settings.start == "draws":
         if not isinstance(posterior, GuidePosterior) or inputs is not None:
             what = "a choice of inputs" if inputs is not None else f"a {type(posterior).__name__}"
             raise ValueError(f"start must be 'ensemble' for {what}, got 'draws'")
+        if settings.likelihood is not None:
+            raise ValueError(f"start must be 'ensemble' for another likelihood, {settings.likelihood}, got 'draws'")
         if seed is None and checkpoint is not None:
             raise ValueError("seed must be given with a checkpoint where chains start at draws, got None")
         start = starting_points(model, (x, y), posterior.shrink(), chains=settings.plan.chains, seed=seed)
@@ -186,7 +192,7 @@ def sample_whole(
         ValueError: If the data do not fit.
     """
     rows = as_pair("data", data, model.layout)
-    whole = without_gates(model, slab=settings.slab).to(rows[0])
+    whole = without_gates(model, slab=settings.slab, likelihood=settings.likelihood).to(rows[0])
     fitted = _fitted(settings, whole)
     return _sampled(whole, rows, fitted, "ensemble", seed=seed, progress=progress, engine=engine, checkpoint=checkpoint)
 
@@ -225,12 +231,19 @@ def _stacked(sampled: SampledPosterior, rows: tuple[Tensor, Tensor], rule: Stopp
     return found
 
 
-def selected_network(posterior: Posterior, *, slab: Slab | None = None, inputs: Tensor | None = None) -> SparseNetwork:
+def selected_network(
+    posterior: Posterior,
+    *,
+    slab: Slab | None = None,
+    likelihood: Likelihood | None = None,
+    inputs: Tensor | None = None,
+) -> SparseNetwork:
     """Return the network of the nodes that a posterior keeps, with a slab as its prior and no gates.
 
     Args:
         posterior: The posterior.
         slab: The slab; None for the model's own.
+        likelihood: The likelihood; None for the model's own.
         inputs: Which input features it reads, as for `refine`; None for all that the posterior keeps.
 
     Returns:
@@ -246,7 +259,7 @@ def selected_network(posterior: Posterior, *, slab: Slab | None = None, inputs: 
     model = copy.deepcopy(posterior.model)
     model.net = posterior.median_net(keep=keep)
     smaller = smaller_model(model, keep, kept_positions(model.net, model.nodes.groups, keep))
-    opened = without_gates(smaller, slab=slab)
+    opened = without_gates(smaller, slab=slab, likelihood=likelihood)
     return opened if inputs is None else reading_only(opened, inputs)
 
 
@@ -282,15 +295,19 @@ def reading_only(model: SparseNetwork, inputs: Tensor) -> SparseNetwork:
     return model.replaced(net, Nodes((), model.nodes.dense), selection)
 
 
-def without_gates(model: SparseNetwork, *, slab: Slab | None = None) -> SparseNetwork:
+def without_gates(
+    model: SparseNetwork, *, slab: Slab | None = None, likelihood: Likelihood | None = None
+) -> SparseNetwork:
     """Return a network with all of its nodes open for good: with a slab as its prior and no gates.
 
     Args:
         model: The network; it is not changed.
         slab: The slab; None for the model's own.
+        likelihood: The likelihood; None for the model's own.
     """
     opened = model.replaced(model.net, Nodes((), model.nodes.dense), model.selection)
     opened.spike, opened.inclusion, opened.slab = None, {}, slab or opened.slab
+    opened.likelihood = likelihood or opened.likelihood
     return opened
 
 

@@ -23,7 +23,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "bnn_pyro.nodes": ("bnn_pyro.input_layout",),
     "bnn_pyro.likelihoods": (),
     "bnn_pyro.networks": ("bnn_pyro.arguments",),
-    "bnn_pyro.data": ("bnn_pyro.fields",),
+    "bnn_pyro.data": ("bnn_pyro.arguments", "bnn_pyro.fields"),
     "bnn_pyro.tracing": (),
     "bnn_pyro.arguments": (),
     "bnn_pyro.devices": (),

@@ -19,7 +19,7 @@ from bnn_pyro.inference.mcmc.sample import sample
 from bnn_pyro.inference.mcmc.starts import starting_points
 from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.inference.training.ensemble import train_ensemble
-from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
+from bnn_pyro.likelihoods import NOISE_SITE, Categorical, GaussianNoise, Likelihood, MeanDependentNoise
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.base import Posterior
@@ -78,6 +78,20 @@ def refined(posterior: Posterior, data: tuple[Tensor, Tensor], **options: Any) -
 
 
 # ---- what is sampled -------------------------------------------------------------------------------------------------
+def test_the_sampled_network_may_have_another_likelihood() -> None:
+    posterior, rows = selecting()
+    settings = Refinement(plan=PLAN, until=None, likelihood=MeanDependentNoise())
+    for found in (
+        refine(posterior, rows, settings, seed=1, progress=False),
+        sample_whole(posterior.model, rows, settings, seed=1, progress=False),
+    ):
+        assert found.model.likelihood == MeanDependentNoise()
+        assert found.draws.values[NOISE_SITE].shape[2:] == (2,)
+    assert posterior.model.likelihood != MeanDependentNoise()
+    with pytest.raises(ValueError, match="start must be 'ensemble' for another likelihood, MeanDependentNoise"):
+        refine(posterior, rows, replace(settings, start="draws"), seed=1)
+
+
 @pytest.mark.parametrize("slab", [Gaussian(0.7), GroupLasso(), GroupHorseshoe()])
 def test_it_is_the_posterior_given_the_nodes(slab: Slab) -> None:
     """The whole model's density, with gates held and what they close held too, differs by a constant.

@@ -72,9 +72,8 @@ class Comparison:
         check_type("recipe", self.recipe, Recipe)
         if self.recipe.one_shot is not None:
             raise ValueError("recipe must be one of method svi, got one of sghmc")
-        for name in ("select_inputs", "noise"):
-            if getattr(self.recipe, name) == "auto":
-                raise ValueError(f"recipe must have a {name} that is decided, got 'auto'")
+        if self.recipe.select_inputs == "auto":
+            raise ValueError("recipe must have select_inputs True or False, got 'auto'")
         for name in self.methods:
             if name not in METHODS:
                 raise ValueError(f"methods must be of {', '.join(METHODS)}, got {name!r}")

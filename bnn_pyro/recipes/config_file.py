@@ -1,6 +1,7 @@
 """The file ``config.json`` of a run: all that it was given, and what is needed to build its model again."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
-from bnn_pyro.recipes.definition import SLABS, Recipe
+from bnn_pyro.recipes.definition import NOISES, SLABS, Recipe
 from bnn_pyro.recipes.dense_training import DenseTraining
 from bnn_pyro.recipes.path_plan import PathPlan
 from bnn_pyro.refinement import Refinement
@@ -159,27 +160,37 @@ def settings_of(config: Config) -> Recipe:
 
 
 def refinement_values(refinement: Refinement | None) -> Config | None:
-    """Return how a run is refined as JSON values, a slab with its name among them.
+    """Return how a run is refined as JSON values, a slab and a noise with their names among them.
 
     Args:
         refinement: The settings; None for a run that is not refined.
     """
     if refinement is None:
         return None
-    slab = refinement.slab
-    names = [name for name, kind in SLABS.items() if type(slab) is kind]
-    named = {"name": names[0], **dataclasses.asdict(slab)} if names else None  # type: ignore[call-overload]
-    return {**dataclasses.asdict(refinement), "slab": named}
+    named = {"slab": _named(refinement.slab, SLABS), "likelihood": _named(refinement.likelihood, NOISES)}
+    return {**dataclasses.asdict(refinement), **named}
+
+
+def _named(value: Any, kinds: Mapping[str, Callable[..., Any]]) -> Config | None:
+    """Return the name of an object's kind and the object's fields; None for kinds that have no name."""
+    names = [name for name, kind in kinds.items() if type(value) is kind]
+    return {"name": names[0], **dataclasses.asdict(value)} if names else None
+
+
+def _of_name(values: Config | None, kinds: Mapping[str, Callable[..., Any]]) -> Any:
+    """Return the object that `_named` gave the fields of."""
+    return None if values is None else kinds[values["name"]](**{n: v for n, v in values.items() if n != "name"})
 
 
 def _refinement_of(values: Config) -> Refinement:
-    slab, until = values["slab"], values["until"]
+    until = values["until"]
     return Refinement(
         plan=SamplingPlan(**values["plan"]),
         until=None if until is None else StoppingRule(**until),
         start=values["start"],
         weights=values.get("weights", "equal"),
-        slab=None if slab is None else SLABS[slab["name"]](**{n: v for n, v in slab.items() if n != "name"}),
+        slab=_of_name(values["slab"], SLABS),
+        likelihood=_of_name(values.get("likelihood"), NOISES),
         least_chains=values.get("least_chains", Refinement.least_chains),  # which older files lack
     )
 

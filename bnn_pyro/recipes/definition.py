@@ -34,7 +34,7 @@ PRIORS: tuple[str, ...] = (*(f"ss-{name}" for name in SLABS), *SLABS)
 
 
 NoiseName = Literal["constant", "mean", "input"]
-NOISES: dict[str, Callable[[], Likelihood]] = {
+NOISES: dict[str, Callable[..., Likelihood]] = {
     "constant": GaussianNoise,
     "mean": MeanDependentNoise,
     "input": HeteroscedasticNoise,
@@ -103,8 +103,10 @@ class Recipe:
         reference: Whether the whole network is sampled as well, to say what was lost by pruning; with a refinement.
         noise: The noise of a regression, of `NOISES`: ``"constant"`` is one number, which is learned
             (``GaussianNoise``); ``"mean"`` follows what is predicted (``MeanDependentNoise``); ``"input"`` is predicted
-            by a second output of the network (``HeteroscedasticNoise``). ``"auto"`` lets held-out rows decide before
-            the run between the first two, as for `select_inputs`. It means nothing for classes.
+            by a second output of the network (``HeteroscedasticNoise``). ``"auto"`` is constant, and lets held-out rows
+            decide before the run, as for `select_inputs`, whether the noise of the sampled network follows the mean:
+            variational inference, and so the pruned network alone, predicts means less well with such a noise. It
+            means nothing for classes.
         path: How the KL weight is chosen on held-out rows before the run; None takes `kl_weight` as it is.
         least_kl_weight: Where a group ends without a node, the posterior is fitted again at a tenth of the KL weight,
             and so on, not below this; None leaves it as it is.
@@ -282,27 +284,22 @@ class Recipe:
             task: ``"classification"`` or ``"regression"``.
 
         Raises:
-            ValueError: If there is no such task, or the ``noise`` of a regression is not decided yet.
+            ValueError: If there is no such task.
         """
         if task not in ("classification", "regression"):
             raise ValueError(f"task must be classification or regression, got {task!r}")
         if task == "classification":
             return Categorical()
-        self._check_noise()
-        return NOISES[self.noise]()
+        return NOISES["constant" if self.noise == "auto" else self.noise]()
 
     def outputs(self, num_classes: int | None) -> int:
         """Return the number of the network's outputs: one per class; one, or two with a noise that varies.
 
         Args:
             num_classes: Number of classes; None for a regression.
-
-        Raises:
-            ValueError: If the ``noise`` of a regression is not decided yet.
         """
         if num_classes is not None:
             return num_classes
-        self._check_noise()
         return 2 if self.noise == "input" else 1
 
     def make_net(self, input_shape: Sequence[int], out_features: int, *, inputs: Tensor | None = None) -> nn.Module:
@@ -351,7 +348,3 @@ class Recipe:
             gates: ``"hard"`` for the true spike-and-slab model, ``"relaxed"`` for the relaxed one.
         """
         return AutoSpikeSlab(model.prior, init_inclusion=self.init_inclusion, init_scale=self.init_scale, gates=gates)
-
-    def _check_noise(self) -> None:
-        if self.noise == "auto":
-            raise ValueError(f"noise must be one of {', '.join(NOISES)} where a model is made, got 'auto'")

@@ -190,7 +190,7 @@ def load_refined(folder: str | os.PathLike[str]) -> SampledPosterior:
     _, settings = read_config(path)
     if settings.refinement is None or not (path / REFINED_FILES[0]).exists():
         raise ValueError(f"run must be refined, got '{folder}': bnn-pyro refine does it")
-    model = selected_network(load_run(path), slab=settings.refinement.slab)
+    model = selected_network(load_run(path), slab=settings.refinement.slab, likelihood=settings.refinement.likelihood)
     found = load_posterior(path / REFINED_FILES[0], model)
     if not isinstance(found, SampledPosterior):
         raise ValueError(f"path must be a file of a SampledPosterior, got '{path / REFINED_FILES[0]}'")

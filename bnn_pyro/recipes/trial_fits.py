@@ -40,7 +40,7 @@ class TrialFits:
 
     Args:
         dataset: The data, of which `has_trial_rows`.
-        settings: The settings; of a regression the noise of these fits is constant if it is not decided yet.
+        settings: The settings.
         seed: Seed of each fit, and of which rows are held out; the untrained net is drawn from the global state.
         device: Where to train.
         progress: Whether to show progress bars; None shows them on a terminal.
@@ -58,8 +58,6 @@ class TrialFits:
         checkpoint: Callable[[str], Checkpoint] | None = None,
     ) -> None:
         kept, held_out = split_rows(dataset, _FRACTION, seed)
-        if settings.noise == "auto":
-            settings = replace(settings, noise="constant")
         self.inputs = dataset.train.x[0].numel()
         self.train, self.held_out = (settings.tensors(part, device) for part in (kept, held_out))
         self._how: dict[str, Any] = {"seed": seed, "progress": progress}

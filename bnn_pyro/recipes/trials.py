@@ -10,7 +10,7 @@ import torch
 from bnn_pyro.data import Dataset
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.generators import seeded
-from bnn_pyro.likelihoods import Normals
+from bnn_pyro.likelihoods import MeanDependentNoise, Normals
 from bnn_pyro.recipes.definition import Recipe
 from bnn_pyro.recipes.input_trial import InputTrial, try_input_gates
 from bnn_pyro.recipes.noise_trial import NoiseTrial, try_noise
@@ -34,13 +34,18 @@ class Trials:
     def decide(self, settings: Recipe) -> Recipe:
         """Return settings of which nothing is left open: where rows were not asked, no gates and a constant noise.
 
+        A noise that follows the mean is that of the sampled network.
+
         Args:
             settings: The settings.
         """
         if settings.select_inputs == "auto":
             settings = replace(settings, select_inputs=self.inputs is not None and self.inputs.select_inputs)
         if settings.noise == "auto":
-            settings = replace(settings, noise="constant" if self.noise is None else self.noise.noise)
+            settings = replace(settings, noise="constant")
+            if self.noise is not None and self.noise.noise == "mean" and settings.refinement is not None:
+                sampled = replace(settings.refinement, likelihood=MeanDependentNoise())
+                settings = replace(settings, refinement=sampled)
         return settings
 
 
@@ -72,7 +77,7 @@ def hold_trials(
         What they said; nothing where nothing is open, or there are too few rows to hold 20 out.
     """
     asks_inputs = settings.select_inputs == "auto" and dataset.train.x[0].numel() > 1
-    asks_noise = settings.noise == "auto" and dataset.num_classes is None
+    asks_noise = settings.noise == "auto" and dataset.num_classes is None and settings.refinement is not None
     if not (asks_inputs or asks_noise) or not has_trial_rows(dataset):
         return Trials()
     with seeded(seed, torch.device(device)):

@@ -51,7 +51,7 @@ def noise_text(metrics: Mapping[str, object]) -> str:
     if trial is None:
         return ""
     what = "gain" if trial["gain"] >= 0 else "lose"
-    noise = "the noise of the network does" if trial["noise"] == "mean" else "the noise is one number"
+    noise = "the noise of the sampled network does" if trial["noise"] == "mean" else "the noise is one number"
     return (
         f"With a noise that depends on the prediction {trial['rows']:,} held-out rows {what} {abs(trial['gain']):.3f} "
         f"(standard error {trial['gain_error']:.3f}) in log score; so {noise}"

@@ -15,6 +15,7 @@ from bnn_pyro.inference.sgmcmc.group_em import GroupEM
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.sgmcmc.sampler import Sampler
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
+from bnn_pyro.likelihoods import MeanDependentNoise
 from bnn_pyro.priors import GroupHorseshoe
 from bnn_pyro.recipes import PathPlan, Recipe, recipe
 from bnn_pyro.recipes.config_file import config_of, read_config, settings_of
@@ -41,7 +42,7 @@ FLAT: dict[str, Any] = {  # as runs were written at first
         Recipe(schedule=Schedule(temperature=(1.0, 0.1), patience=3)),
         Recipe(schedule=Schedule(temperature=0.3), prior="ss-ig", one_shot=OneShot(em=None)),
         Recipe(refinement=Refinement(until=None, start="draws"), refine_if_worth=True),
-        Recipe(noise="mean"),
+        Recipe(noise="mean", refinement=Refinement(likelihood=MeanDependentNoise(0.5))),
         Recipe(path=PathPlan(kl_weights=(0.5, 1.0), validation=0.1, refine=True), kl_weight=0.5),
         Recipe(
             refinement=Refinement(

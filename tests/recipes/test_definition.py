@@ -174,13 +174,8 @@ def test_what_held_out_rows_are_to_decide_is_decided_before_a_model_is_made() ->
         Recipe(select_inputs="some")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="select_inputs must be False for a lenet"):
         Recipe(net="lenet", hidden=(4, 5, 6, 7), select_inputs="auto")
-    noise = Recipe(noise="auto")
-    for needed in (lambda: noise.likelihood("regression"), lambda: noise.outputs(None)):
-        with pytest.raises(
-            ValueError, match="noise must be one of constant, mean, input where a model is made, got 'auto'"
-        ):
-            needed()
-    assert noise.outputs(3) == 3 and isinstance(noise.likelihood("classification"), Categorical)
+    noise = Recipe(noise="auto")  # which is constant in variational inference
+    assert noise.likelihood("regression") == GaussianNoise() and noise.outputs(None) == 1
     with pytest.raises(ValueError, match="noise must be one of constant, mean, input or auto, got 'some'"):
         Recipe(noise="some")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="least_kl_weight must be positive or None, got 0"):

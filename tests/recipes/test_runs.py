@@ -333,15 +333,16 @@ def test_held_out_rows_decide_on_gates_of_inputs(
 def test_held_out_rows_decide_on_the_noise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gain: float) -> None:
     trial = NoiseTrial(gain, 0.05, 24)
     monkeypatch.setattr(runs, "hold_trials", lambda *_, **__: Trials(noise=trial))
-    asked = dataclasses.replace(QUICK, noise="auto")
+    asked = dataclasses.replace(QUICK, noise="auto", refinement=SHORT)
     metrics = run(table("regression"), asked, seed=1, out=tmp_path / "run", progress=False)
     assert metrics["noise_trial"] == trial.record()
     page = (tmp_path / "run" / "report.md").read_text()
     assert f"24 held-out rows gain {gain:.3f} (standard error 0.050) in log score; so " in page
-    likelihood = load_run(tmp_path / "run").model.likelihood  # as its folder knows what was decided
-    assert likelihood == (MeanDependentNoise() if gain > 0.05 else GaussianNoise())
-    same = dataclasses.replace(QUICK, noise=trial.noise)
-    assert run(table("regression"), same, seed=1, progress=False)["test_nll"] == metrics["test_nll"]
+    assert load_run(tmp_path / "run").model.likelihood == GaussianNoise()
+    refined = load_refined(tmp_path / "run")  # as its folder knows what was decided
+    assert refined.model.likelihood == (MeanDependentNoise() if gain > 0.05 else GaussianNoise())
+    found = refined.evaluate(*QUICK.tensors(table("regression").test), y_std=3.0)
+    assert found["nll"] == pytest.approx(metrics["refined_test_nll"], rel=1e-4)
 
 
 @pytest.mark.gpu

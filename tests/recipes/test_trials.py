@@ -9,14 +9,16 @@ import torch
 from bnn_pyro.data import Dataset, Split
 from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.svi.schedule import Schedule
+from bnn_pyro.likelihoods import MeanDependentNoise
 from bnn_pyro.recipes import Recipe, trial_fits
 from bnn_pyro.recipes.dense_training import DenseTraining
 from bnn_pyro.recipes.input_trial import InputTrial
 from bnn_pyro.recipes.noise_trial import NoiseTrial
 from bnn_pyro.recipes.trials import Trials, hold_trials
+from bnn_pyro.refinement import Refinement
 from tests.recipes.test_runs import QUICK, table
 
-OPEN = replace(QUICK, select_inputs="auto", noise="auto")
+OPEN = replace(QUICK, select_inputs="auto", noise="auto", refinement=Refinement())
 
 
 @pytest.fixture
@@ -52,6 +54,7 @@ def test_the_noise_alone_needs_one_fit(fits: list[bool], gates: bool) -> None:
 def test_nothing_is_fitted_where_nothing_is_open_or_rows_are_few(fits: list[bool]) -> None:
     many, few = table("regression", rows=160), table("regression", rows=120)  # of 80 rows 16 would be scored
     assert hold_trials(many, QUICK) == hold_trials(few, OPEN) == Trials()
+    assert hold_trials(many, replace(OPEN, select_inputs=False, refinement=None)) == Trials()  # nothing is sampled
     classes = replace(OPEN, select_inputs=False)
     assert hold_trials(table("classification", rows=160), classes) == Trials() and not fits
 
@@ -59,13 +62,15 @@ def test_nothing_is_fitted_where_nothing_is_open_or_rows_are_few(fits: list[bool
 def test_what_was_not_asked_is_decided_too() -> None:
     gates, follows = InputTrial(0.1, 0.05, 20, 2, 3), NoiseTrial(0.2, 0.1, 20)
     for trials, expected in (
-        (Trials(), (False, "constant")),
-        (Trials(inputs=gates), (True, "constant")),
-        (Trials(noise=follows), (False, "mean")),
-        (Trials(gates, follows), (True, "mean")),
+        (Trials(), (False, None)),
+        (Trials(inputs=gates), (True, None)),
+        (Trials(noise=NoiseTrial(0.2, 0.3, 20)), (False, None)),
+        (Trials(noise=follows), (False, MeanDependentNoise())),
+        (Trials(gates, follows), (True, MeanDependentNoise())),
     ):
         decided = trials.decide(OPEN)
-        assert (decided.select_inputs, decided.noise) == expected
+        assert decided.refinement is not None and decided.noise == "constant"
+        assert (decided.select_inputs, decided.refinement.likelihood) == expected
     asked = replace(QUICK, select_inputs=True, noise="input")
     assert Trials().decide(asked) == asked
 
@@ -81,6 +86,7 @@ def test_a_noise_that_grows_is_seen() -> None:
         epochs=240,
         schedule=Schedule(hold=40, freeze=20, kl_warmup=40),
         noise="auto",
+        refinement=Refinement(),
     )
     for varies in (True, False):
         y = x[:, 0] + 0.2 * noise * (x[:, 0].exp() if varies else 1)

@@ -57,7 +57,7 @@ def test_what_held_out_rows_said_of_the_noise() -> None:
     assert noise_text(metrics) == ""
     said = (
         "With a noise that depends on the prediction 1,480 held-out rows gain 0.132 (standard error 0.041) in log "
-        "score; so the noise of the network does"
+        "score; so the noise of the sampled network does"
     )
     assert noise_text({"noise_trial": trial}) == said
     constant = noise_text({"noise_trial": {**trial, "gain": -0.02, "noise": "constant"}})
