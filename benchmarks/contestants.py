@@ -68,7 +68,7 @@ class Case:
         example = torch.zeros(2, self.inputs)
         model = SparseNetwork(self.net(), example, prior=prior, likelihood=Categorical(), num_data=NUM_DATA)
         model.to(device)
-        return copies(model, AutoSpikeSlab(model.prior))
+        return copies(model, AutoSpikeSlab(model.prior, gate_gradient="straight-through"))
 
     def batches(self, device: torch.device, *, count: int = 8) -> list[tuple[Tensor, Tensor]]:
         """Return batches like those of MNIST: pixels of which four in five are 0, and a label that depends on them.

@@ -1,8 +1,9 @@
 r"""The yardstick: a perceptron with the SS-GHS prior by hand in plain PyTorch, without Pyro and without our packages.
 
-The same algorithm as `fit` with `AutoSpikeSlab`: mean-field posterior, hard straight-through gates that multiply at the
-readers, LogNormal factors of the half-Cauchy scales, non-centred slabs whose divergence is weighted by the inclusion
-probabilities at both ends, closed-form divergences, one draw of the weights a batch, or local reparameterisation.
+The same algorithm as `fit` with the guide of the recipes, an `AutoSpikeSlab`: mean-field posterior, hard gates with the
+straight-through gradient that multiply at the readers, LogNormal factors of the half-Cauchy scales, non-centred slabs
+whose divergence is weighted by the inclusion probabilities at both ends, closed-form divergences, one draw of the
+weights a batch, or local reparameterisation.
 
 Source: Jantre, Bhattacharya, Maiti (2023), *A comprehensive study of spike and slab shrinkage priors for structurally
 sparse Bayesian neural networks*.

@@ -27,7 +27,6 @@ from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.likelihoods import Categorical
 from bnn_pyro.recipes import PRIORS, Recipe, recipe
-from guides import AutoSpikeSlab
 
 STEADY: dict[str, Any] = {
     "batch_size": 128,
@@ -161,7 +160,7 @@ def _sparse(net: nn.Module, dataset: data.Dataset, settings: Recipe, seed: int) 
         model,
         train,
         **settings.fit_options(),
-        guide=AutoSpikeSlab(model.prior, init_inclusion=settings.init_inclusion, init_scale=settings.init_scale),
+        guide=settings.make_guide(model),
         seed=seed,
         progress=False,
     )

@@ -10,27 +10,42 @@ from torch.distributions import Distribution, Normal, constraints
 from torch.distributions.utils import lazy_property
 from torch.nn.functional import logsigmoid
 
+from guides.protocols import GateGradient
+
 
 class HardGate(RelaxedBernoulliStraightThrough):
     r"""A Bernoulli gate that is drawn hard and differentiated soft.
 
     With :math:`\ell = \log u - \log(1-u)` and logits :math:`\theta`, the draw is :math:`z = 1[\theta + \ell > 0]`,
-    which is Bernoulli(:math:`\sigma(\theta)`) at every temperature; in the backward pass it stands for
-    :math:`\sigma((\theta + \ell)/T)` (straight through). Everything is computed in logit space, so no probability is
-    ever clamped.
+    which is Bernoulli(:math:`\gamma = \sigma(\theta)`). In the backward pass its slope is one of two.
+
+    *ReinMax*: :math:`dz/d\theta = \tfrac12 (1 - \gamma)` where the gate was open, :math:`\tfrac12 \gamma` where it was
+    closed. For a function f of the gate the mean of the estimate is then
+
+    .. math:: \gamma (1 - \gamma)\, \tfrac12 [f'(0) + f'(1)] \approx \gamma (1 - \gamma) [f(1) - f(0)]
+        = \frac{d}{d\theta} E[f(z)],
+
+    the trapezoid rule: exact where f is quadratic in each gate, as the log-likelihood of a linear model with Gaussian
+    noise, whatever the number of weights behind the gate.
+
+    *Straight through*: the draw stands for :math:`\sigma((\theta + \ell)/T)`. Its bias grows with the curvature of f,
+    and so with the number of weights behind the gate, and closes needed gates at T = 1/2; it falls with T, while the
+    variance rises.
+
+    Everything is computed in logit space, so no probability is ever clamped.
 
     ``log_prob`` is the Bernoulli's, :math:`z \log\sigma(\theta) + (1-z) \log\sigma(-\theta)`, linear in ``z`` so that
-    the straight-through gradient passes.
+    the gradient passes.
 
     Args:
-        temperature: Positive temperature of the relaxation, a scalar tensor.
+        temperature: Positive temperature of the straight-through gradient, a scalar tensor.
         logits: Log-odds of an open gate, shape ``(*batch,)``.
-        straight_through: Whether a draw carries the soft gradient. Without it the distribution says that it is not
-            reparameterised, and an estimator such as DisARM has to give the gradient.
+        gradient: The slope of a draw, ``"reinmax"`` or ``"straight-through"``. With ``"disarm"`` a draw has none: the
+            distribution says that it is not reparameterised, and the estimator has to give the gradient.
         validate_args: As in every distribution.
 
-    Source: Bengio, Leonard, Courville (2013), *Estimating or Propagating Gradients Through
-    Stochastic Neurons*; Maddison, Mnih, Teh (2017), *The Concrete Distribution*.
+    Source: Liu, Dong, Liu, Yu, Gao (2023), *Bridging Discrete and Backpropagation: Straight-Through and Beyond*;
+    Bengio, Leonard, Courville (2013), *Estimating or Propagating Gradients Through Stochastic Neurons*.
     """
 
     support = constraints.boolean
@@ -40,15 +55,15 @@ class HardGate(RelaxedBernoulliStraightThrough):
         temperature: Tensor,
         logits: Tensor,
         *,
-        straight_through: bool = True,
+        gradient: GateGradient = "reinmax",
         validate_args: bool | None = None,
     ) -> None:
-        self.straight_through = straight_through
+        self.gradient = gradient
         super().__init__(temperature, logits=logits, validate_args=validate_args)
 
     @property
     def has_rsample(self) -> bool:
-        return self.straight_through
+        return self.gradient != "disarm"
 
     @property
     def mean(self) -> Tensor:
@@ -66,7 +81,7 @@ class HardGate(RelaxedBernoulliStraightThrough):
 
     def expand(self, batch_shape: Sequence[int], _instance: Distribution | None = None) -> "HardGate":
         new = self._get_checked_instance(HardGate, _instance)
-        new.straight_through = self.straight_through
+        new.gradient = self.gradient
         expanded: HardGate = super().expand(Size(batch_shape), _instance=new)
         return expanded
 
@@ -75,10 +90,13 @@ class HardGate(RelaxedBernoulliStraightThrough):
         uniform = torch.rand_like(logits).clamp(min=torch.finfo(logits.dtype).tiny)
         noisy = logits + uniform.log() - (-uniform).log1p()
         hard = (noisy > 0).to(logits.dtype)
-        if not self.straight_through:
+        if self.gradient == "disarm":
             return hard
-        soft = torch.sigmoid(noisy / self.temperature)
-        return hard + (soft - soft.detach())
+        if self.gradient == "straight-through":
+            soft = torch.sigmoid(noisy / self.temperature)
+            return hard + (soft - soft.detach())
+        slope = torch.sigmoid(torch.where(noisy > 0, -logits, logits)).detach() / 2
+        return hard + slope * (logits - logits.detach())
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with torch.no_grad():

@@ -5,7 +5,7 @@ import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import pyro.distributions as dist
 import torch
@@ -60,9 +60,11 @@ class AutoProgram(AutoGuide):
             values (of the prior's scale where these are 0), of the logarithm of a scale as it is.
         init_inclusion: Initial inclusion probability of every gate, in (0, 1); None leaves it to ``init_loc_fn``.
         gates: ``"hard"`` for the true spike-and-slab model, ``"relaxed"`` for the relaxed one that HMC samples.
-        gate_gradient: ``"straight-through"`` or ``"disarm"``; the latter needs
+        gate_gradient: Estimator of the gradient of hard gates, see :class:`~guides.HardGate`: ``"reinmax"``,
+            ``"straight-through"``, or ``"disarm"``, which is unbiased, takes two passes and needs
             :class:`bnn_pyro.inference.svi.elbo.SparseELBO`.
-        temperature: Temperature of the gates' gradient; None takes that of the first gate's prior.
+        temperature: Temperature of the straight-through gradient, or of relaxed gates; None takes that of the first
+            gate's prior.
         **kwargs: Keyword arguments of the program.
 
     Raises:
@@ -80,14 +82,14 @@ class AutoProgram(AutoGuide):
         init_scale: float = 0.1,
         init_inclusion: float | None = 0.95,
         gates: Literal["hard", "relaxed"] = "hard",
-        gate_gradient: GateGradient = "straight-through",
+        gate_gradient: GateGradient = "reinmax",
         temperature: float | None = None,
         **kwargs: object,
     ) -> None:
         check_program(model)
         AutoGuide.__init__(self, model)
         check_choice("gates", gates, ("hard", "relaxed"))
-        check_choice("gate_gradient", gate_gradient, ("straight-through", "disarm"))
+        check_choice("gate_gradient", gate_gradient, get_args(GateGradient))
         if gates == "relaxed" and gate_gradient == "disarm":
             raise ValueError("gate_gradient='disarm' needs gates='hard': relaxed gates have a pathwise gradient")
         check_range("init_scale", init_scale, 0, float("inf"))
@@ -185,7 +187,7 @@ class AutoProgram(AutoGuide):
             logits = logits.detach()
         if self.gates == "relaxed":
             return dist.RelaxedBernoulli(self.temperature, logits=logits), torch.sigmoid(logits)
-        gate = HardGate(self.temperature, logits, straight_through=self.gate_gradient == "straight-through")
+        gate = HardGate(self.temperature, logits, gradient=self.gate_gradient)
         if self._switch is not None:
             return gate, torch.where(self._switch[1], gate.median, torch.sigmoid(logits))
         return gate, gate.median if self.gate_mode == "frozen" else torch.sigmoid(logits)

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from torch import Tensor, nn
 
 GateMode = Literal["free", "open", "frozen"]
-GateGradient = Literal["straight-through", "disarm"]
+GateGradient = Literal["reinmax", "straight-through", "disarm"]
 
 
 class Guide(Protocol):
@@ -44,7 +44,7 @@ class GatedGuide(Guide, Protocol):
 
     Attributes:
         gate_mode: What gates do: drawn and learning, held open, or frozen.
-        temperature: Temperature of the gates' gradient, shape ``()``.
+        temperature: Temperature of straight-through or of relaxed gates, shape ``()``.
     """
 
     gate_mode: GateMode

@@ -191,8 +191,7 @@ def _spike_slab(gates: Literal["hard", "relaxed"], job: Job) -> AutoSpikeSlab:
 
 
 def _centered(job: Job) -> AutoCentered:
-    recipe = job.plan.recipe
-    return AutoCentered(job.model.prior, init_inclusion=recipe.init_inclusion, init_scale=recipe.init_scale)
+    return AutoCentered(job.model.prior, **job.plan.recipe.guide_options())
 
 
 def _normal(job: Job) -> AutoNormal:

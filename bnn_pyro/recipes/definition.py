@@ -341,10 +341,17 @@ class Recipe:
         )
 
     def make_guide(self, model: SparseNetwork, *, gates: Literal["hard", "relaxed"] = "hard") -> AutoSpikeSlab:
-        """Return the variational family of a network with the recipe's prior.
+        """Return the variational family of a network with the recipe's prior, its gates straight-through.
+
+        That is the gradient that the recipes' KL weights, rates and phases were tuned with.
 
         Args:
             model: The network.
             gates: ``"hard"`` for the true spike-and-slab model, ``"relaxed"`` for the relaxed one.
         """
-        return AutoSpikeSlab(model.prior, init_inclusion=self.init_inclusion, init_scale=self.init_scale, gates=gates)
+        return AutoSpikeSlab(model.prior, gates=gates, **self.guide_options())
+
+    def guide_options(self) -> dict[str, Any]:
+        """Return what a guide of a network with the recipe's prior is made with: where it starts, and its gradient."""
+        start = {"init_inclusion": self.init_inclusion, "init_scale": self.init_scale}
+        return {**start, "gate_gradient": "straight-through"}

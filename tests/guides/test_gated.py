@@ -16,13 +16,13 @@ from tests.monte_carlo import assert_mean
 
 PROBABILITIES = torch.tensor([0.001, 0.1, 0.5, 0.8, 0.99], dtype=torch.float64)
 KINDS = (GatedNormal, NonCenteredNormal)
+GRADIENTS = ("reinmax", "straight-through", "disarm")
 
 
 def hard_gate(
-    temperature: float = 0.5, gamma: Tensor = PROBABILITIES, *, straight_through: bool = True, size: int | None = None
+    temperature: float = 0.5, gamma: Tensor = PROBABILITIES, *, gradient: Any = "reinmax", size: int | None = None
 ) -> HardGate:
-    logits = torch.logit(gamma)
-    gate = HardGate(torch.tensor(temperature, dtype=gamma.dtype), logits, straight_through=straight_through)
+    gate = HardGate(torch.tensor(temperature, dtype=gamma.dtype), torch.logit(gamma), gradient=gradient)
     return gate if size is None else gate.expand((size, *gamma.shape))
 
 
@@ -30,10 +30,10 @@ def hard_gate(
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.5, 2.0])
-@pytest.mark.parametrize("straight_through", [True, False])
-def test_a_draw_is_bernoulli_at_every_temperature(temperature: float, straight_through: bool) -> None:
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_a_draw_is_bernoulli_at_every_temperature(temperature: float, gradient: str) -> None:
     """Fails by chance less than once in 50,000 runs: 30 means of 200,000 draws at 5 standard errors."""
-    draws = hard_gate(temperature, straight_through=straight_through).sample((200_000,))
+    draws = hard_gate(temperature, gradient=gradient).sample((200_000,))
     assert set(draws.unique().tolist()) == {0.0, 1.0}
     assert_mean(draws, PROBABILITIES)
 
@@ -70,7 +70,7 @@ def test_log_density_passes_the_soft_gradient() -> None:
 def test_mean_of_the_soft_gradient(temperature: float, gamma: float, expected: float) -> None:
     """Over the true gamma (1 - gamma), in the specification's table: 7 means of 400,000 draws, 1 % for rounding."""
     logits = torch.logit(torch.tensor(gamma, dtype=torch.float64)).expand(400_000).clone().requires_grad_()
-    draws = HardGate(torch.tensor(temperature).double(), logits).rsample()
+    draws = HardGate(torch.tensor(temperature).double(), logits, gradient="straight-through").rsample()
     (slope,) = torch.autograd.grad(draws.sum(), logits)
     ratio = slope / (gamma * (1 - gamma))
     error = float(ratio.std()) / 400_000**0.5
@@ -82,7 +82,7 @@ def test_soft_gradient_is_that_of_the_relaxed_draw() -> None:
     logits = torch.linspace(-3, 3, 50, dtype=torch.float64, requires_grad=True)
     temperature = torch.tensor(0.5, dtype=torch.float64)
     torch.manual_seed(7)
-    draw = HardGate(temperature, logits).rsample()
+    draw = HardGate(temperature, logits, gradient="straight-through").rsample()
     torch.manual_seed(7)
     soft = torch.sigmoid((logits + torch.logit(torch.rand_like(logits))) / temperature)
     assert torch.equal(draw, soft.round())
@@ -90,8 +90,27 @@ def test_soft_gradient_is_that_of_the_relaxed_draw() -> None:
         torch.testing.assert_close(one, two)
 
 
-def test_without_straight_through_a_draw_has_no_gradient() -> None:
-    gate = HardGate(torch.tensor(0.5), torch.zeros(3, requires_grad=True), straight_through=False)
+def test_reinmax_is_the_trapezoid_rule() -> None:
+    r"""The slope of a draw is that of the probability, shared alike by both sides, at any temperature.
+
+    Summed over both sides, gamma of one and 1 - gamma of the other, it gives :math:`\gamma (1 - \gamma)` times the mean
+    of f' at 0 and 1: the gradient of the mean of f where f is quadratic.
+    """
+    gamma = torch.linspace(0.01, 0.99, 40, dtype=torch.float64).expand(500, 40)
+    logits = torch.logit(gamma).requires_grad_()
+    draws = HardGate(torch.tensor(0.3).double(), logits).rsample()
+    assert set(draws.unique().tolist()) == {0.0, 1.0}
+    (slope,) = torch.autograd.grad(draws.sum(), logits)
+    sides = {1.0: (1 - gamma) / 2, 0.0: gamma / 2}
+    for side, expected in sides.items():
+        torch.testing.assert_close(slope[draws == side], expected[draws == side])
+    for linear, curved in ((3.0, -10.0), (350.0, -360.0)):  # f(z) = linear z + curved z^2 / 2
+        found = gamma * sides[1.0] * (linear + curved) + (1 - gamma) * sides[0.0] * linear
+        torch.testing.assert_close(found, gamma * (1 - gamma) * (linear + curved / 2))
+
+
+def test_without_a_slope_a_draw_has_no_gradient() -> None:
+    gate = HardGate(torch.tensor(0.5), torch.zeros(3, requires_grad=True), gradient="disarm")
     assert not gate.has_rsample
     assert not gate.to_event(1).has_rsample
     assert not pyro.sample("z", gate.to_event(1)).requires_grad
@@ -100,9 +119,10 @@ def test_without_straight_through_a_draw_has_no_gradient() -> None:
 
 @pytest.mark.parametrize("logits", [-1e4, -200.0, -30.0, 30.0, 200.0, 1e4])
 @pytest.mark.parametrize("temperature", [1e-3, 0.5])
-def test_nothing_overflows_in_single_precision(logits: float, temperature: float) -> None:
+@pytest.mark.parametrize("gradient", ["reinmax", "straight-through"])
+def test_nothing_overflows_in_single_precision(logits: float, temperature: float, gradient: Any) -> None:
     theta = torch.full((1000,), logits, requires_grad=True)
-    gate = HardGate(torch.tensor(temperature), theta)
+    gate = HardGate(torch.tensor(temperature), theta, gradient=gradient)
     draw = gate.rsample()
     assert (draw == float(logits > 0)).all()
     density = gate.log_prob(draw)
@@ -110,9 +130,9 @@ def test_nothing_overflows_in_single_precision(logits: float, temperature: float
 
 
 def test_expanding_keeps_the_kind_of_gradient() -> None:
-    for straight_through in (True, False):
-        gate = hard_gate(straight_through=straight_through).expand((3, 5)).to_event(1)
-        assert gate.base_dist.straight_through is gate.has_rsample is straight_through
+    for gradient in GRADIENTS:
+        gate = hard_gate(gradient=gradient).expand((3, 5)).to_event(1)
+        assert gate.base_dist.gradient == gradient and gate.has_rsample == (gradient != "disarm")
         assert gate.rsample().shape == (3, 5)
 
 

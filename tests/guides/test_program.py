@@ -337,7 +337,7 @@ def test_guide_of_a_program_of_latents_alone() -> None:
 # ---- gates -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("mode", ["open", "frozen"])
 @pytest.mark.parametrize("gates", ["hard", "relaxed"])
-@pytest.mark.parametrize("gate_gradient", ["straight-through", "disarm"])
+@pytest.mark.parametrize("gate_gradient", ["reinmax", "straight-through", "disarm"])
 def test_gates_held_open_or_frozen(mode: Any, gates: Any, gate_gradient: Any) -> None:
     """They are 1, or 1 where gamma > 1/2; they do not learn, and slabs of frozen gates count wholly or not at all."""
     if gates == "relaxed" and gate_gradient == "disarm":
@@ -523,7 +523,10 @@ def test_training_a_copy_leaves_the_original() -> None:
     ("options", "message"),
     [
         ({"gates": "soft"}, "gates must be one of hard, relaxed, got 'soft'"),
-        ({"gate_gradient": "reinforce"}, "gate_gradient must be one of straight-through, disarm, got 'reinforce'"),
+        (
+            {"gate_gradient": "reinforce"},
+            "gate_gradient must be one of reinmax, straight-through, disarm, got",
+        ),
         ({"gates": "relaxed", "gate_gradient": "disarm"}, "gate_gradient='disarm' needs gates='hard'"),
         ({"init_scale": 0.0}, r"init_scale must lie in \(0, inf\), got 0.0"),
         ({"init_scale": float("nan")}, r"init_scale must lie in \(0, inf\), got nan"),

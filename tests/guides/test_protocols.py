@@ -35,7 +35,7 @@ def test_any_guide(name: str) -> None:
 @pytest.mark.parametrize("name", ["spike_slab", "centered"])
 def test_gated_guides(name: str) -> None:
     guide = gated(name)
-    assert (guide.gate_mode, guide.gate_gradient, guide.temperature.shape) == ("free", "straight-through", ())
+    assert (guide.gate_mode, guide.gate_gradient, guide.temperature.shape) == ("free", "reinmax", ())
     assert {site: gamma.shape for site, gamma in guide.inclusion().items()} == {"w.gate": (3,)}
     of_roles = {id(p) for group in guide.parameter_groups().values() for p in group}
     of_sites = {id(p) for _, _, p in guide.named_site_parameters()}

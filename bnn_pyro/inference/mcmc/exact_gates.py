@@ -4,11 +4,14 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.inference.mcmc.gate_draw import GateDraw
+from bnn_pyro.inference.mcmc.gate_swap import GateSwap
 from bnn_pyro.inference.mcmc.jittered_hmc import JitteredHMC
 from bnn_pyro.inference.mcmc.kernel import State
 from bnn_pyro.inference.mcmc.potential.exact_gate_potential import SpikePotential
 from bnn_pyro.inference.mcmc.pseudo_prior import Draw, PseudoPrior
 from bnn_pyro.inference.mcmc.trajectories import Trajectory
+
+_GATES_PER_SWAP = 4  # a swap costs as much as the draws of two gates
 
 
 class ExactGates:
@@ -16,7 +19,8 @@ class ExactGates:
 
     All chains are one batch. A transition is one of :class:`~bnn_pyro.inference.mcmc.jittered_hmc.JitteredHMC` for the
     scales, the open slabs and all other latents, given the gates; then
-    :class:`~bnn_pyro.inference.mcmc.gate_draw.GateDraw` draws the gates given all else.
+    :class:`~bnn_pyro.inference.mcmc.gate_draw.GateDraw` draws the gates given all else, one by one, and
+    :class:`~bnn_pyro.inference.mcmc.gate_swap.GateSwap` pairs of them, as many as a quarter of the gates.
 
     Args:
         potential: The potential energy.
@@ -46,8 +50,9 @@ class ExactGates:
         start: Tensor | None = None,
         max_leapfrogs: int = 1024,
     ) -> None:
-        self.potential, self._draw_gates = potential, GateDraw(potential, tries)
-        layout = potential.layout
+        self.potential, layout = potential, potential.layout
+        self._draw_gates, self._swap_gates = GateDraw(potential, tries), GateSwap(potential, tries)
+        self._swaps = 0 if len(layout.gates) < 2 else max(1, len(layout.gates) // _GATES_PER_SWAP)
         self.pseudo_prior = PseudoPrior.of(pseudo_prior or potential.prior_draw, layout.shapes, potential.like)
         points = self._starts(chains) if start is None else start.to(potential.like)
         self.hmc = JitteredHMC(potential, points, max_leapfrogs=max_leapfrogs, moving=layout.moving(points))
@@ -87,6 +92,8 @@ class ExactGates:
         """
         move = self.hmc.transition()
         position = self._draw_gates(self.position, self.pseudo_prior)
+        for _ in range(self._swaps):
+            position = self._swap_gates(position, self.pseudo_prior)
         self.hmc.moving = self.potential.layout.moving(position)
         self.hmc.place(position)
         return move

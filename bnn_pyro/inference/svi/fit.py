@@ -37,6 +37,7 @@ from bnn_pyro.posterior.empty_groups import empty_groups, empty_warning
 from bnn_pyro.posterior.guide import GuidePosterior, copies
 from bnn_pyro.posterior.threads import driving
 from guides import AutoProgram, AutoSpikeSlab
+from guides.protocols import GateGradient
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,8 @@ def fit(
         rates: Learning rates by the role of a parameter.
         clip_norm: Largest norm of the gradient of a step; None does not clip.
         guide: A guide of ``model.prior`` or ``model``: one of ours, or an AutoGuide of Pyro, which cannot hold, freeze
-            or leave out gates; default :class:`~guides.AutoSpikeSlab`.
+            or leave out gates; default :class:`~guides.AutoSpikeSlab`, whose gates have the ReinMax gradient, or the
+            straight-through one where the schedule has a temperature.
         optimizer: A Pyro optimiser, which has its own learning rates and clipping, or a function from torch parameter
             groups to a torch optimiser; default Adam.
         elbo: The bound, with its draws a step: a :class:`~bnn_pyro.inference.svi.elbo.SparseELBO`, the default, or one
@@ -153,7 +155,7 @@ def fit(
         drawn = int(torch.randint(2**31, (), device="cpu"))
         seed = processes.broadcast(drawn) if saved is None else saved.settings["seed"]
     with driving("fit"), _isolated(seed, x.device):
-        model, guide = _own(model, guide, x, y)
+        model, guide = _own(model, guide, x, y, schedule)
         processes.copy_first([*model.parameters(), *model.buffers(), *guide.parameters(), *guide.buffers()])
         (x, y), held_out = hold_out(x, y, validation, model.layout)
         check_rows(model, (x, y), held_out)
@@ -219,11 +221,14 @@ def _check_model(model: object) -> None:
         )
 
 
-def _own(model: SparseNetwork, guide: AutoGuide | None, x: Tensor, y: Tensor) -> tuple[SparseNetwork, AutoGuide]:
+def _own(
+    model: SparseNetwork, guide: AutoGuide | None, x: Tensor, y: Tensor, schedule: Schedule
+) -> tuple[SparseNetwork, AutoGuide]:
     """Return copies of model and guide that belong to this run, on the data's device and dtype."""
     if guide is None:
         model = copy.deepcopy(model).to(x)
-        return model, AutoSpikeSlab(model.prior)
+        gradient: GateGradient = "reinmax" if schedule.temperature is None else "straight-through"
+        return model, AutoSpikeSlab(model.prior, gate_gradient=gradient)
     _check_sites(model, guide)
     model, guide = copies(model, guide)
     model.to(x)
@@ -288,6 +293,12 @@ def _check_guide(guide: object, schedule: Schedule) -> None:
         for name in ("hold", "freeze", "temperature", "shrink_below"):
             if getattr(schedule, name):
                 raise ValueError(f"{name} needs an AutoSpikeSlab or AutoCentered guide, got {type(guide).__name__}")
+    if isinstance(guide, AutoProgram) and schedule.temperature is not None and guide.gates == "hard":
+        if guide.gate_gradient != "straight-through":
+            raise ValueError(
+                "temperature needs a guide with relaxed gates or gate_gradient='straight-through', got "
+                f"gate_gradient={guide.gate_gradient!r}, which has none"
+            )
 
 
 def _check_sites(model: SparseNetwork, guide: AutoGuide) -> None:

@@ -50,8 +50,8 @@ class Schedule:
         frozen_kl_weight: Weight of the divergence while gates are frozen, and so that of the posterior in the end; None
             keeps that of the run. A large weight to prune and a smaller one to settle.
         decay: Fraction of the run over which all learning rates fall to 0 by a cosine, at its end.
-        temperature: Temperature of the gates' gradient, or (first, last) of a geometric schedule; None leaves the
-            guide's.
+        temperature: Temperature of straight-through or of relaxed gates, or (first, last) of a geometric schedule; None
+            leaves the guide's. The ReinMax gradient, the usual one, has none.
         shrink_below: Leave out nodes whose inclusion probability has fallen below this after an epoch with free gates
             (below 1/2 once gates are frozen), so that the rest of the run gets cheaper; in the posterior they are
             closed for good (:math:`\gamma = 10^{-6}`). None trains all nodes to the end. 0.01 is a good value.

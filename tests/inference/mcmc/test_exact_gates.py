@@ -47,7 +47,9 @@ def columns(rows: int, size: int, *effects: float) -> tuple[Tensor, Tensor]:
     return x, x @ w.flatten() + NOISE * torch.randn(rows, dtype=DOUBLE)
 
 
-def enumerated(x: Tensor, y: Tensor, gates: int, used: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def enumerated(
+    x: Tensor, y: Tensor, gates: int, used: Callable[[Tensor], Tensor], *, prior: Tensor = LAMBDA
+) -> tuple[Tensor, Tensor]:
     """Inclusion probabilities and the mean of the used weights, from the marginal likelihoods of all supports.
 
     ``used`` tells which columns a support uses.
@@ -57,8 +59,8 @@ def enumerated(x: Tensor, y: Tensor, gates: int, used: Callable[[Tensor], Tensor
         z = torch.tensor(chosen, dtype=DOUBLE)
         covariances = SIGMA**2 * x * used(z)
         total = covariances @ x.T + NOISE**2 * torch.eye(len(y), dtype=DOUBLE)
-        prior = (z * LAMBDA.log() + (1 - z) * (1 - LAMBDA).log()).sum()
-        evidence.append(dist.MultivariateNormal(torch.zeros_like(y), total).log_prob(y) + prior)
+        support = (z * prior.log() + (1 - z) * (1 - prior).log()).sum()
+        evidence.append(dist.MultivariateNormal(torch.zeros_like(y), total).log_prob(y) + support)
         supports.append(z)
         means.append(covariances.T @ torch.linalg.solve(total, y))
     share = torch.softmax(torch.stack(evidence), 0)

@@ -674,6 +674,19 @@ def test_what_a_guide_of_pyro_cannot_do(option: dict[str, Any]) -> None:
         fit(model, (X, Y), guide=AutoNormal(model.prior), epochs=3, schedule=Schedule(**option))
 
 
+def test_a_temperature_is_of_straight_through_or_relaxed_gates() -> None:
+    short: dict[str, Any] = {"epochs": 1, "seed": 0, "compute": Compute(engine="eager")}
+    assert fit(network(), (X, Y), **short).guide.gate_gradient == "reinmax"
+    with_temperature = Schedule(temperature=0.3)
+    assert fit(network(), (X, Y), schedule=with_temperature, **short).guide.gate_gradient == "straight-through"
+    model = network()
+    relaxed = AutoSpikeSlab(model.prior, gates="relaxed")
+    posterior = fit(model, (X, Y), guide=relaxed, schedule=with_temperature, **short)
+    assert float(posterior.guide.temperature) == pytest.approx(0.3)
+    with pytest.raises(ValueError, match="temperature needs a guide with relaxed gates or .*, got .*'disarm'"):
+        fit(model, (X, Y), guide=AutoSpikeSlab(model.prior, gate_gradient="disarm"), schedule=with_temperature)
+
+
 def test_disarm_needs_our_elbo() -> None:
     model = network()
     guide = AutoSpikeSlab(model.prior, gate_gradient="disarm")

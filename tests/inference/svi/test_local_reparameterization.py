@@ -280,7 +280,7 @@ def test_two_layers_have_the_marginal_moments_of_sampled_weights() -> None:
 
 
 @pytest.mark.parametrize("guide", [AutoSpikeSlab, AutoCentered])
-@pytest.mark.parametrize("gate_gradient", ["straight-through", "disarm"])
+@pytest.mark.parametrize("gate_gradient", ["reinmax", "disarm"])
 def test_bound_is_the_same_in_the_mean(guide: Any, gate_gradient: Any) -> None:
     """A log-likelihood that is a sum over rows has the same mean: 20,000 draws each way at 5 standard errors."""
     x, y = data(4)
