@@ -24,6 +24,7 @@ from bnn_pyro.inference.svi.schedule import LearningRates
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.guide import GuidePosterior
+from bnn_pyro.posterior.sampled import some_rows
 from bnn_pyro.recipes import Recipe
 from bnn_pyro.tracing.engine import EngineName
 from guides import AutoCentered, AutoSpikeSlab, initial_value
@@ -239,7 +240,7 @@ def _by_sampling(kernel: Kernel, is_exact: bool, job: Job) -> Found:
         "divergences": int(found.diverged.sum()),
         "acceptance": float(found.acceptance.mean()),
         "leapfrogs": float(found.leapfrogs.double().mean()),
-        "problems": found.problems(),
+        "problems": posterior.problems(some_rows(job.train[0])),
     }
 
 

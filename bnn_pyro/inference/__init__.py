@@ -5,6 +5,7 @@ from bnn_pyro.inference.mcmc.arviz import to_arviz
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
+from bnn_pyro.inference.mcmc.pyro_interface import MCMC
 from bnn_pyro.inference.mcmc.sample import sample
 from bnn_pyro.inference.sgmcmc.fit import fit_sghmc
 from bnn_pyro.inference.sgmcmc.group_em import GroupEM
@@ -34,6 +35,7 @@ __all__ = [
     "GroupEM",
     "GuidePosterior",
     "LearningRates",
+    "MCMC",
     "OneShot",
     "Posterior",
     "Potential",

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from bnn_pyro.posterior.convergence import convergence_problems, entry_names, of_sites
 from bnn_pyro.posterior.diagnostics import LEAST_DRAWS, e_bfmi, ess_bulk, ess_tail, r_hat
 
-LARGEST_R_HAT, LEAST_ESS, LEAST_E_BFMI = 1.01, 400.0, 0.3  # the usual limits
+LEAST_E_BFMI = 0.3  # the usual limit
 _COLUMNS = ("mean", "sd", "5 %", "95 %", "R-hat", "ESS bulk", "ESS tail")
 
 
@@ -33,6 +34,8 @@ class Draws:
         kernel: Name of the kernel.
         thinning: Transitions a draw.
         seconds: What the run took.
+        judged: The sites by which convergence is judged, besides the energy; None for all. Of a network it is none of
+            them, as its weights have symmetries that chains need not share: there the predictions tell.
     """
 
     values: Mapping[str, Tensor]
@@ -47,6 +50,7 @@ class Draws:
     kernel: str
     thinning: int
     seconds: float
+    judged: tuple[str, ...] | None = None
 
     @property
     def e_bfmi(self) -> Tensor:
@@ -80,12 +84,14 @@ class Draws:
         """
         return {name: _summary(value) for name, value in self.values.items()}
 
-    def problems(self, *, by_energy: bool = True) -> list[str]:
+    def problems(self, *, convergence: bool = True) -> list[str]:
         """Returns what says that the chains are not to be trusted, a sentence each; none is good news.
 
+        Convergence is judged by the energy and by each entry of the sites that are judged
+        (:func:`~bnn_pyro.posterior.convergence.convergence_problems`).
+
         Args:
-            by_energy: Whether convergence is judged, by the energy, one number that every model has; the table has that
-                of each site.
+            convergence: Whether convergence is judged at all.
         """
         found = []
         size = self.energy.shape[0] * self.energy.shape[1]
@@ -96,16 +102,10 @@ class Draws:
             )
         if float(least := self.e_bfmi.min()) < LEAST_E_BFMI:
             found.append(f"E-BFMI is {least:.2f}, below {LEAST_E_BFMI}: the chains are slow to reach the tails")
-        return found + (self._unconverged() if by_energy and self.energy.shape[1] >= LEAST_DRAWS else [])
-
-    def _unconverged(self) -> list[str]:
-        """Returns what the energy says of convergence."""
-        found, least = [], min(LEAST_ESS, 100.0 * len(self.energy))
-        if not float(ratio := r_hat(self.energy)) <= LARGEST_R_HAT:
-            found.append(f"R-hat of the energy is {ratio:.3f}, above {LARGEST_R_HAT}: the chains have not mixed")
-        if not float(size := ess_bulk(self.energy)) >= least:
-            found.append(f"ESS of the energy is {size:.0f}, below {least:.0f}: draw more")
-        return found
+        if not convergence or self.energy.shape[1] < LEAST_DRAWS:
+            return found
+        values = {name: self.values[name] for name in (self.values if self.judged is None else self.judged)}
+        return found + convergence_problems(of_sites(self.energy, values), chains=len(self.energy))
 
     def table(self, sites: Sequence[str] | None = None, *, rows: int = 40) -> str:
         """Returns mean, sd, quantiles, R-hat and ESS of each entry, and how the chains went, as text.
@@ -180,13 +180,7 @@ def _entries(name: str, value: Tensor) -> Iterator[tuple[str, list[float]]]:
     low, high = (rows.quantile(p, 0) for p in (0.05, 0.95))
     columns = [summary["mean"], summary["sd"], low, high, summary["r_hat"], summary["ess_bulk"], summary["ess_tail"]]
     numbers = torch.stack([column.double() for column in columns], -1).reshape(-1, len(columns)).tolist()
-    for place, row in enumerate(numbers):
-        index = (
-            [int(i) for i in torch.unravel_index(torch.tensor(place, device="cpu"), value.shape[2:])]
-            if value.dim() > 2
-            else []
-        )
-        yield f"{name}[{','.join(map(str, index))}]" if index else name, row
+    yield from zip(entry_names(name, value.shape[2:]), numbers, strict=True)
 
 
 def _rank(ratio: float) -> float:

@@ -2,7 +2,8 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,15 +14,15 @@ from bnn_pyro.gated_parameters import gate_site
 from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
-from bnn_pyro.posterior.diagnostics import r_hat
+from bnn_pyro.posterior.convergence import convergence_problems
+from bnn_pyro.posterior.diagnostics import LEAST_DRAWS, r_hat
 from bnn_pyro.posterior.draws import Draws
 from bnn_pyro.posterior.memory import draws_at_once, joined
 from bnn_pyro.posterior.network_draws import NetworkDraws, latent_of
-from bnn_pyro.posterior.stacking import Stacking, shares, stack
+from bnn_pyro.posterior.stacking import Stacking, checked_weights, shares, stack, within_chain
 
 _QUANTITIES = 1024  # predicted at a time for R-hat, so that memory does not grow with rows and classes
 _MIXING_ROWS = 256
-_WEIGHT_TOLERANCE = 1e-6
 
 
 class SampledPosterior(Posterior):
@@ -68,10 +69,10 @@ class SampledPosterior(Posterior):
     def __init__(self, model: SparseNetwork, draws: Draws, *, chain_weights: Tensor | Stacking | None = None) -> None:
         super().__init__(copy.deepcopy(model).to(draws.vectors))
         self.model.net.eval()
-        self.draws = draws
+        self.draws = draws if draws.judged == () else replace(draws, judged=())
         self.stacking = chain_weights if isinstance(chain_weights, Stacking) else None
         given = chain_weights.weights if isinstance(chain_weights, Stacking) else chain_weights
-        self.chain_weights = None if given is None else _checked(given, len(draws.energy))
+        self.chain_weights = None if given is None else checked_weights(given, len(draws.energy))
         shapes = {p.name: p.shape for p in model.bayesian}
         shapes |= {gate_site(name): (group.size,) for name, group in model.groups.items()}
         for name, shape in shapes.items():
@@ -183,7 +184,6 @@ class SampledPosterior(Posterior):
             found.append(self.model.likelihood.distribution(output, latent).log_prob(targets))
         return torch.cat(found, 1).reshape(*self.draws.energy.shape, len(y))
 
-    @torch.no_grad()
     def prediction_r_hat(self, x: Tensor, *, batch_size: int = 1024) -> Tensor:
         r"""Return :math:`\hat R` of what the draws predict, which tells whether the chains have mixed.
 
@@ -200,28 +200,53 @@ class SampledPosterior(Posterior):
         Raises:
             ValueError: If x has the wrong shape or is not finite, or there are fewer than 4 draws per chain.
         """
+        return torch.cat([r_hat(part) for _, part in self._predicted(x, batch_size)])
+
+    def problems(self, x: Tensor, *, convergence: bool = True, batch_size: int = 1024) -> list[str]:
+        """Return what says that the chains are not to be trusted, a sentence each; none is good news.
+
+        Convergence is judged by the energy and by what the draws predict, whose R-hat and effective sample sizes tell
+        what those of the weights do not.
+
+        Args:
+            x: Inputs to predict at, shape ``(rows, *input_shape)``.
+            convergence: Whether convergence is judged at all.
+            batch_size: Rows at a time.
+
+        Raises:
+            ValueError: If x has the wrong shape or is not finite.
+        """
+        found = self.draws.problems(convergence=convergence)
+        if not convergence or self.draws.energy.shape[1] < LEAST_DRAWS:
+            return found
+        predicted = self._predicted(x, batch_size)
+        return found + convergence_problems(predicted, chains=self.chains, indexed=False)
+
+    @torch.no_grad()
+    def _predicted(self, x: Tensor, batch_size: int) -> Iterator[tuple[str, Tensor]]:
+        """Yield what all draws predict, some quantities at a time: names and shapes ``(chains, draws, quantities)``."""
         x = self._checked(x, batch_size=batch_size)
         drawn = self._drawn_networks(self._all)
         outputs = drawn.outputs(x[:1], batch_size)[0, 0].numel()
-        found, sds = [], []
+        sds = []
         for rows in x.split(max(1, min(batch_size, _QUANTITIES // outputs))):
             predicted = self.model.likelihood.predict(drawn.outputs(rows, batch_size), drawn.latent)
             if isinstance(predicted, Classes):
-                found.append(self._r_hat(predicted.draws.flatten(1)))
+                yield "a class probability", self._by_chain(predicted.draws)
             elif isinstance(predicted, Normals):
-                found.append(self._r_hat(predicted.mean.flatten(1)))
+                yield "a predicted mean", self._by_chain(predicted.mean)
                 sds.append(predicted.sd.flatten(1))
             else:
-                found.append(self._r_hat(predicted.expected.flatten(1)))
+                yield "an expected target", self._by_chain(predicted.expected)
         if sds:
             sd = torch.cat(sds, 1)
             is_same = bool((sd == sd[:, :1]).all())
-            found += [self._r_hat(part) for part in (sd[:, :1] if is_same else sd).split(_QUANTITIES, 1)]
-        return torch.cat(found)
+            for part in (sd[:, :1] if is_same else sd).split(_QUANTITIES, 1):
+                yield "the predicted noise", self._by_chain(part)
 
-    def _r_hat(self, predicted: Tensor) -> Tensor:
-        """Return R-hat of quantities in all draws, of shape ``(chains * draws, quantities)``."""
-        return r_hat(predicted.reshape(*self.draws.energy.shape, -1))
+    def _by_chain(self, predicted: Tensor) -> Tensor:
+        """Return quantities in all draws, ``(chains * draws, ...)``, as ``(chains, draws, quantities)``."""
+        return predicted.reshape(*self.draws.energy.shape, -1)
 
     def inclusion(self, *, num_samples: int | None = None) -> dict[str, Tensor]:
         """Return the share of the draws in which each node is open: group -> shape ``(size,)``.
@@ -307,7 +332,7 @@ class SampledPosterior(Posterior):
         size = self.draws.energy.shape[1]
         most = int(size / float(self.chain_weights.max()) + 1e-6)
         counts = shares(self.chain_weights, min(num_samples, most))
-        spaced = [number * size + _spaced(size, count) for number, count in enumerate(counts)]
+        spaced = [number * size + within_chain(size, count) for number, count in enumerate(counts)]
         return torch.cat(spaced).to(device)
 
     def network_draws(self, *, num_samples: int | None = None) -> list[NetworkDraws]:
@@ -369,21 +394,6 @@ def some_rows(x: Tensor) -> Tensor:
 
 def _open(gate: Tensor) -> Tensor:
     return (gate > 0.5).to(gate)
-
-
-def _spaced(size: int, count: int) -> Tensor:
-    """Return so many numbers below a size, evenly spaced."""
-    return ((torch.arange(count, dtype=torch.float64, device="cpu") + 0.5) * size / max(count, 1)).long()
-
-
-def _checked(weights: Tensor, chains: int) -> Tensor:
-    """Return weights of chains in double precision; refuse what are none."""
-    if tuple(weights.shape) != (chains,):
-        raise ValueError(f"weights must have shape ({chains},), one for each chain, got {tuple(weights.shape)}")
-    weights = weights.detach().cpu().double()
-    if not bool((weights >= 0).all()) or not abs(float(weights.sum()) - 1) < _WEIGHT_TOLERANCE:
-        raise ValueError(f"weights must be at least 0 and add up to 1, got {weights.tolist()}")
-    return weights / weights.sum()
 
 
 def _mean(used: Tensor, is_open: Tensor, weight: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bnn_pyro.posterior.psis import RELIABLE_K, psis_loo
 
+_WEIGHT_TOLERANCE = 1e-6  # of what weights add up to
 _TOLERANCE = 1e-5  # of the mean log score
 _MOST_STEPS = 50_000
 
@@ -111,3 +112,31 @@ def shares(weights: Tensor, count: int) -> list[int]:
     largest = (exact - whole).argsort(descending=True, stable=True)[:left]
     whole[largest] += 1
     return [int(number) for number in whole]
+
+
+def within_chain(size: int, count: int) -> Tensor:
+    """Return so many numbers below a size, evenly spaced.
+
+    Args:
+        size: How many draws a chain has.
+        count: How many of them to take.
+    """
+    return ((torch.arange(count, dtype=torch.float64, device="cpu") + 0.5) * size / max(count, 1)).long()
+
+
+def checked_weights(weights: Tensor, chains: int) -> Tensor:
+    """Return weights of chains in double precision, on the CPU.
+
+    Args:
+        weights: Shape ``(chains,)``.
+        chains: How many chains there are.
+
+    Raises:
+        ValueError: If they have another shape, are negative or not finite, or do not add up to 1.
+    """
+    if tuple(weights.shape) != (chains,):
+        raise ValueError(f"weights must have shape ({chains},), one for each chain, got {tuple(weights.shape)}")
+    weights = weights.detach().cpu().double()
+    if not bool((weights >= 0).all()) or not abs(float(weights.sum()) - 1) < _WEIGHT_TOLERANCE:
+        raise ValueError(f"weights must be at least 0 and add up to 1, got {weights.tolist()}")
+    return weights / weights.sum()

@@ -96,7 +96,7 @@ def test_table_of_many_entries_has_the_worst() -> None:
     lines = found.table(rows=3).splitlines()
     assert len(lines[1:4]) == 3 and any(line.startswith("b[1,2] ") for line in lines[1:4])
     assert lines[4] == "... and 10 entries with a smaller R-hat"
-    assert found.table(["a"]).splitlines()[1].startswith("a ") and "b[" not in found.table(["a"])
+    assert found.table(["a"]).splitlines()[1].startswith("a ") and "b[" not in found.table(["a"]).split("!")[0]
 
 
 def test_few_draws_are_told_by_name_alone() -> None:
@@ -125,8 +125,19 @@ def test_problems_are_told() -> None:
     slow = replace(found, diverged=0 * found.diverged, total_energy=torch.randn(4, 500).cumsum(1))
     assert [problem[:9] for problem in slow.problems()] == ["E-BFMI is"]
     apart = replace(draws(4, 500), energy=torch.randn(4, 500) + torch.arange(4.0).unsqueeze(-1))
-    assert [problem.split(" of")[0] for problem in apart.problems()] == ["R-hat", "ESS"]
-    short = draws(4, 20)
-    assert [problem.split(" of")[0] for problem in short.problems()][-1] == "ESS"
+    assert [problem.split(" is")[0] for problem in apart.problems()] == [
+        "R-hat of the energy",
+        "bulk ESS of the energy",
+        "tail ESS of the energy",
+    ]
+    assert apart.problems(convergence=False) == []
     stuck = replace(found, energy=torch.full((4, 500), torch.nan), diverged=0 * found.diverged)
-    assert len(stuck.problems()) == 2
+    assert stuck.problems() == ["draws of the energy are not finite"]
+
+
+def test_a_single_entry_that_has_not_converged_is_named() -> None:
+    """Where the energy says nothing of it; or nothing at all is said where the site is not judged."""
+    found = draws(4, 500)
+    found.values["b"][:, :, 1, 2] += 3 * torch.arange(4.0).unsqueeze(-1)
+    assert found.problems()[0].startswith("R-hat of b[1,2] is ")
+    assert replace(found, judged=("a",)).problems() == replace(found, judged=()).problems() == []

@@ -355,6 +355,21 @@ def test_r_hat_of_predictions_is_that_of_each_quantity(likelihood: Likelihood, m
     torch.testing.assert_close(posterior.prediction_r_hat(x, batch_size=3), by_all)
 
 
+def test_problems_are_those_of_what_is_predicted() -> None:
+    """Not of weights whose nodes have other numbers in each chain; chains that predict otherwise are seen."""
+    model, data = regression(Gaussian())
+    posterior = chains(model, data)
+    assert float(r_hat(posterior.draws.values["hidden1.weight"]).max()) > 3
+    told = []
+    for shift in (0, 1):
+        posterior.draws.values["output.bias"][0] += shift
+        problems = posterior.problems(data[0])
+        told += [problem for problem in problems if problem.startswith("R-hat of a predicted mean is ")]
+        assert not any("hidden1" in problem for problem in problems)
+    few, all_means = (float(problem.split()[6].strip(",")) for problem in told)
+    assert few < 1.2 and all_means > 1.4 and "the worst of 200 in 201" in told[1]
+
+
 # ---- the rest --------------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.pseudo_prior import Draw
 from bnn_pyro.inference.mcmc.running_moments import Moments
+from bnn_pyro.inference.mcmc.settling import Settling
 from bnn_pyro.inference.mcmc.step_size import StepSizeTuning
 from bnn_pyro.inference.mcmc.trajectories import Trajectory, TrajectoryKernel
 from bnn_pyro.inference.mcmc.windows import ends_window
@@ -34,7 +35,8 @@ class ChEESWarmUp:
     in coordinates z of unit variance; chains count by their acceptance probability :math:`a_c`, in the means
     :math:`\bar z` and :math:`\bar z'` too. T begins at :math:`\pi / 2`, or at 64 steps if that is less, and is at
     least one step. The step size is adapted by :class:`~bnn_pyro.inference.mcmc.step_size.StepSizeTuning`, and at the
-    end of each window the mass matrix is set to what was drawn in it.
+    end of each window the mass matrix is set to what was drawn in it. Whether all that has come to rest is judged at
+    the end (:class:`~bnn_pyro.inference.mcmc.settling.Settling`).
 
     The source maximises E[C] itself: on the posterior of a small network trajectories were then seven times as long,
     for a third of the effective draws a second. Its authors' code has the criterion for its cost too. It takes the
@@ -62,7 +64,13 @@ class ChEESWarmUp:
         while kernel.trial().acceptance.mean() < 0.5 and kernel.step_size > 1e-10:
             kernel.step_size = kernel.length = kernel.step_size / 2
         kernel.length = min(first_length, _FIRST_LEAPFROGS * kernel.step_size)
+        self._settling = Settling(kernel.scale)
         self._begin_window()
+
+    @property
+    def shortfall(self) -> str:
+        """What says at the end of the warm-up that it has not adapted; empty where nothing does."""
+        return self._settling.shortfall
 
     def adapt(self, number: int, transitions: int) -> Trajectory:
         """Make a transition of the warm-up, and adapt the kernel to it.
@@ -85,18 +93,22 @@ class ChEESWarmUp:
         """
         kernel = self.kernel
         if number == 1:
+            self._settling = Settling(kernel.scale)
             self._begin_window()
         slope = _slope(move, kernel.scale)
-        accepted, slope_now = torch.stack([self._step_size.observe(move.acceptance), slope]).tolist()
+        accepted, slope_now = torch.stack([self._step_size.observe(move.acceptance, move.diverged), slope]).tolist()
         kernel.step_size = self._step_size.update(accepted)
         if math.isfinite(slope_now):
             kernel.length = self._length.climb(slope_now, kernel.step_size, kernel.max_steps)
         moving = torch.ones_like(kernel.position, dtype=torch.bool) if kernel.moving is None else kernel.moving
         self._moments.add(kernel.position, moving)
+        self._settling.add(move)
         if ends_window(number, transitions):
+            self._settling.end_window(self._moments)
             self._rescale(self._moments.scale(kernel.scale))
             self._begin_window()
         if number == transitions:
+            self._settling.judge(self._moments, len(kernel.position))
             kernel.step_size = self._step_size.average
             kernel.length = max(self._length.average, kernel.step_size)
 
@@ -119,6 +131,7 @@ class ChEESWarmUp:
             "step_size": self._step_size.state_dict(),
             "length": dict(vars(self._length)),
             "moments": dict(vars(self._moments)),
+            "settling": dict(vars(self._settling)),
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -130,6 +143,7 @@ class ChEESWarmUp:
         self._step_size.load_state_dict(state["step_size"])
         vars(self._length).update(state["length"])
         vars(self._moments).update(state["moments"])
+        vars(self._settling).update(state.get("settling", {}))  # which older files lack
 
 
 class LengthTuning:

@@ -38,6 +38,11 @@ class ExactGatesWarmUp:
         self._given_gates = ChEESWarmUp(kernel.hmc, target_accept=target_accept)
         self._slabs = Moments(kernel.pseudo_prior.loc)
 
+    @property
+    def shortfall(self) -> str:
+        """Nothing: this warm-up is not judged."""
+        return ""
+
     def adapt(self, number: int, transitions: int) -> Trajectory:
         """Make a transition of the warm-up, and adapt the kernel to it.
 

@@ -78,6 +78,10 @@ class BatchKernel(Protocol):
 class WarmUp(Protocol):
     """Sets the parameters of the kernel that it was made with, while the kernel moves its chains."""
 
+    @property
+    def shortfall(self) -> str:
+        """What says at the end of the warm-up that it has not adapted; empty where nothing does."""
+
     def adapt(self, number: int, transitions: int) -> BatchMove:
         """Make a transition of the warm-up, and adapt the kernel to it.
 

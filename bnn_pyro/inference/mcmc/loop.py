@@ -78,6 +78,8 @@ class _Drive:
         self.started, self.begun = time.perf_counter(), run.done
         self.timed: tuple[int, float] | None = None
         self.is_paced = False
+        if limit is not None and isinstance(run, BatchRun):
+            run.may_adapt_longer = False
 
     @property
     def seconds(self) -> float:
@@ -96,6 +98,7 @@ class _Drive:
             while run.done < run.total and not self._must_stop():
                 self._keep_pace(bar)
                 run.advance()
+                bar.total = run.total
                 bar.update()
                 if not bar.disable:
                     bar.set_postfix(run.note(), refresh=False)

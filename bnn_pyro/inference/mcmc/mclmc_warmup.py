@@ -86,6 +86,11 @@ class MCLMCWarmUp:
         kernel.step_size, kernel.length = _FIRST_STEP * root, root
         self._begin_window()
 
+    @property
+    def shortfall(self) -> str:
+        """Nothing: this warm-up is not judged."""
+        return ""
+
     def adapt(self, number: int, transitions: int) -> BatchMove:
         """Make a transition of the warm-up, and adapt the kernel to it; the host waits for the device here, once.
 

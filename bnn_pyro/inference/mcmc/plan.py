@@ -26,7 +26,9 @@ class SamplingPlan:
     Args:
         kernel: ``"nuts"``, ``"hmc"`` with trajectories of one length, ``"chees"``, ``"mclmc"`` or ``"mams"``.
         chains: Number of chains; two at least for ``"chees"`` and ``"mams"``.
-        warmup: Transitions per chain to adapt in, which are thrown away.
+        warmup: Transitions per chain to adapt in, which are thrown away. ``"chees"`` and ``"mams"`` judge at the end
+            whether they have adapted, and if not go on for as many again, twice at most; a rule that limits the seconds
+            does not let them.
         draws: Draws per chain to keep.
         thinning: Transitions per draw.
         target_accept: Acceptance probability that the step size is adapted to; None for 0.8, and 0.9 for ``"chees"``
@@ -44,6 +46,8 @@ class SamplingPlan:
         max_tree_depth: NUTS, ChEES and MAMS make at most 2 to the power of it steps in a transition.
         trajectory_length: Step size times leapfrog steps of a transition of ``"hmc"``; None for :math:`2\pi`.
         gates: ``"relaxed"``, or ``"exact"`` with ``kernel="chees"``.
+        noncentered: Which Normals are sampled as standard ones that are shifted and scaled: True for those whose
+            location or scale depends on another latent, False for none, or the names of sites. Exact gates have all.
 
     Raises:
         ValueError: If an option is out of range, or the kernel does not have it.
@@ -60,6 +64,7 @@ class SamplingPlan:
     max_tree_depth: int = 10
     trajectory_length: float | None = None
     gates: Gates = "relaxed"
+    noncentered: bool | tuple[str, ...] = True
 
     def __post_init__(self) -> None:
         names = ("chains", "warmup", "draws", "thinning", "max_tree_depth")
@@ -79,6 +84,8 @@ class SamplingPlan:
                 "gates must be 'relaxed', or 'exact' with kernel='chees', "
                 f"got gates={self.gates!r}, kernel={self.kernel!r}"
             )
+        if self.gates == "exact" and self.noncentered is not True:
+            raise ValueError(f"noncentered must be True with gates='exact', got {self.noncentered!r}")
         if self.kernel in ("chees", "mams") and self.chains < 2:
             raise ValueError(f"chains must be at least 2 for kernel={self.kernel!r}, got {self.chains}")
         if self.dense_mass and self.kernel not in ("nuts", "hmc", "mclmc"):

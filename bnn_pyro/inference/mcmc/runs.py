@@ -22,6 +22,7 @@ from bnn_pyro.inference.mcmc.track import Track
 
 _Nest = TypeVar("_Nest")
 _MOST_ROUNDS = 32  # each of them twice as long as the one before
+_LONGER = 4  # times the plan's warm-up, that it takes at most
 
 
 MakeBatch = Callable[[SamplingPlan, Potential, Tensor | None, Draw | None], tuple[BatchKernel, WarmUp]]
@@ -107,18 +108,25 @@ class BatchRun:
         total: How many it takes.
         rounds: In how many rounds: one, and one for each time that it was extended.
         warmup_transitions: How many transitions adapt the kernel.
+        may_adapt_longer: Whether the warm-up goes on where it has not adapted.
         track: What has been kept.
     """
 
     def __init__(self, plan: SamplingPlan, kernel: BatchKernel, warmup: WarmUp) -> None:
         self.plan, self.kernel, self.warmup, self.device = plan, kernel, warmup, kernel.position.device
         self.done, self.total, self.rounds, self.warmup_transitions = 0, plan.transitions, 1, plan.warmup
+        self.may_adapt_longer, self._begun = True, 0
         self.track, self._last = Track(plan.thinning), torch.zeros((), device="cpu")
 
     @property
     def draws(self) -> int:
         """How many draws of each chain have been kept."""
         return len(self.track.kept.get("energy", ()))
+
+    @property
+    def shortfall(self) -> str:
+        """What says that the warm-up has not adapted; empty where nothing does."""
+        return self.warmup.shortfall
 
     def extend(self) -> None:
         """Let the chains make as many transitions more as they have made after the warm-up."""
@@ -131,6 +139,7 @@ class BatchRun:
         Args:
             factor: What their number is multiplied by, from 0 to 1; there remain one of the warm-up, and one per draw.
         """
+        self.may_adapt_longer = False
         thinning = max(1, int(self.track.thinning * factor))
         self.warmup_transitions = max(self.done + 1, int(self.warmup_transitions * factor))
         self.track = Track(thinning)
@@ -140,11 +149,21 @@ class BatchRun:
         """Make a transition of all chains."""
         self.done += 1
         if self.done <= self.warmup_transitions:
-            move = self.warmup.adapt(self.done, self.warmup_transitions)
+            move = self.warmup.adapt(self.done - self._begun, self.warmup_transitions - self._begun)
+            self._adapt_longer()
         else:
             move = self.kernel.transition()
             self.track.add(self.kernel.position, self.kernel.energy, move)
         self._last = move.acceptance
+
+    def _adapt_longer(self) -> None:
+        """Double a warm-up that has ended without having adapted, twice at most."""
+        most = _LONGER * self.plan.warmup
+        is_due = self.done == self.warmup_transitions < most and self.may_adapt_longer
+        if is_due and self.warmup.shortfall:
+            self._begun = self.done
+            self.warmup_transitions += self.done
+            self.total += self.done
 
     def note(self) -> dict[str, str]:
         """Return step size and acceptance probability."""
@@ -155,6 +174,7 @@ class BatchRun:
         return {
             "done": self.done,
             "length": [self.total, self.rounds, self.warmup_transitions, self.track.thinning],
+            "begun": [self._begun, self.may_adapt_longer],
             "random": random_state(self.device),
             "kernel": self.kernel.state_dict(),
             "warmup": self.warmup.state_dict(),
@@ -172,8 +192,10 @@ class BatchRun:
         if "length" in state:  # which older files lack, whose runs were as long as planned
             check_fields(state, {"length": COUNTS}, "the state of the run")
             self.total, self.rounds, self.warmup_transitions, self.track.thinning = state["length"]
-        if self.rounds > _MOST_ROUNDS or not self.done <= self.total <= self.plan.transitions << (self.rounds - 1):
+        most = self.plan.transitions + (_LONGER - 1) * self.plan.warmup
+        if self.rounds > _MOST_ROUNDS or not self.done <= self.total <= most << (self.rounds - 1):
             raise ValueError(f"done and length must be those of a run of the plan, got {self.done} of {self.total}")
+        self._begun, self.may_adapt_longer = state.get("begun", [0, False])
         self.kernel.load_state_dict(_moved(state["kernel"], self.device))
         self.warmup.load_state_dict(_moved(state["warmup"], self.device))
         self.track.load_state_dict(_moved(state["track"], self.device))

@@ -92,7 +92,7 @@ def sample(
 ) -> SampledPosterior | Draws:
     r"""Sample the posterior of a model's latents by Hamiltonian Monte Carlo, or by microcanonical dynamics.
 
-    Slabs are non-centred and gates relaxed, as logits
+    Normals that depend on other latents are non-centred, and gates relaxed, as logits
     (:func:`~bnn_pyro.inference.mcmc.potential.noncentered.noncentered`). Step size and mass matrix adapt during
     warm-up. The model is left as it is, Pyro's parameter store stays as it was, and so does the global random state if
     there is a seed. Chains that have not mixed, divergences, and a network's inputs or targets that are far from unit
@@ -155,7 +155,8 @@ def sample(
     if isinstance(start, str) and saving is not None and Path(saving.path).exists():
         points: Tensor | None = None  # the run is resumed where it was
     elif isinstance(start, str):
-        points = starting_points(model, data, start, chains=plan.chains, seed=own_seed, progress=progress)
+        given: dict[str, Any] = {"chains": plan.chains, "sites": plan.noncentered, "seed": own_seed}
+        points = starting_points(model, data, start, progress=progress, **given)
     else:
         points = start
     with driving("sample"), _posterior(model, data) as (program, args):
@@ -178,8 +179,13 @@ def sample(
                 seconds, ratio = drive_until(run, until, lambda: _r_hat(answer(), args), file, progress=progress)
                 found = answer(seconds)
                 _report(until, run, ratio)
-    draws = found.draws if isinstance(found, SampledPosterior) else found
-    for problem in draws.problems(by_energy=until is None):
+    if isinstance(run, BatchRun) and run.shortfall:
+        logger.warning(
+            "the warm-up has not adapted after %d transitions: %s; give a longer warmup, or another parameterisation",
+            run.warmup_transitions,
+            run.shortfall,
+        )
+    for problem in _problems(found, args, convergence=until is None):
         logger.warning(problem)
     return found
 
@@ -195,6 +201,13 @@ def check_draws(plan: SamplingPlan) -> None:
     """
     if plan.draws < LEAST_DRAWS:
         raise ValueError(f"plan.draws must be at least {LEAST_DRAWS} for chains to be judged, got {plan.draws}")
+
+
+def _problems(found: SampledPosterior | Draws, args: tuple[Any, ...], convergence: bool) -> list[str]:
+    """Return what is wrong with chains, by the predictions on some training rows where there are any."""
+    if isinstance(found, Draws):
+        return found.problems(convergence=convergence)
+    return found.problems(some_rows(args[0]), convergence=convergence)
 
 
 def _r_hat(found: SampledPosterior | Draws, args: tuple[Any, ...]) -> Tensor:
@@ -242,7 +255,7 @@ def potential_of(
     def made(compiled: bool) -> Potential:
         if plan.gates == "exact":
             return SpikePotential(program, *args, compiled=compiled)
-        return Potential(noncentered(program), *args, compiled=compiled, traced=engine != "eager")
+        return Potential(noncentered(program, plan.noncentered), *args, compiled=compiled, traced=engine != "eager")
 
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")

@@ -1,7 +1,7 @@
 """starting_points: where chains start, from an ensemble of dense nets, from values, from a net or from a posterior."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import pyro
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from bnn_pyro.arguments import check_seed, check_whole
 from bnn_pyro.inference.checks import Data, as_pair
 from bnn_pyro.inference.generators import seeded
+from bnn_pyro.inference.mcmc.potential.dependence import trace_and_constants
+from bnn_pyro.inference.mcmc.potential.improper import improper_value, is_improper
+from bnn_pyro.inference.mcmc.potential.isolation import data_dtype, in_dtype
 from bnn_pyro.inference.mcmc.potential.latents import laid_out, sample_sites
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.training.ensemble import train_ensemble
@@ -39,6 +42,7 @@ def starting_points(
     chains: int,
     seed: int | None = None,
     progress: bool | None = None,
+    sites: bool | Collection[str] = True,
 ) -> Tensor:
     r"""Return starting points for `sample`, in its unconstrained coordinates, made from values of the model's sites.
 
@@ -55,6 +59,7 @@ def starting_points(
         chains: Number of chains.
         seed: Seed of this call; None continues from the global random state.
         progress: Whether to show a progress bar of the ensemble; None shows it on a terminal.
+        sites: The ``noncentered`` of the plan that is to start there.
 
     Returns:
         Shape ``(chains, n)``, to be given as ``start``.
@@ -72,16 +77,18 @@ def starting_points(
         model.net.eval()
     device = next((arg.device for arg in args if isinstance(arg, Tensor)), torch.device("cpu"))
     store = pyro.get_param_store()
-    with seeded(seed, device), store.scope(store.get_state()):
+    with seeded(seed, device), store.scope(store.get_state()), in_dtype(data_dtype(args)):
         values = _values(model, args, source, chains, progress)
         with torch.no_grad():
-            sites = _sites(model, args)
-            if isinstance(source, Mapping) and (unknown := [name for name in values if name not in sites]):
-                raise ValueError(f"source must have values of {', '.join(sites)} alone, got {', '.join(unknown)}")
-            values = {name: _of_all(name, value, sites, chains) for name, value in values.items() if name in sites}
+            latents = _sites(model, args)
+            if isinstance(source, Mapping) and (unknown := [name for name in values if name not in latents]):
+                raise ValueError(f"source must have values of {', '.join(latents)} alone, got {', '.join(unknown)}")
+            values = {name: _of_all(name, value, latents, chains) for name, value in values.items() if name in latents}
             if not values:
-                raise ValueError(f"source must have values of {', '.join(sites)}, got {_described(source)}")
-            return torch.stack([_vector(model, args, {n: v[i] for n, v in values.items()}) for i in range(chains)])
+                raise ValueError(f"source must have values of {', '.join(latents)}, got {_described(source)}")
+            return torch.stack(
+                [_vector(model, args, {n: v[i] for n, v in values.items()}, sites) for i in range(chains)]
+            )
 
 
 # ---- the source as values of sites -----------------------------------------------------------------------------------
@@ -135,12 +142,15 @@ def _of_all(name: str, value: Tensor, sites: Mapping[str, Tensor], chains: int) 
 
 
 # ---- values of sites as coordinates ----------------------------------------------------------------------------------
-def _vector(model: Callable[..., object], args: tuple[Any, ...], values: Mapping[str, Tensor]) -> Tensor:
+def _vector(
+    model: Callable[..., object], args: tuple[Any, ...], values: Mapping[str, Tensor], sites: bool | Collection[str]
+) -> Tensor:
     """Return one chain's values in the coordinates of the sampler."""
-    found = sample_sites(poutine.trace(noncentered(_Given(values)(model))).get_trace(*args))
-    latents = {name: site for name, site in found.items() if not site["is_observed"]}
-    layout = laid_out(latents)
-    return torch.cat([layout[name].transform.inv(site["value"]).reshape(-1) for name, site in latents.items()])
+    trace, constants = trace_and_constants(noncentered(_Given(values)(model), sites), *args)
+    latents = {name: site for name, site in sample_sites(trace).items() if not site["is_observed"]}
+    layout = laid_out(latents, constants)
+    parts = [layout[name].transform.inv(site["value"]).reshape(-1) for name, site in latents.items()]
+    return torch.cat(parts).detach()
 
 
 class _Given(Messenger):
@@ -156,6 +166,8 @@ class _Given(Messenger):
             return
         if name in self.values:
             message["value"] = self.values[name]
+        elif is_improper(message):
+            message["value"] = improper_value(message)
         elif isinstance(base_distribution(message["fn"]), RelaxedBernoulli):
             message["value"] = torch.full_like(initial_value(message), _OPEN)
         else:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.inference.generators import seeded
+from bnn_pyro.inference.mcmc.chees import ChEESWarmUp
+from bnn_pyro.inference.mcmc.kernel import BatchMove
 from bnn_pyro.inference.mcmc.plan import KERNELS, Kernel, SamplingPlan
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
@@ -119,6 +121,51 @@ def test_a_shortened_run_ends_sooner(potential: Potential) -> None:
         run.shorten(1e-3)
         assert (run.warmup_transitions, run.total, run.track.thinning) == (5, 9, 1)
         assert gone(run, 5).result()["vectors"].shape == (2, 4, 3)
+
+
+@pytest.mark.parametrize("kernel", ["chees", "mams"])
+def test_a_warm_up_that_has_not_adapted_goes_on(
+    kernel: Kernel, potential: Potential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long again, twice at most; each stretch has windows of its own, and a stopped run is resumed in any."""
+    shortfalls = iter(["moving", "still moving", "and still"])
+    monkeypatch.setattr(ChEESWarmUp, "shortfall", property(lambda self: next(shortfalls)))
+    plan, seen = plan_of(kernel), list[tuple[int, int]]()
+    with seeded(3, CPU):
+        run = begin(plan, potential, None)
+        assert isinstance(run, BatchRun)
+        adapt = run.warmup.adapt
+
+        def noted(number: int, transitions: int) -> BatchMove:
+            seen.append((number, transitions))
+            return adapt(number, transitions)
+
+        monkeypatch.setattr(run.warmup, "adapt", noted)
+        gone(run, 30)
+        assert (run.warmup_transitions, run.total) == (48, 56)
+        again = begin(plan, potential, None)
+        assert isinstance(again, BatchRun)
+        again.load_state_dict(run.state_dict())
+        found = gone(run, 104 - 30).result()
+    assert (run.done, run.total, run.warmup_transitions) == (104, 104, 96)
+    assert found["vectors"].shape == (2, 4, 3)
+    assert seen == [(n, 24) for n in range(1, 25)] + [(n, 24) for n in range(1, 25)] + [(n, 48) for n in range(1, 49)]
+    monkeypatch.setattr(ChEESWarmUp, "shortfall", "moving")
+    assert gone(again, again.total - again.done).done == 56 and again.total == 104
+
+
+def test_a_warm_up_that_has_adapted_or_must_be_short_ends(
+    potential: Potential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shortfall, factor in (("", None), ("moving", 0.5)):
+        monkeypatch.setattr(ChEESWarmUp, "shortfall", shortfall)
+        with seeded(3, CPU):
+            run = begin(plan_of("chees"), potential, None)
+            assert isinstance(run, BatchRun)
+            if factor is not None:
+                run.shorten(factor)
+            assert gone(run, run.total).done == run.total and run.shortfall == shortfall
+            assert run.warmup_transitions == (24 if factor is None else 12)
 
 
 MICROCANONICAL = ("mclmc", "mams")  # of whose energy a part is not known

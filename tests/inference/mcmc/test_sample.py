@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bnn_pyro import prune
 from bnn_pyro.inference.mcmc import sample as hmc
+from bnn_pyro.inference.mcmc.chees import ChEESWarmUp
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential import potential
 from bnn_pyro.inference.mcmc.sample import sample
@@ -245,6 +246,45 @@ def test_problems_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     sample(wall, (), replace(SHORT, warmup=1), start=torch.full((1, 1), -1.0, dtype=DOUBLE), **GIVEN)
     assert any("transitions diverged" in record.message for record in caplog.records)
     assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
+def test_a_warm_up_that_has_not_adapted_is_reported(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChEESWarmUp, "shortfall", "a mean has moved")
+    sample(regression, correlated(), replace(SHORT, kernel="chees", chains=2), **GIVEN)
+    assert "the warm-up has not adapted after 16 transitions: a mean has moved; give a longer warmup" in caplog.text
+
+
+def test_problems_of_a_network_are_those_of_its_predictions(caplog: pytest.LogCaptureFixture) -> None:
+    model, rows = network()
+    posterior = sample(model, rows, replace(SHORT, chains=2), **GIVEN)
+    told = [record.message for record in caplog.records if "below" in record.message or "above" in record.message]
+    assert any("a predicted mean" in problem for problem in told)
+    assert not any(name in problem for name in posterior.draws.values for problem in told)
+
+
+def test_which_normals_are_noncentered_is_the_plans() -> None:
+    """The same posterior in other coordinates; names that are no Normals are refused."""
+    for choice in (True, False, ("w",)):
+        draws = sample(regression, correlated(), replace(SHORT, noncentered=choice), **GIVEN)
+        ratio = draws.values["w"] / draws.vectors
+        torch.testing.assert_close(ratio, torch.full_like(ratio, 2.0 if choice == ("w",) else 1.0))
+    with pytest.raises(ValueError, match="must name latent Normals of the model .w., got 'v'"):
+        sample(regression, correlated(), replace(SHORT, noncentered=("v",)), **GIVEN)
+
+
+def test_vague_priors_do_not_slow_the_warm_up() -> None:
+    """A mean with a prior 10,000 times as wide as its posterior; fails by chance less than once in 10,000 seeds."""
+
+    def model(y: Tensor) -> None:
+        b = pyro.sample("b", dist.Normal(0.0, 1e4))
+        pyro.sample("y", dist.Normal(b, 1.0).expand([len(y)]).to_event(1), obs=y)
+
+    y = torch.tensor([3.0, 4.0, 5.0], dtype=DOUBLE)
+    draws = sample(model, (y,), SamplingPlan(chains=2, warmup=150, draws=150), **GIVEN)
+    assert draws.values["b"].dtype == DOUBLE and draws.leapfrogs.double().mean() < 8
+    assert_moments(draws, "b", torch.tensor(4.0, dtype=DOUBLE), torch.tensor(3**-0.5, dtype=DOUBLE))
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

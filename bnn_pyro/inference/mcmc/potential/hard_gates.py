@@ -64,11 +64,13 @@ class HardGates:
 
     Attributes:
         slabs: Slab site -> the gates that multiply it; filled whenever the model runs.
+        auxiliary: The sites that stand for gates and slabs; filled likewise.
     """
 
     def __init__(self, model: Callable[..., object]) -> None:
         self.model = model
         self.slabs: dict[str, Hints] = {}
+        self.auxiliary: set[str] = set()
 
     def __call__(self, *args: object, **kwargs: object) -> object:
         gates: dict[str, Tensor] = {}
@@ -78,10 +80,12 @@ class HardGates:
                 return None
             base = base_distribution(site["fn"])
             if isinstance(base, RelaxedBernoulli):
+                self.auxiliary.add(f"{site['name']}{LOGIT}")
                 return _GateReparam(gates)
             hints = site["infer"].get("gates", {})
             if isinstance(base, Normal):
                 self.slabs[site["name"]] = hints
+                self.auxiliary.add(f"{site['name']}{DECENTERED}")
                 return _SlabReparam(hints, gates)
             if hints:
                 raise ValueError(f"a slab with gates must be Normal, got {type(base).__name__} at {site['name']!r}")

@@ -1,6 +1,6 @@
-"""A model in coordinates that Hamiltonian Monte Carlo moves in easily: slabs non-centred, gates as logits."""
+"""A model in coordinates that Hamiltonian Monte Carlo moves in easily: Normals non-centred, gates as logits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pyro
@@ -9,7 +9,9 @@ from pyro import poutine
 from pyro.distributions import Delta, Logistic, RelaxedBernoulli
 from pyro.infer.reparam import LocScaleReparam
 from pyro.infer.reparam.reparam import Reparam, ReparamMessage, ReparamResult
-from torch.distributions import Independent, Normal
+
+from bnn_pyro.inference.mcmc.potential.dependence import dependent_normals
+from guides.sites import base_distribution
 
 DECENTERED, LOGIT = "_decentered", "_logit"
 """What the names of the auxiliary sites end in."""
@@ -54,28 +56,58 @@ class GateReparam(Reparam):
         return {"fn": Delta(value, event_dim=event_dim).mask(False), "value": value, "is_observed": True}
 
 
-def noncentered(model: Callable[..., object]) -> Callable[..., object]:
-    """Returns a model whose latent Normals are non-centred and whose gates are logits.
+def noncentered(model: Callable[..., object], sites: bool | Collection[str] = True) -> Callable[..., object]:
+    """Returns a model whose Normals that depend on other latents are non-centred, and whose gates are logits.
 
     A Normal ``w`` is sampled as ``w_decentered`` from the standard Normal, by Pyro's ``LocScaleReparam(0.0)``; a
     relaxed-Bernoulli ``z`` as ``z_logit``, by :class:`GateReparam`. ``w`` and ``z`` become deterministic sites; all
-    other sites stay.
+    other sites stay. A Normal of constant location and scale gains nothing by it, and loses where its prior is vague:
+    in units of the prior the posterior would be a needle.
 
     Args:
         model: A Pyro model.
+        sites: Which Normals: True for those whose location or scale depends on another latent, found by a run of the
+            model when it is first called; False for none; or the names of sites.
 
     Returns:
-        The model, with the same arguments.
+        The model, with the same arguments; it raises a ValueError if a name is not that of a latent Normal.
     """
-    return poutine.reparam(model, _reparam_of)
+    return _NonCentred(model, sites)
 
 
-def _reparam_of(site: Message) -> Reparam | None:
-    if site["is_observed"] or site["name"].endswith(DECENTERED):
-        return None
-    distribution = site["fn"]
-    while isinstance(distribution, Independent):
-        distribution = distribution.base_dist
-    if isinstance(distribution, RelaxedBernoulli):
-        return GateReparam()
-    return LocScaleReparam(0.0) if isinstance(distribution, Normal) else None
+class _NonCentred:
+    """The model, the Normals of it that are non-centred, once they are known, and the sites that stand for others."""
+
+    def __init__(self, model: Callable[..., object], sites: bool | Collection[str]) -> None:
+        self.model, self.sites = model, sites
+        self.auxiliary: set[str] = set()
+        self._chosen: Collection[str] | None = () if sites is False else None
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        if self._chosen is None:
+            self._chosen = self._choice(*args, **kwargs)
+        with poutine.reparam(config=self._reparam_of):
+            return self.model(*args, **kwargs)
+
+    def _choice(self, *args: object, **kwargs: object) -> Collection[str]:
+        devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+        with torch.random.fork_rng(devices):
+            found = dependent_normals(self.model, *args, **kwargs)
+        if isinstance(self.sites, bool):
+            return [name for name, depends in found.items() if depends]
+        for name in self.sites:
+            if name not in found:
+                known = ", ".join(found) or "none"
+                raise ValueError(f"noncentered must name latent Normals of the model ({known}), got {name!r}")
+        return self.sites
+
+    def _reparam_of(self, site: Message) -> Reparam | None:
+        if site["is_observed"] or site["name"].endswith(DECENTERED):
+            return None
+        if isinstance(base_distribution(site["fn"]), RelaxedBernoulli):
+            self.auxiliary.add(f"{site['name']}{LOGIT}")
+            return GateReparam()
+        if site["name"] not in (self._chosen or ()):
+            return None
+        self.auxiliary.add(f"{site['name']}{DECENTERED}")
+        return LocScaleReparam(0.0)

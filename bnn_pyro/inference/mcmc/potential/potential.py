@@ -1,24 +1,24 @@
 """Potential: the potential energy of a Pyro model's latents, as a function of one flat unconstrained vector."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Size, Tensor
 from torch.func import grad_and_value, vmap
-from torch.utils._pytree import PyTree, tree_leaves, tree_map
+from torch.utils._pytree import PyTree, tree_map
 
-from bnn_pyro.inference.generators import random_state, random_state_kept
+from bnn_pyro.inference.generators import random_state
+from bnn_pyro.inference.mcmc.potential.dependence import trace_and_constants
+from bnn_pyro.inference.mcmc.potential.isolation import data_device, data_dtype, isolated
 from bnn_pyro.inference.mcmc.potential.latents import is_deterministic, laid_out, sample_sites
 from bnn_pyro.inference.mcmc.potential.leapfrog import State, compiled, compiled_loop, leapfrog, repeated
 from bnn_pyro.inference.mcmc.potential.microcanonical import Flow
-from bnn_pyro.inference.mcmc.potential.noncentered import DECENTERED, LOGIT
 from bnn_pyro.tracing.batch import batched, block
 from bnn_pyro.tracing.trace import Traced, trace
 from guides.sites import Site, sites_of
@@ -39,7 +39,9 @@ class Potential:
     At the first call with vectors of a shape, Pyro's handlers run once and leave a program of tensors, the gradient in
     it, which many vectors go through side by side (:mod:`~bnn_pyro.tracing.batch`); where the model cannot be
     traced they run at every call. The model's arguments and buffers are read where they
-    stand; Pyro's parameters are constants. Pyro's parameter store and the random state stay as they were.
+    stand; Pyro's parameters are constants. Pyro's parameter store and the random state stay as they were. Where a
+    matrix cannot be factorised, as a covariance that is not positive definite, energy and gradient are NaN. Priors of
+    plain numbers follow data in double precision, and ``ImproperUniform`` priors need no draw.
 
     Args:
         model: A Pyro model with continuous latents; its sites must be the same in every run.
@@ -65,21 +67,22 @@ class Potential:
         self._programs: dict[tuple[str, Size], Callable[..., PyTree]] = {}
         self._single: dict[str, Traced] = {}
         self._gradient = grad_and_value(self._energy)
-        with _isolated(_device_of(args, kwargs)):
-            found = poutine.trace(model).get_trace(*args, **kwargs)
+        self._dtype, self._device = data_dtype(args, kwargs), data_device(args, kwargs)
+        found, constants = self._first_trace(model)
         nodes, sites = sites_of(found), sample_sites(found)
         parameters = {name: nodes[name]["value"].detach() for name in found.param_nodes}
         self._model = _Constants(parameters)(model)
-        self.latents = laid_out({name: site for name, site in sites.items() if not site["is_observed"]})
+        self.latents = laid_out({name: site for name, site in sites.items() if not site["is_observed"]}, constants)
         derived = [name for name, site in sites.items() if is_deterministic(site)]
-        auxiliary = {f"{name}{end}" for name in derived for end in (DECENTERED, LOGIT)}
+        auxiliary: set[str] = getattr(model, "auxiliary", set())
         self._reported = [name for name in sites if name in derived or name in self.latents.keys() - auxiliary]
         self.size = sum(latent.shape.numel() for latent in self.latents.values())
         values = [sites[name]["value"] for name in self.latents]
         dtypes = {value.dtype for value in values}
         dtype = torch.float64 if torch.float64 in dtypes else values[0].dtype
         self.like = torch.empty(0, dtype=dtype, device=values[0].device)
-        with _isolated(self.like.device):
+        self._device = self.like.device
+        with self._isolated():
             self._check_draws()
 
     def __call__(self, vectors: Tensor) -> Tensor:
@@ -164,7 +167,8 @@ class Potential:
     def unflatten(self, vectors: Tensor) -> dict[str, Tensor]:
         """Returns the values of the model's sites: its latents, and what they determine.
 
-        Sites that a reparameterisation put in place of others (``w_decentered``, ``z_logit``) are left out.
+        Sites that the sampler's coordinates put in place of others (``w_decentered``, ``z_logit``) are left out; those
+        that a model reparameterises by itself are sites of its own.
 
         Args:
             vectors: Shape ``(*batch, n)``.
@@ -245,10 +249,10 @@ class Potential:
         return value, gradient
 
     def _made(self, kind: str, function: _Program, vectors: Tensor) -> _Program:
-        step_by_step = _isolated(vectors.device)(_one_by_one(function) if vectors.dim() == 2 else function)
+        step_by_step = self._apart(_one_by_one(function) if vectors.dim() == 2 else function)
         if not self._traced:
             return step_by_step
-        with _isolated(vectors.device):
+        with self._isolated():
             try:
                 flow, example = self._flow(kind, function, vectors)
                 traced = trace(lambda v: flow(v), example)  # a plain one: make_fx would count a method's self
@@ -305,6 +309,28 @@ class Potential:
         gradient, value = self._program("gradient", self._gradient, position.t())(position.t())
         return gradient.t(), value.t()
 
+    def _first_trace(self, model: Callable[..., object]) -> tuple[Trace, set[str]]:
+        """Returns a trace in the dtype of the data, and the Normals that depend on no latent."""
+        with self._isolated():
+            found, constants = trace_and_constants(model, *self._args, **self._kwargs)
+        observed = [sites_of(found)[name]["value"] for name in found.observation_nodes]
+        if self._dtype is None and torch.get_default_dtype() != data_dtype(observed) is not None:
+            self._dtype = data_dtype(observed)  # of data that the model has from elsewhere
+            return self._first_trace(model)
+        return found, constants
+
+    def _isolated(self) -> AbstractContextManager[None]:
+        return isolated(self._dtype, self._device)
+
+    def _apart(self, function: _Program) -> _Program:
+        """Returns a function that calls the model's code, isolated at each call."""
+
+        def run(vectors: Tensor) -> PyTree:
+            with self._isolated():
+                return function(vectors)
+
+        return run
+
     def _check_draws(self) -> None:
         """Refuses a model that draws anything while all of its sites are held."""
         before = random_state(self.like.device)
@@ -356,17 +382,3 @@ def _one_by_one(function: _Program) -> _Program:
         return tree_map(lambda *parts: torch.stack(parts), *[function(vector) for vector in vectors])
 
     return of_each
-
-
-def _device_of(*nests: PyTree) -> torch.device:
-    """Return the device that a model's arguments are on: that of the first tensor that is not on the CPU."""
-    devices = [leaf.device for leaf in tree_leaves(nests) if isinstance(leaf, Tensor)]
-    return next((device for device in devices if device.type != "cpu"), torch.get_default_device())
-
-
-@contextmanager
-def _isolated(device: torch.device) -> Iterator[None]:
-    """Keeps the random state and Pyro's parameter store as they were; the model reads the store's values."""
-    store = pyro.get_param_store()
-    with random_state_kept(device), store.scope(store.get_state()), pyro.validation_enabled(False):
-        yield

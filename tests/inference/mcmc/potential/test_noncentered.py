@@ -14,7 +14,7 @@ from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.likelihoods import Categorical
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
-from bnn_pyro.priors import SpikeSlab, gate
+from bnn_pyro.priors import Gaussian, SpikeSlab, gate
 from tests.cases import COMPOSED, SLABS, PriorCase, SlabCase
 from tests.models import DOUBLE, data, one_layer, traced
 
@@ -122,14 +122,17 @@ def names(model: Callable[..., Any], *args: Any) -> set[str]:
 @pytest.mark.parametrize("case", SLABS, ids=str)
 def test_slabs_and_gates_of_a_model_are_replaced(case: SlabCase) -> None:
     model, (x, y) = one_layer(case.slab), data()
-    expected = names(model, x, y) - {"z", "w.weight"} | {"z_logit", "w.weight_decentered"}
-    assert names(noncentered(model), x, y) == expected
+    depends = not isinstance(case.slab, Gaussian)
+    slab, slab_there = "w.weight", "w.weight_decentered" if depends else "w.weight"
+    assert names(noncentered(model), x, y) == names(model, x, y) - {"z", slab} | {"z_logit", slab_there}
+    assert names(noncentered(model, [slab]), x, y) >= {"z_logit", "w.weight_decentered"}
+    assert names(noncentered(model, False), x, y) == names(model, x, y) - {"z"} | {"z_logit"}
 
 
 @pytest.mark.parametrize("case", COMPOSED, ids=str)
 def test_density_of_a_prior_changes_by_the_jacobian_alone(case: PriorCase) -> None:
     """The joint density at a draw, in either coordinates."""
-    drawn = traced(noncentered(lambda: case.program(DOUBLE)))()
+    drawn = traced(noncentered(lambda: case.program(DOUBLE), ["w.weight"]))()
     values = {name: site["value"] for name, site in drawn.nodes.items() if site["type"] == "sample"}
     original = traced(held(lambda: case.program(DOUBLE), **values))()
     z, x = values["w.gate"], values["w.gate_logit"]
@@ -150,6 +153,41 @@ def test_works_on_a_network_and_leaves_it_alone() -> None:
     assert names(model, x) == before
     for parameter in model.bayesian:
         assert found.nodes[parameter.name]["value"].shape == parameter.shape
+
+
+def hierarchy(y: Tensor) -> None:
+    """Normals of each kind: constant, of a latent scale, of a latent location by way of another tensor."""
+    b = pyro.sample("b", dist.Normal(0.0, 1e4))
+    scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+    pyro.sample("a", dist.Normal(0.0, 2 * scale.sqrt()).expand([2]).to_event(1))
+    shifted = pyro.deterministic("shifted", b + 1)
+    c = pyro.sample("c", dist.Normal(shifted, 1.0))
+    pyro.sample("threshold", dist.Normal((c > 0).float(), 1.0))
+    pyro.sample("data", dist.Normal(c, 1.0), obs=y)
+
+
+CHOICES: dict[str, tuple[bool | tuple[str, ...], set[str]]] = {
+    "those that depend": (True, {"a_decentered", "c_decentered", "b", "threshold"}),
+    "none": (False, {"a", "c", "b", "threshold"}),
+    "by name": (("b",), {"a", "c", "b_decentered", "threshold"}),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_normals_that_depend_on_another_latent_are_replaced_or_those_named(name: str) -> None:
+    """The random state is as if nobody had looked."""
+    sites, expected = CHOICES[name]
+    torch.manual_seed(1)
+    assert names(noncentered(hierarchy, sites), torch.zeros(())) == {*expected, "scale"}
+    after = torch.get_rng_state()
+    torch.manual_seed(1)
+    traced(hierarchy)(torch.zeros(()))
+    assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_a_site_that_is_no_latent_normal_is_refused() -> None:
+    with pytest.raises(ValueError, match="must name latent Normals of the model .b, a, c, threshold., got 'scale'"):
+        traced(noncentered(hierarchy, ("scale",)))(torch.zeros(()))
 
 
 def test_observed_normals_and_other_sites_stay() -> None:

@@ -10,6 +10,7 @@ import torch
 from pyro.infer.mcmc.util import initialize_model
 from pyro.ops.integrator import potential_grad
 from torch import Tensor, nn
+from torch.distributions import AffineTransform, constraints
 
 from bnn_pyro.inference.mcmc.potential.noncentered import noncentered
 from bnn_pyro.inference.mcmc.potential.potential import Potential
@@ -43,10 +44,16 @@ def normals() -> None:
 def pyros(potential: Potential, model: Callable[..., Any], *args: Any) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Pyro's own potential of a model and its gradient, as functions of our vector."""
     _, function, *_ = initialize_model(model, args)
+    transforms = {name: latent.transform for name, latent in potential.latents.items()}
+    units: dict[str, Any] = {name: unit for name, unit in transforms.items() if isinstance(unit, AffineTransform)}
 
     def value_and_gradient(vector: Tensor) -> tuple[Tensor, Tensor]:
         parts = {name: part.clone() for name, part in potential.split(vector).items()}
+        parts |= {name: unit(parts[name]) for name, unit in units.items()}
         gradients, value = potential_grad(function, parts)
+        for name, unit in units.items():
+            gradients[name] = gradients[name] * unit.scale
+            value = value - unit.scale.log().sum()
         return value, torch.cat([gradients[name].reshape(-1) for name in potential.latents])
 
     return value_and_gradient
@@ -256,7 +263,7 @@ def test_unflatten_goes_through_any_number_of_vectors(rows: int) -> None:
 
 
 def test_unflatten_has_the_values_that_the_density_sees() -> None:
-    """A non-centred funnel: the value is the scale times the standardised one."""
+    """A funnel: what depends on a latent is non-centred, the value is the scale times the standardised one."""
 
     def funnel() -> None:
         v = pyro.sample("v", dist.Normal(torch.zeros((), dtype=DOUBLE), 3.0))
@@ -265,9 +272,78 @@ def test_unflatten_has_the_values_that_the_density_sees() -> None:
 
     vector = torch.tensor([0.5, -1.0, 2.0], dtype=DOUBLE)
     found = Potential(noncentered(funnel)).unflatten(vector)
-    torch.testing.assert_close(found["v"], 3 * vector[0])
-    torch.testing.assert_close(found["x"], (1.5 * vector[0]).exp() * vector[1:])
+    torch.testing.assert_close(found["v"], vector[0])
+    torch.testing.assert_close(found["x"], (vector[0] / 2).exp() * vector[1:])
     torch.testing.assert_close(found["norm"], found["x"].norm())
+
+
+# ---- where it is not defined, and what has no draw -------------------------------------------------------------------
+
+
+def process(x: Tensor, y: Tensor) -> None:
+    """A latent Gaussian process whose kernel is not positive definite where the amplitude is negative."""
+    amplitude = pyro.sample("amplitude", dist.Normal(x.new_zeros(()), 1.0))
+    kernel = amplitude * torch.exp(-(x.unsqueeze(1) - x).square()) + 0.01 * torch.eye(len(x), dtype=x.dtype)
+    z = pyro.sample("z", dist.Normal(x.new_zeros(len(x)), 1.0).to_event(1))
+    pyro.sample("y", dist.Normal(torch.linalg.cholesky(kernel) @ z, 0.1).to_event(1), obs=y)
+
+
+@pytest.mark.parametrize("options", [{}, {"compiled": True}, {"traced": False}], ids=["traced", "compiled", "eager"])
+@pytest.mark.parametrize("chains", [1, 3])
+def test_is_nan_where_a_covariance_is_not_positive_definite(options: dict[str, bool], chains: int) -> None:
+    """Whatever the prior's draw and the first call are; where it is defined it is as ever."""
+    x = torch.linspace(0, 1, 3, dtype=DOUBLE)
+    potential = Potential(process, x, x, **options)
+    vectors = torch.ones(chains, potential.size, dtype=DOUBLE)
+    vectors[0, 0] = -1
+    value, gradient = potential.value_and_gradient(vectors if chains > 1 else vectors[0])
+    finite = torch.arange(chains) > 0
+    assert torch.equal(value.isfinite().reshape(-1), finite)
+    assert torch.equal(gradient.reshape(chains, -1).isfinite().all(-1), finite)
+    expected = Potential(process, x, x).value_and_gradient(torch.ones(potential.size, dtype=DOUBLE))
+    vector = torch.ones_like(vectors) if chains > 1 else torch.ones_like(vectors[0])
+    found = potential.value_and_gradient(vector)
+    torch.testing.assert_close(found[0].reshape(-1)[0], expected[0])
+    torch.testing.assert_close(found[1].reshape(chains, -1)[0], expected[1])
+
+
+def test_improper_priors_have_their_support_and_no_density() -> None:
+    def model(y: Tensor) -> None:
+        mean = pyro.sample("mean", dist.ImproperUniform(constraints.real, (), ()))
+        scale = pyro.sample("scale", dist.ImproperUniform(constraints.positive, (), ()))
+        with pyro.plate("rows", len(y)):
+            pyro.sample("y", dist.Normal(mean, scale), obs=y)
+
+    y = torch.tensor([1.0, 2.0, 4.0], dtype=DOUBLE)
+    potential = Potential(noncentered(model), y)
+    vector = torch.tensor([0.5, -0.3], dtype=DOUBLE)
+    expected = -dist.Normal(vector[0], vector[1].exp()).log_prob(y).sum() - vector[1]
+    torch.testing.assert_close(potential(vector), expected)
+    assert potential.like.dtype == DOUBLE and potential.starts(3).isfinite().all()
+    torch.testing.assert_close(potential.unflatten(vector)["scale"], vector[1].exp())
+
+
+# ---- the dtype of the data -------------------------------------------------------------------------------------------
+
+
+def plain_numbers(y: Tensor) -> None:
+    mean = pyro.sample("mean", dist.Normal(0.0, 10.0))
+    scale = pyro.sample("scale", dist.HalfCauchy(1.0))
+    pyro.sample("y", dist.Normal(mean, scale).expand([len(y)]).to_event(1), obs=y)
+
+
+@pytest.mark.parametrize("traced", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE], ids=str)
+def test_priors_of_plain_numbers_follow_the_data(dtype: torch.dtype, traced: bool) -> None:
+    """The data may be an argument, or what the model has from elsewhere."""
+    y = torch.tensor([1.0, 2.0, 4.0], dtype=dtype)
+    for potential in (Potential(plain_numbers, y, traced=traced), Potential(lambda: plain_numbers(y), traced=traced)):
+        assert potential.like.dtype == dtype and {latent.dtype for latent in potential.latents.values()} == {dtype}
+        vector = torch.tensor([0.5, -0.3], dtype=dtype)
+        value, gradient = potential.value_and_gradient(vector)
+        assert value.dtype == gradient.dtype == dtype
+        assert {found.dtype for found in potential.unflatten(vector).values()} == {dtype}
+    assert torch.get_default_dtype() == torch.float32
 
 
 # ---- what stays as it was, and what is refused -----------------------------------------------------------------------
@@ -281,7 +357,7 @@ def test_random_state_and_store_stay_and_the_store_is_read() -> None:
     pyro.get_param_store()["mean"] = torch.tensor(2.0, dtype=DOUBLE)
     state, parameter = torch.random.get_rng_state(), pyro.get_param_store()["mean"]
     potential = Potential(model)
-    one, two = potential(torch.tensor([[2.0], [3.0]], dtype=DOUBLE))
+    one, two = potential(torch.tensor([[0.0], [1.0]], dtype=DOUBLE))  # from the location on
     torch.testing.assert_close(two - one, torch.tensor(0.5, dtype=DOUBLE))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert list(pyro.get_param_store().keys()) == ["mean"] and pyro.get_param_store()["mean"] is parameter
