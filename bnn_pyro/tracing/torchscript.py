@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -39,7 +40,7 @@ def interpreter(graph: fx.GraphModule, arguments: Sequence[Tensor]) -> Callable[
         _check(graph)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of its deprecation: there is no other interpreter without Python yet
-            script = torch.jit.trace(flat, tuple(copies), check_trace=False)
+            script = _program(flat, copies)
             script(*copies)
     except Exception as error:  # whatever an operation may have against it
         _say_once(next(iter(str(error).splitlines()), type(error).__name__))
@@ -52,6 +53,27 @@ def interpreter(graph: fx.GraphModule, arguments: Sequence[Tensor]) -> Callable[
         return tree_unflatten([next(found) if leaf is _TENSOR else leaf for leaf in constants], spec)
 
     return run
+
+
+def _program(function: Callable[..., tuple[Tensor, ...]], arguments: Sequence[Tensor]) -> Callable[..., Any]:
+    """Return the program of a function, which is freed with it.
+
+    ``torch.jit.trace`` enters each program into a registry of the process, which keeps it for ever. Here each is in a
+    unit of its own, by names that are private to torch; where a later torch has them no more the registry is used.
+    """
+    try:
+        names = [f"x{number}" for number in range(len(arguments))]
+        graph, _ = torch._C._create_graph_by_tracing(function, tuple(arguments), _no_name, True, False, None, names)
+        program: Callable[..., Any] = torch._C.CompilationUnit().create_function("traced", graph, True)
+        return program
+    except (AttributeError, TypeError):
+        traced: Callable[..., Any] = torch.jit.trace(function, tuple(arguments), check_trace=False)
+        return traced
+
+
+def _no_name(tensor: Tensor) -> str:
+    """Leave the values of a traced program without names of their own."""
+    return ""
 
 
 def _check(graph: fx.GraphModule) -> None:

@@ -1,6 +1,7 @@
 """The interpreter runs a graph as it stands, writes nothing while it is made, and gives way where it cannot."""
 
 import logging
+import warnings
 from typing import Any
 
 import pytest
@@ -62,7 +63,7 @@ def test_the_graph_itself_is_run_where_there_is_no_interpreter(
     def gone(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("no longer there")
 
-    monkeypatch.setattr(torch.jit, "trace", gone)
+    monkeypatch.setattr(torch._C, "_create_graph_by_tracing", gone)
     x, y = torch.randn(2, 5)
     graph = graph_of(nested, x, y)
     with caplog.at_level(logging.INFO, "bnn_pyro.tracing.torchscript"):
@@ -82,3 +83,33 @@ def writes_a_list(x: Tensor) -> Tensor:
     """A function that writes to its argument by an operation on a list."""
     torch._foreach_add_([x], 1.0)
     return x * 2
+
+
+def registered() -> int:
+    """How many functions the registry of the process has, which keeps them for ever."""
+    registry: Any = torch.jit._state._python_cu
+    return len(registry.get_functions())
+
+
+def test_programs_are_not_kept_for_ever() -> None:
+    x, y = torch.randn(2, 5)
+    before = registered()
+    for _ in range(5):
+        interpreter(graph_of(nested, x, y), (x, y))(x, y)
+    assert registered() == before
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its deprecation
+        torch.jit.trace(nested_tuple, (x, y), check_trace=False)
+    assert registered() == before + 1  # which is what the registry counts
+
+
+def nested_tuple(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    return x + y, x * y
+
+
+def test_where_private_names_are_gone_the_registry_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = torch.randn(2, 5)
+    expected = interpreter(graph_of(nested, x, y), (x, y))(x, y)
+    monkeypatch.delattr(torch._C, "_create_graph_by_tracing")
+    found = interpreter(graph_of(nested, x, y), (x, y))(x, y)
+    torch.testing.assert_close(found["sum"], expected["sum"], rtol=0, atol=0)
