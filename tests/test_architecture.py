@@ -16,17 +16,17 @@ PACKAGES = ("bnn_pyro", "guides")
 # Each part of the house and the parts it stands on. A part may import these, what they stand on in turn, and itself.
 # An import that type checkers alone see counts like any other.
 FLOORS: dict[str, tuple[str, ...]] = {
-    # The ground: parts that do not know each other.
+    # The ground: parts that do not know each other, but for what a device can do.
     "guides": (),
     "bnn_pyro.priors": (),
     "bnn_pyro.nodes": (),
-    "bnn_pyro.likelihoods": (),
+    "bnn_pyro.likelihoods": ("bnn_pyro.devices",),
     "bnn_pyro.networks": (),
     "bnn_pyro.data": (),
     "bnn_pyro.tracing": (),
     "bnn_pyro.storage": (),
     "bnn_pyro.devices": (),
-    "bnn_pyro.evaluation": (),
+    "bnn_pyro.evaluation": ("bnn_pyro.devices",),
     "bnn_pyro.frozen": (),
     # The network and its posteriors.
     "bnn_pyro.network": ("bnn_pyro.frozen", "bnn_pyro.priors", "bnn_pyro.nodes", "bnn_pyro.likelihoods"),

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from bnn_pyro.devices import with_double
+
 MIXED_MEDIAN, MIXED_TAIL = 1.05, 1.2
 """Up to which median and 95 % quantile of R-hat chains count as mixed, where nothing else is asked for."""
 
@@ -31,6 +33,7 @@ def r_hat(draws: Tensor) -> Tensor:
     Source: Vehtari, Gelman, Simpson, Carpenter, Bürkner (2021), *Rank-normalization, folding, and localization: An
     improved R-hat for assessing convergence of MCMC*.
     """
+    draws = with_double(draws)
     halves = _halves(draws)
     median = _quantile(halves, 0.5)
     found = torch.maximum(_plain_r_hat(_normal_scores(halves)), _plain_r_hat(_normal_scores((halves - median).abs())))
@@ -43,7 +46,7 @@ def r_hat_summary(r_hat: Tensor) -> tuple[float, float]:
     Args:
         r_hat: Shape ``(quantities,)``; entries that are not a number do not count.
     """
-    known = r_hat[~r_hat.isnan()].double()
+    known = with_double(r_hat[~r_hat.isnan()]).double()
     return (float(known.median()), float(known.quantile(0.95))) if len(known) else (math.inf, math.inf)
 
 
@@ -58,6 +61,7 @@ def ess_bulk(draws: Tensor) -> Tensor:
 
     Source: Vehtari, Gelman, Simpson, Carpenter, Bürkner (2021).
     """
+    draws = with_double(draws)
     return _where_finite(draws, _ess(_normal_scores(_halves(draws))))
 
 
@@ -72,6 +76,7 @@ def ess_tail(draws: Tensor) -> Tensor:
 
     Source: Vehtari, Gelman, Simpson, Carpenter, Bürkner (2021).
     """
+    draws = with_double(draws)
     below = [_ess(_halves((draws <= _quantile(draws, p)).double())) for p in _TAILS]
     return _where_finite(draws, torch.minimum(*below))
 
@@ -92,7 +97,7 @@ def e_bfmi(total_energy: Tensor) -> Tensor:
 
     Source: Betancourt (2016), *Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo*.
     """
-    energy = total_energy.double()
+    energy = with_double(total_energy).double()
     return energy.diff().square().sum(-1) / (energy - energy.mean(-1, keepdim=True)).square().sum(-1)
 
 
