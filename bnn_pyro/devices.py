@@ -1,6 +1,9 @@
-"""The device that a run is asked for, checked before anything is read or trained."""
+"""The device that a run is asked for, checked before anything is read or trained, and what a device cannot do."""
+
+from functools import cache
 
 import torch
+from torch import Tensor
 
 COMPUTING = ("cpu", "cuda", "mps", "xpu")  # kinds of devices that torch's own kernels run on
 
@@ -42,3 +45,26 @@ def device_count(kind: str) -> int:
     module = torch.get_device_module(kind)
     is_there = torch.backends.mps.is_available() if kind == "mps" else module.is_available()
     return int(module.device_count()) if is_there else 0
+
+
+@cache
+def has_double(device: torch.device) -> bool:
+    """Return whether a device computes in double precision; Apple's MPS does not.
+
+    Args:
+        device: The device.
+    """
+    try:
+        torch.empty(0, dtype=torch.float64, device=device)
+    except TypeError:
+        return False
+    return True
+
+
+def with_double(tensor: Tensor) -> Tensor:
+    """Return a tensor where double precision is: where it is already, or else on the CPU.
+
+    Args:
+        tensor: The tensor, of any dtype, which stays.
+    """
+    return tensor if has_double(tensor.device) else tensor.cpu()

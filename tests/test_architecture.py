@@ -16,12 +16,12 @@ PACKAGES = ("bnn_pyro", "guides")
 # Each part of the house and the parts it stands on. A part may import these, what they stand on in turn, and itself.
 # An import that type checkers alone see counts like any other.
 FLOORS: dict[str, tuple[str, ...]] = {
-    # The ground: parts that do not know each other.
+    # The ground: parts that do not know each other, but for what a device can do.
     "guides": (),
     "bnn_pyro.priors": (),
     "bnn_pyro.input_layout": (),
     "bnn_pyro.nodes": ("bnn_pyro.input_layout",),
-    "bnn_pyro.likelihoods": (),
+    "bnn_pyro.likelihoods": ("bnn_pyro.devices",),
     "bnn_pyro.networks": ("bnn_pyro.arguments",),
     "bnn_pyro.data": ("bnn_pyro.arguments", "bnn_pyro.fields"),
     "bnn_pyro.tracing": (),
@@ -30,7 +30,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "bnn_pyro.fields": (),
     "bnn_pyro.locks": (),
     "bnn_pyro.storage": ("bnn_pyro.locks",),
-    "bnn_pyro.evaluation": ("bnn_pyro.input_layout",),
+    "bnn_pyro.evaluation": ("bnn_pyro.devices", "bnn_pyro.input_layout"),
     "bnn_pyro.frozen": (),
     # The network and its posteriors.
     "bnn_pyro.gated_parameters": ("bnn_pyro.priors", "bnn_pyro.nodes"),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from bnn_pyro.devices import checked_device, device_count
+from bnn_pyro.devices import checked_device, device_count, has_double, with_double
 
 
 def test_a_device_that_is_there() -> None:
@@ -47,3 +47,14 @@ def test_the_number_of_devices(kind: str) -> None:
         "xpu": torch.xpu.is_available,
     }
     assert (device_count(kind) > 0) == there[kind]()
+
+
+def test_double_precision_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.zeros(2)
+    assert has_double(x.device) and with_double(x) is x
+
+    def refused(*args: object, **kwargs: object) -> None:
+        raise TypeError("the MPS framework doesn't support float64")
+
+    monkeypatch.setattr(torch, "empty", refused)
+    assert not has_double.__wrapped__(torch.device("mps"))

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.distributions import Normal
 from torch.nn.functional import one_hot
 
+from bnn_pyro.devices import with_double
 from bnn_pyro.evaluation.intervals import interval_metrics
 from bnn_pyro.evaluation.normal_mixture import NormalMixture
 
@@ -145,7 +146,7 @@ def regression_metrics(mean: Tensor, sd: Tensor, y: Tensor, *, y_std: float = 1.
         ValueError: If a shape or value is another, or there are no draws or rows.
     """
     _check_factor(y_std)
-    mean, sd, y = _checked_normals(mean, sd, y)
+    mean, sd, y = map(with_double, _checked_normals(mean, sd, y))
     curve = coverage_curve(mean, sd, y)
     return {
         "rmse": y_std * _root_mean_squared_error(mean.mean(0), y),
@@ -210,7 +211,7 @@ def paired_difference(first: Tensor, second: Tensor) -> tuple[float, float]:
             f"first and second must have one shape (rows,) with at least 1 row, "
             f"got {tuple(first.shape)} and {tuple(second.shape)}."
         )
-    difference = first.double() - second.double()
+    difference = with_double(first).double() - with_double(second).double()
     return float(difference.mean()), standard_error(difference)
 
 
@@ -223,7 +224,7 @@ def standard_error(scores: Tensor) -> float:
     Returns:
         The error; NaN of a single row.
     """
-    variance = float(scores.double().var()) if len(scores) > 1 else math.nan
+    variance = float(with_double(scores).double().var()) if len(scores) > 1 else math.nan
     return math.sqrt(variance / len(scores))
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bnn_pyro.devices import with_double
+
 _BLOCK = 2**15  # numbers at a time on the CPU: they stay in its cache, and memory does not grow with levels or pairs
 _BLOCK_OF_DEVICE = 2**22
 _MOST_STEPS = 200  # a bracket is halved down to the rounding long before
@@ -54,8 +56,8 @@ class NormalMixture:
         _check_finite("stds", self.stds)
         if self.stds.min() <= 0:
             raise ValueError(f"stds must be positive, got {float(self.stds.min())}: include the noise.")
-        object.__setattr__(self, "means", self.means.double())
-        object.__setattr__(self, "stds", self.stds.double())
+        object.__setattr__(self, "means", with_double(self.means).double())
+        object.__setattr__(self, "stds", with_double(self.stds).double())
 
     @property
     def draws(self) -> int:

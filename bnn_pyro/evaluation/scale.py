@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from bnn_pyro.devices import with_double
+
 LARGEST = 10.0
 """Root mean square of an input column or of the targets, above which they are far from unit scale."""
 
@@ -31,7 +33,7 @@ def mean_and_sd(y: Tensor) -> tuple[float, float]:
     Args:
         y: Real targets, shape ``(rows, ...)``.
     """
-    values = y.detach().double()
+    values = with_double(y.detach()).double()
     return float(values.mean()), float(values.std(correction=0))
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bnn_pyro.likelihoods.base import NOISE_SITE, Normals
 from bnn_pyro.likelihoods.checks import check_draws, check_finite, check_positive, check_real, check_rows
+from bnn_pyro.likelihoods.half_cauchy import HalfCauchy
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class GaussianNoise:
         if self.scale is not None:
             return None
         reference = torch.empty(()) if like is None else like
-        half_cauchy = dist.HalfCauchy(reference.new_full((), self.prior_scale), validate_args=False)
+        half_cauchy = HalfCauchy(reference.new_full((), self.prior_scale))
         noise: Tensor = pyro.sample(NOISE_SITE, half_cauchy)
         return noise
 

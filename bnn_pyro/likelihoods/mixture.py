@@ -7,6 +7,8 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from bnn_pyro.devices import with_double
+
 Metrics = Callable[[Tensor, Tensor], dict[str, float]]
 """Scores of expected targets, ``(rows, *targets)``, against the targets."""
 
@@ -96,7 +98,7 @@ class Mixture:
             y: Targets, shape ``(rows, ...)``.
         """
         own = {} if self.metrics is None else self.metrics(self.mean, y)
-        return {**own, "nll": -float(self.log_prob(y).double().mean())}
+        return {**own, "nll": -float(with_double(self.log_prob(y)).double().mean())}
 
     def sample(self, num_samples: int = 1, *, seed: int | None = None) -> Tensor:
         """Draw targets of all draws of the posterior, of each about as many, in random order.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bnn_pyro.likelihoods.base import NOISE_SITE
 from bnn_pyro.likelihoods.checks import check_finite, check_positive, check_targets, needed
+from bnn_pyro.likelihoods.half_cauchy import HalfCauchy
 from bnn_pyro.likelihoods.mixture import Mixture
 from bnn_pyro.likelihoods.target_metrics import real_metrics
 from bnn_pyro.likelihoods.targets import Targets
@@ -57,7 +58,7 @@ class MultiOutputNoise:
         """
         like = torch.empty(()) if like is None else like
         shape = (1,) * len(self.event) if self.shared else self.event
-        half_cauchy = dist.HalfCauchy(like.new_full(shape, self.prior_scale), validate_args=False)
+        half_cauchy = HalfCauchy(like.new_full(shape, self.prior_scale))
         noise: Tensor = pyro.sample(NOISE_SITE, half_cauchy.to_event(len(shape)))
         return noise
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import pyro
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 
 from bnn_pyro.likelihoods.checks import check_column, check_counts, check_positive, needed
 from bnn_pyro.likelihoods.counts import OverdispersedCounts
+from bnn_pyro.likelihoods.half_cauchy import HalfCauchy
 from bnn_pyro.likelihoods.mixture import Mixture
 from bnn_pyro.likelihoods.target_metrics import count_metrics
 from bnn_pyro.likelihoods.targets import Targets
@@ -46,7 +46,7 @@ class NegativeBinomial:
             like: Floating-point tensor whose dtype and device the site gets; torch's defaults if None.
         """
         like = torch.empty(()) if like is None else like
-        half_cauchy = dist.HalfCauchy(like.new_full((), self.prior_scale), validate_args=False)
+        half_cauchy = HalfCauchy(like.new_full((), self.prior_scale))
         dispersion: Tensor = pyro.sample("dispersion", half_cauchy)
         return dispersion
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bnn_pyro.likelihoods.base import NOISE_SITE
 from bnn_pyro.likelihoods.checks import check_column, check_positive, check_real, check_rows, needed
+from bnn_pyro.likelihoods.half_cauchy import HalfCauchy
 from bnn_pyro.likelihoods.mixture import Mixture
 from bnn_pyro.likelihoods.target_metrics import real_metrics
 from bnn_pyro.likelihoods.targets import Targets
@@ -111,9 +112,7 @@ class StudentT:
             like: Floating-point tensor whose dtype and device the site gets; torch's defaults if None.
         """
         like = torch.empty(()) if like is None else like
-        scale: Tensor = pyro.sample(
-            NOISE_SITE, dist.HalfCauchy(like.new_full((), self.prior_scale), validate_args=False)
-        )
+        scale: Tensor = pyro.sample(NOISE_SITE, HalfCauchy(like.new_full((), self.prior_scale)))
         return scale
 
     def distribution(self, output: Tensor, latent: Tensor | None = None) -> Targets:

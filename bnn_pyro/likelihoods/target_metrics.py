@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from bnn_pyro.devices import with_double
+
 
 def real_metrics(mean: Tensor, y: Tensor) -> dict[str, float]:
     """Return the root mean squared and the mean absolute error over all numbers that are there.
@@ -52,8 +54,8 @@ def label_metrics(probability: Tensor, y: Tensor) -> dict[str, float]:
     probability, y = _seen(probability, y)
     below_one = probability.clamp(max=1 - torch.finfo(torch.float32).eps)
     return {
-        "accuracy": float(((probability > 0.5) == (y > 0.5)).double().mean()),
-        "brier": float((probability - y).square().double().mean()),
+        "accuracy": float(with_double((probability > 0.5) == (y > 0.5)).double().mean()),
+        "brier": float(with_double((probability - y).square()).double().mean()),
         "ece": float(binary_calibration_error(below_one, y.long(), n_bins=15, norm="l1")),
     }
 

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from bnn_pyro.devices import with_double
+
 MIXED_MEDIAN, MIXED_TAIL = 1.05, 1.2
 """Up to which median and 95 % quantile of R-hat chains count as mixed, where nothing else is asked for."""
 
@@ -32,6 +34,7 @@ def r_hat(draws: Tensor) -> Tensor:
     Source: Vehtari, Gelman, Simpson, Carpenter, Bürkner (2021), *Rank-normalization, folding, and localization: An
     improved R-hat for assessing convergence of MCMC*.
     """
+    draws = with_double(draws)
     halves = _halves(draws)
     median = _quantile(halves, 0.5)
     # of two constants the distances from the median are all the same, so that their R-hat is not a number
@@ -45,7 +48,7 @@ def r_hat_summary(r_hat: Tensor) -> tuple[float, float]:
     Args:
         r_hat: Shape ``(quantities,)``; entries that are not a number do not count, infinite ones do.
     """
-    known = r_hat[~r_hat.isnan()].double()
+    known = with_double(r_hat[~r_hat.isnan()]).double()
     if not len(known):
         return math.inf, math.inf
     tail = float(known.quantile(0.95))  # between two infinite ones it is not a number
@@ -63,6 +66,7 @@ def ess_bulk(draws: Tensor) -> Tensor:
 
     Source: Vehtari, Gelman, Simpson, Carpenter, Bürkner (2021).
     """
+    draws = with_double(draws)
     return _where_finite(draws, _ess(_normal_scores(_halves(draws))))
 
 
@@ -77,6 +81,7 @@ def ess_tail(draws: Tensor) -> Tensor:
 
     Source: Vehtari, Gelman, Simpson, Carpenter, Bürkner (2021).
     """
+    draws = with_double(draws)
     below = [_ess(_halves((draws <= _quantile(draws, p)).double())) for p in _TAILS]
     return _where_finite(draws, torch.minimum(*below))
 
@@ -97,7 +102,7 @@ def e_bfmi(total_energy: Tensor) -> Tensor:
 
     Source: Betancourt (2016), *Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo*.
     """
-    energy = total_energy.double()
+    energy = with_double(total_energy).double()
     return energy.diff().square().sum(-1) / (energy - energy.mean(-1, keepdim=True)).square().sum(-1)
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from bnn_pyro.devices import with_double
 from bnn_pyro.posterior.convergence import convergence_problems, entry_names, of_sites
 from bnn_pyro.posterior.diagnostics import LEAST_DRAWS, e_bfmi, ess_bulk, ess_tail, r_hat
 
@@ -142,7 +143,7 @@ class Draws:
         return (
             f"{self.kernel}: {chains} chains of {draws} draws in {self.seconds:.1f} s; acceptance "
             f"{self.acceptance.mean():.2f}, step size {self.step_size.mean():.3g}, "
-            f"{self.leapfrogs.double().mean() / self.thinning:.1f} leapfrogs a transition, "
+            f"{with_double(self.leapfrogs).double().mean() / self.thinning:.1f} leapfrogs a transition, "
             f"{int(self.diverged.sum())} divergences{bfmi}"
         )
 
@@ -175,6 +176,7 @@ def _summary(value: Tensor) -> dict[str, Tensor]:
 
 def _entries(name: str, value: Tensor) -> Iterator[tuple[str, list[float]]]:
     """Yields each entry of a site with its numbers."""
+    value = with_double(value)
     summary = _summary(value)
     rows = value.flatten(0, 1).double()
     low, high = (rows.quantile(p, 0) for p in (0.05, 0.95))

@@ -6,6 +6,8 @@ import sys
 import torch
 from torch import Tensor
 
+from bnn_pyro.devices import with_double
+
 RELIABLE_K = 0.7
 """Shape of the Pareto distribution of importance ratios, above which their sums cannot be relied on."""
 
@@ -40,7 +42,7 @@ def psis_loo(log_likelihood: Tensor) -> tuple[Tensor, Tensor]:
     """
     if log_likelihood.dim() != 2 or not len(log_likelihood):
         raise ValueError(f"log_likelihood must have shape (draws, rows) and a draw, got {tuple(log_likelihood.shape)}")
-    parts = [_block(rows) for rows in log_likelihood.t().split(_BLOCK)]
+    parts = [_block(rows) for rows in with_double(log_likelihood).t().split(_BLOCK)]
     elpd, shape = (torch.cat(each) for each in zip(*parts, strict=True))
     return elpd, shape
 

@@ -106,7 +106,7 @@ def shares(weights: Tensor, count: int) -> list[int]:
     Returns:
         The numbers, which add up to the count; each is less than 1 away from its exact share.
     """
-    exact = weights.double().cpu() * count
+    exact = weights.cpu().double() * count
     whole = (exact + 1e-9).floor()  # weights are not exact
     left = count - int(whole.sum())
     largest = (exact - whole).argsort(descending=True, stable=True)[:left]

@@ -16,12 +16,18 @@ FOLDER = Path(__file__).resolve().parent
 CACHE = FOLDER.parents[1] / ".emulated_cuda"
 SOURCES = tuple(FOLDER / name for name in ("kernels.cpp", "call.h", "device.h"))
 NAME = "emulated_cuda_kernels"
+DEVICE = "emulated"  # what it is called
 TORCH = "2.14"  # the kernels stand on what is private to it
 SECONDS = 900  # to build, at most
 
 
 class Unavailable(RuntimeError):
     """The device cannot be built here; the message says why."""
+
+
+def is_emulated() -> bool:
+    """Return whether the device is in the place of CUDA in this process."""
+    return torch.cuda.is_available() and torch.cuda.get_device_name() == DEVICE
 
 
 def built() -> Path:

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from tests.emulated_cuda.build import NAME, built
+from tests.emulated_cuda.build import DEVICE, NAME, built
 
 OURS = ("/bnn_pyro/", "/guides/")
 PROPERTIES = SimpleNamespace(
-    name="emulated",
+    name=DEVICE,
     major=9,
     minor=0,
     total_memory=80 * 2**30,

@@ -8,16 +8,6 @@ import torch
 from tests.on_gpu.uses import Rows
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out the eager engine under a default device: a traced step is made by the same Python."""
-    left = []
-    for item in items:
-        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        if (parameters.get("rows"), parameters.get("engine")) != ("default", "eager"):
-            left.append(item)
-    items[:] = left
-
-
 @pytest.fixture(params=["data", "default"])
 def rows(request: pytest.FixtureRequest) -> Iterator[Rows]:
     """Rows on the device: moved there by the user, or in a program that calls ``torch.set_default_device``."""

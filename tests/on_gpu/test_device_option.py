@@ -24,8 +24,8 @@ def test_training_and_sampling() -> None:
     model = perceptron(host, 1, likelihood=GaussianNoise(), prior=prior)
     found = [
         fit(model, host.regressed, device="cuda", validation=host.regressed, **FIT).model,
-        sample(model, host.regressed, PLAN, **SEED).model,
-        fit_sghmc(model, host.regressed, OneShot(cycles=1, em=None), epochs=2, batch_size=20, **SEED).model,
+        sample(model, host.regressed, PLAN, engine="eager", **SEED).model,
+        fit_sghmc(model, host.regressed, OneShot(cycles=1, em=None), epochs=2, engine="eager", **SEED).model,
         train_dense(networks.mlp(FEATURES, (4,), 1), host.regressed, likelihood=GaussianNoise(), epochs=1, **SEED),
     ]
     assert devices(found) == {"cuda"}
@@ -38,5 +38,5 @@ def test_a_custom_model() -> None:
         with pyro.plate("data", len(x)):
             return pyro.sample("y", pyro.distributions.Normal(x @ w, torch.ones_like(x[:, 0])), obs=y)
 
-    draws = sample(model, Rows("cpu").regressed, PLAN, **SEED)
+    draws = sample(model, Rows("cpu").regressed, PLAN, engine="eager", **SEED)
     assert isinstance(draws, Draws) and devices(dict(draws.values)) == {"cuda"}

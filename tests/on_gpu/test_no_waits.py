@@ -9,10 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnn_pyro import Compute, GaussianNoise, LearningRates, Sampler, SparseELBO, SpikeSlab, fit
+from bnn_pyro import (
+    Compute,
+    GaussianNoise,
+    LearningRates,
+    Sampler,
+    SamplingPlan,
+    SparseELBO,
+    SpikeSlab,
+    fit,
+)
 from bnn_pyro.inference.mcmc.gate_draw import GateDraw
 from bnn_pyro.inference.mcmc.potential.exact_gate_potential import SpikePotential
 from bnn_pyro.inference.mcmc.pseudo_prior import PseudoPrior
+from bnn_pyro.inference.mcmc.runs import begin
+from bnn_pyro.inference.mcmc.sample import potential_of
 from bnn_pyro.inference.sgmcmc.likelihood_latent import Latent
 from bnn_pyro.inference.sgmcmc.step import SamplingStep
 from bnn_pyro.inference.svi.steps import stepper
@@ -53,7 +64,9 @@ def test_a_wait_is_refused(rows: Rows) -> None:
 
 
 @pytest.mark.parametrize("engine", ["eager", "traced"])
-@pytest.mark.parametrize("kind", ["hard", "relaxed", "centered", "disarm"])
+@pytest.mark.parametrize(
+    "kind", ["hard", "relaxed", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("centered", "disarm"))]
+)
 def test_fit(rows: Rows, kind: str, engine: Any) -> None:
     model = perceptron(rows)
     guides: dict[str, Callable[[], AutoProgram]] = {
@@ -70,10 +83,21 @@ def test_fit(rows: Rows, kind: str, engine: Any) -> None:
                 step(*next(given), 0.5, 1.0)
 
 
+@pytest.mark.parametrize("engine", ["eager", "traced"])
+def test_fit_to_real_targets(rows: Rows, engine: Any) -> None:
+    model = perceptron(rows, 1, likelihood=GaussianNoise())
+    step = stepper(model, AutoSpikeSlab(model, *rows.regressed), None, SparseELBO(), LearningRates(), None, engine)
+    given = batches(*rows.regressed, BATCH)
+    with pyro.validation_enabled(False):
+        for surroundings in steps():
+            with surroundings:
+                step(*next(given), 0.5, 1.0)
+
+
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, None])
 def test_fit_with_clipped_gradients(rows: Rows, optimizer: Any) -> None:
     model = perceptron(rows)
-    step = stepper(model, AutoSpikeSlab(model.prior), optimizer, SparseELBO(), LearningRates(), 1.0, "traced")
+    step = stepper(model, AutoSpikeSlab(model.prior), optimizer, SparseELBO(), LearningRates(), 1.0, "eager")
     given = batches(*rows.classified, BATCH)
     with pyro.validation_enabled(False):
         for surroundings in steps():
@@ -109,6 +133,22 @@ def test_predict(rows: Rows) -> None:
     for surroundings in steps():
         with surroundings:
             posterior.model.likelihood.predict(*posterior._outputs(rows.x, 2, 1024))
+
+
+@pytest.mark.parametrize(
+    "kernel", ["chees", *(pytest.param(kernel, marks=pytest.mark.slow) for kernel in ("mclmc", "mams"))]
+)
+def test_sampling(rows: Rows, kernel: Any) -> None:
+    """After the warm-up, which reads how far the chains have moved."""
+    model = perceptron(rows, 1, likelihood=GaussianNoise(), prior=Gaussian(), select_inputs=False)
+    model.net.eval()
+    plan = SamplingPlan(kernel=kernel, chains=2, warmup=2, draws=STEPS, max_tree_depth=2)
+    run = begin(plan, potential_of(model, rows.regressed, "traced", plan), None)
+    for _ in range(plan.warmup):
+        run.advance()
+    for surroundings in steps():
+        with surroundings:
+            run.advance()
 
 
 def test_exact_spikes(rows: Rows) -> None:

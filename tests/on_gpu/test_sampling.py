@@ -29,7 +29,7 @@ from bnn_pyro.posterior.draws import Draws
 from bnn_pyro.priors import half_cauchy, spike_slab_group_horseshoe
 from bnn_pyro.priors.gaussian import Gaussian
 from bnn_pyro.pruning.batch_norm import recompute_batch_norm
-from tests.on_gpu.uses import CLASSES, FEATURES, FIT, Rows, SmallConvNet, conv_net, devices, perceptron
+from tests.on_gpu.uses import CLASSES, ENGINES, FEATURES, FIT, Rows, SmallConvNet, conv_net, devices, perceptron
 
 pytestmark = pytest.mark.gpu
 HMC: dict[str, Any] = {"chains": 2, "warmup": 6, "draws": 6, "max_tree_depth": 2}
@@ -42,14 +42,14 @@ def real_valued(rows: Rows, *, select_inputs: bool = False, device: str | None =
     return perceptron(rows, 1, likelihood=GaussianNoise(), prior=prior, select_inputs=select_inputs, device=device)
 
 
-@pytest.mark.parametrize("engine", ["eager", "traced"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kernel", ["nuts", "hmc", "chees", "mclmc", "mams"])
 def test_kernels(rows: Rows, tmp_path: Path, kernel: Any, engine: Any) -> None:
     length: dict[str, Any] = {"trajectory_length": 0.1} if kernel == "hmc" else {}
     plan = SamplingPlan(kernel=kernel, **HMC, **length)
     sampled = sample(real_valued(rows), rows.regressed, plan, engine=engine, **SEED)
     assert devices(sampled.predict(rows.x, num_samples=2), sampled.median_model(), prune(sampled)) == {"cuda"}
-    if engine == "eager":
+    if engine == "traced":
         return
     sampled.evaluate(rows.x.cpu(), rows.reals.cpu())
     save_posterior(sampled, tmp_path / "sampled.pt")
@@ -60,9 +60,10 @@ def test_kernels(rows: Rows, tmp_path: Path, kernel: Any, engine: Any) -> None:
 
 def test_full_mass_matrices(rows: Rows) -> None:
     plan = SamplingPlan(kernel="nuts", dense_mass=True, **HMC)
-    sample(perceptron(rows, select_inputs=False), rows.classified, plan, **SEED)
+    sample(perceptron(rows, select_inputs=False), rows.classified, plan, engine="eager", **SEED)
 
 
+@pytest.mark.slow
 def test_exact_spikes(rows: Rows) -> None:
     model = real_valued(rows, select_inputs=True)
     plan = SamplingPlan(kernel="chees", gates="exact", **HMC)
@@ -74,11 +75,12 @@ def test_exact_spikes(rows: Rows) -> None:
 @pytest.mark.parametrize("kernel", ["nuts", "chees"])
 def test_starts_and_a_model_on_the_host(rows: Rows, kernel: Any) -> None:
     plan = SamplingPlan(kernel=kernel, **HMC)
-    sampled = sample(real_valued(rows, device="cpu"), rows.regressed, plan, **SEED)
+    options: dict[str, Any] = {**SEED, "engine": "eager"}
+    sampled = sample(real_valued(rows, device="cpu"), rows.regressed, plan, **options)
     start = sampled.draws.vectors[:, -1]
     for given in (start, start.cpu()):
-        sample(real_valued(rows), rows.regressed, plan, start=given, **SEED)
-    sample(real_valued(rows), rows.regressed, plan, start="ensemble", **SEED)
+        sample(real_valued(rows), rows.regressed, plan, start=given, **options)
+    sample(real_valued(rows), rows.regressed, plan, start="ensemble", **options)
 
 
 @pytest.mark.parametrize("kernel", ["nuts", "chees"])
@@ -89,12 +91,12 @@ def test_a_custom_model(rows: Rows, kernel: Any) -> None:
         with pyro.plate("data", len(x)):
             return pyro.sample("y", pyro.distributions.Normal(x @ w, x.new_ones(())), obs=y)
 
-    draws = sample(model, rows.regressed, SamplingPlan(kernel=kernel, **HMC), **SEED)
+    draws = sample(model, rows.regressed, SamplingPlan(kernel=kernel, **HMC), engine="eager", **SEED)
     assert isinstance(draws, Draws)
     assert str(draws) and draws.summary()
 
 
-@pytest.mark.parametrize("engine", ["eager", "traced"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_sghmc(rows: Rows, tmp_path: Path, engine: Any) -> None:
     model = real_valued(rows, select_inputs=True)
     plan = OneShot(cycles=2, samples_per_cycle=2, em=GroupEM(spike=0.05, hard=0.02, warmup=2))

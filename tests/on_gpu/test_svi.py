@@ -30,10 +30,9 @@ from bnn_pyro.priors.gaussian import Gaussian
 from bnn_pyro.priors.group_horseshoe import GroupHorseshoe
 from bnn_pyro.priors.group_lasso import GroupLasso
 from guides import AutoCentered, AutoProgram, AutoSpikeSlab
-from tests.on_gpu.uses import FIT, Rows, conv_net, devices, perceptron
+from tests.on_gpu.uses import ENGINES, FIT, Rows, conv_net, devices, perceptron
 
 pytestmark = pytest.mark.gpu
-ENGINES = ("eager", "traced")
 
 
 class Stop(Exception):
@@ -50,7 +49,7 @@ def stop_after(epoch: int) -> Any:
     return callback
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["eager", "traced"])
 @pytest.mark.parametrize("slab", [GroupHorseshoe(), GroupLasso(), Gaussian()], ids=lambda slab: type(slab).__name__)
 def test_priors(rows: Rows, slab: Any, engine: Any) -> None:
     model = perceptron(rows, prior=SpikeSlab(slab, inclusion=0.05))

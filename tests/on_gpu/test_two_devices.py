@@ -42,7 +42,7 @@ def test_a_seed_leaves_both_devices_as_they_were(rows: Rows, kernel: str) -> Non
         found = fit(perceptron(rows), rows.classified, **FIT).model
     else:
         network = perceptron(rows, 1, likelihood=GaussianNoise(), select_inputs=False)
-        found = sample(network, rows.regressed, PLAN, seed=0, progress=False).model
+        found = sample(network, rows.regressed, PLAN, seed=0, progress=False, engine="eager").model
     assert all(map(torch.equal, before, generators()))
     assert devices(found) == {"cuda"} and next(found.parameters()).device == rows.x.device
     assert torch.cuda.current_device() == 0
@@ -51,12 +51,12 @@ def test_a_seed_leaves_both_devices_as_they_were(rows: Rows, kernel: str) -> Non
 def test_draws_beside_the_sites_are_refused(rows: Rows) -> None:
     before = generators()
     with pytest.raises(ValueError, match="model must not draw anything but its sites"):
-        sample(lambda x, y: model(x, y, noise=0.1), rows.regressed, PLAN, seed=0, progress=False)
+        sample(lambda x, y: model(x, y, noise=0.1), rows.regressed, PLAN, seed=0, progress=False, engine="eager")
     assert all(map(torch.equal, before, generators()))
 
 
 def test_a_model_without_a_network_is_sampled_there(rows: Rows) -> None:
     before = generators()
-    draws = sample(model, rows.regressed, PLAN, seed=0, progress=False)
+    draws = sample(model, rows.regressed, PLAN, seed=0, progress=False, engine="eager")
     assert {value.device for value in draws.values.values()} == {rows.x.device}
     assert all(map(torch.equal, before, generators()))

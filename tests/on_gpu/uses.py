@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from bnn_pyro.priors.group_horseshoe import GroupHorseshoe
 from bnn_pyro.priors.slab import Slab
 
 ROWS, FEATURES, CLASSES = 48, 5, 3
+ENGINES = ("eager", pytest.param("traced", marks=pytest.mark.slow))  # to trace takes most of the time of a use
 RATES = LearningRates(gates=0.3, scales=0.05, slab_scales=0.05)
 FIT: dict[str, Any] = {
     "epochs": 3,

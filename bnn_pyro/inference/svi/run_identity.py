@@ -7,6 +7,7 @@ from pyro.infer import ELBO
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
+from bnn_pyro.devices import with_double
 from bnn_pyro.identity import Identity, described, digest, network_identity
 from bnn_pyro.network import SparseNetwork
 from guides import AutoProgram
@@ -90,9 +91,9 @@ def probe(model: SparseNetwork, guide: AutoGuide, x: Tensor) -> dict[str, Tensor
             found["guide.gates"] = torch.cat([parameter.reshape(-1) for parameter in gates])
         trained = [p for p in (*model.parameters(), *guide.parameters()) if p.numel()]
         found[START] = torch.stack(
-            [torch.stack([p.double().mean(), p.double().square().mean().sqrt()]) for p in trained]
+            [torch.stack([p.mean(), p.square().mean().sqrt()]) for p in (with_double(p).double() for p in trained)]
         )
-        return {name: numbers.detach().double().cpu().clone() for name, numbers in found.items()}
+        return {name: with_double(numbers.detach()).double().cpu().clone() for name, numbers in found.items()}
 
 
 def _outputs(model: SparseNetwork, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from bnn_pyro.devices import with_double
 from bnn_pyro.gated_parameters import gate_site
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.pruning.positions import Positions, compose, put_back
@@ -47,7 +48,7 @@ def weights_kept(model: SparseNetwork, keep: Mapping[str, Tensor]) -> float:
         for reading in (*parameter.readers, *parameter.writers):
             mask, dim = reading.axis.spread(keep[reading.group]), reading.axis.dim
             masks[dim] = masks[dim] & mask if dim in masks else mask
-        fraction = math.prod(float(mask.double().mean()) for mask in masks.values())
+        fraction = math.prod(float(with_double(mask).double().mean()) for mask in masks.values())
         kept, total = kept + fraction * size, total + size
     return kept / total
 
