@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from bnn_pyro.data.mapped import note_read
+
 Change = Callable[[Tensor], Tensor]
 """What changes a batch of inputs at random and leaves what they show as it is, such as an ``Augmentation``."""
 
@@ -41,7 +43,9 @@ def batches(x: Tensor, y: Tensor, size: int, augmentation: Change | None = None)
     """
     order = torch.randperm(len(x), device=x.device)
     for rows in order.split(size):
-        yield x[rows] if augmentation is None else _changed(x[rows], augmentation), y[rows]
+        some = x[rows]
+        note_read(x, some)
+        yield some if augmentation is None else _changed(some, augmentation), y[rows]
 
 
 @torch.no_grad()
