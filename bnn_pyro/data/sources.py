@@ -18,6 +18,8 @@ from torch.utils.data import (
     default_collate,
 )
 
+from bnn_pyro.data.mapped import Spool, converted, of_array
+
 _ROWS_AT_ONCE = 1024  # that are collated, of a data set
 _TARGETS = "labels"  # key of the targets in batches that are dictionaries of a net's arguments
 
@@ -29,13 +31,16 @@ def as_tensor(name: str, values: Any) -> Tensor:
 
     Args:
         name: The argument's name, for the message.
-        values: A tensor, a NumPy array, or a DataFrame or Series of pandas.
+        values: A tensor, a NumPy array, or a DataFrame or Series of pandas. A memory-mapped array is not read into
+            memory.
 
     Raises:
         TypeError: If it is another thing, or does not hold numbers.
     """
     if isinstance(values, Tensor):
         return values
+    if isinstance(values, np.memmap) and (mapped := of_array(values)) is not None:
+        return converted(mapped, torch.get_default_dtype()) if mapped.is_floating_point() else mapped.long()
     frame = _array(values) if hasattr(values, "to_numpy") else values
     if not isinstance(frame, np.ndarray):
         raise TypeError(f"{name} must be a tensor, an array or a DataFrame, got {type(values).__name__}")
@@ -84,12 +89,14 @@ def as_inputs(name: str, data: Any) -> Any:
     if isinstance(data, TensorDataset):
         return data.tensors[0]
     if isinstance(data, Dataset | DataLoader) and not isinstance(data, Sequence | Mapping):
-        parts = [_split(batch)[0] for batch in _batches(name, data)]
-        if not parts:
+        inputs, _, first = _read(name, data)
+        if first is None:
             raise ValueError(f"{name} must have a row, got {type(data).__name__} of nothing")
-        return _joined(name, parts, _has_tensors(data))
-    if isinstance(data, Sequence | Mapping) and not isinstance(data, str | bytes):
-        return _joined(name, [data], True)
+        return inputs
+    if isinstance(data, Mapping):
+        return {str(key): as_tensor(name, part) for key, part in data.items()}
+    if _is_several(data):
+        return tuple(as_tensor(name, part) for part in data)
     return _real(as_tensor(name, data), isinstance(data, Tensor))
 
 
@@ -121,24 +128,45 @@ def _split(batch: Any) -> tuple[Any, Any]:
     return batch, None
 
 
-def _joined(name: str, parts: Sequence[Any], are_tensors: bool) -> Any:
-    """Return the inputs of batches as those of one batch."""
-    first = parts[0]
-    if isinstance(first, Mapping):
-        return {str(key): _cat(name, [part[key] for part in parts]) for key in first}
-    if isinstance(first, Sequence) and not isinstance(first, str | bytes):
-        return tuple(_cat(name, column) for column in zip(*parts, strict=True))
-    return _real(_cat(name, parts), are_tensors)
+def _read(name: str, data: Any) -> tuple[Any, Any, Any]:
+    """Read a data set or a loader batch by batch: inputs, targets or None, and the first batch or None.
+
+    What is read is held in memory, and in temporary files beyond a gigabyte.
+    """
+    first: Any = None
+    inputs: dict[Any, Spool] = {}
+    targets: Spool | None = Spool()
+    for batch in _batches(name, data):
+        x, y = _split(batch)
+        if first is None:
+            first = batch
+        for key, part in _named(x).items():
+            inputs.setdefault(key, Spool()).add(as_tensor(name, part))
+        targets = None if targets is None or y is None else targets
+        if targets is not None:
+            targets.add(as_tensor(name, y))
+    if first is None:
+        return None, None, None
+    read = {key: spool.tensor() for key, spool in inputs.items()}
+    x = _split(first)[0]
+    whole: Any = read if isinstance(x, Mapping) else tuple(read.values()) if _is_several(x) else read[0]
+    is_real = isinstance(whole, Tensor)
+    return _real(whole, _has_tensors(data)) if is_real else whole, None if targets is None else targets.tensor(), first
 
 
-def _cat(name: str, parts: Sequence[Any]) -> Tensor:
-    """Return the rows of several tensors or arrays as one tensor, which is not copied where it is the only one."""
-    tensors = [as_tensor(name, part) for part in parts]
-    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+def _is_several(inputs: Any) -> bool:
+    return isinstance(inputs, Sequence) and not isinstance(inputs, str | bytes)
+
+
+def _named(inputs: Any) -> dict[Any, Any]:
+    """Return inputs by their names or numbers."""
+    if isinstance(inputs, Mapping):
+        return {str(key): part for key, part in inputs.items()}
+    return dict(enumerate(inputs)) if _is_several(inputs) else {0: inputs}
 
 
 def as_inputs_and_targets(name: str, data: Any) -> tuple[Any, Tensor]:
-    """Return data as inputs and targets, read whole into memory.
+    """Return data as inputs and targets, read whole: into memory, and into temporary files beyond a gigabyte.
 
     Args:
         name: The argument's name, for the message.
@@ -158,13 +186,10 @@ def as_inputs_and_targets(name: str, data: Any) -> tuple[Any, Tensor]:
     if isinstance(data, TensorDataset):
         data = data.tensors
     if isinstance(data, Dataset | DataLoader) and not isinstance(data, Sequence):
-        batches = list(_batches(name, data))
-        pairs = [_split(batch) for batch in batches]
-        if not pairs or any(target is None for _, target in pairs):
-            raise ValueError(f"{refusal} of pairs, got {type(data).__name__} of {_kind(batches)}")
-        is_tensor = _has_tensors(data)
-        x, y = _joined(name, [x for x, _ in pairs], is_tensor), _cat(name, [y for _, y in pairs])
-        return x, y if is_tensor or not y.is_floating_point() else _real(y, False)
+        x, y, first = _read(name, data)
+        if y is None:
+            raise ValueError(f"{refusal} of pairs, got {type(data).__name__} of {_kind(first)}")
+        return x, y if _has_tensors(data) or not y.is_floating_point() else _real(y, False)
     parts = (data.x, data.y) if hasattr(data, "x") and hasattr(data, "y") and not _is_table(data) else data
     if not isinstance(parts, Sequence) or isinstance(parts, str | bytes) or len(parts) != 2:
         raise ValueError(f"{refusal}, got {type(data).__name__}")
@@ -183,7 +208,7 @@ def _leaves(inputs: Any) -> Sequence[Any]:
 
 def _real(x: Tensor, is_tensor: bool) -> Tensor:
     """Return inputs that were no tensors, such as whole numbers of an array, in torch's default dtype."""
-    return x if is_tensor else x.to(torch.get_default_dtype())
+    return x if is_tensor else converted(x, torch.get_default_dtype())
 
 
 def _has_tensors(data: Any) -> bool:
@@ -230,8 +255,7 @@ def _in_order(name: str, loader: DataLoader[Any]) -> DataLoader[Any]:
     return DataLoader(rows, batch_size=loader.batch_size, collate_fn=loader.collate_fn, num_workers=workers)
 
 
-def _kind(batches: list[Any]) -> str:
-    if not batches:
+def _kind(first: Any) -> str:
+    if first is None:
         return "nothing"
-    first = batches[0]
     return f"dictionaries with {', '.join(map(str, first))}" if isinstance(first, Mapping) else type(first).__name__

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bnn_pyro.data.mapped import is_finite, is_mapped, note_read, take
 from bnn_pyro.data.sources import as_inputs_and_targets
 from bnn_pyro.devices import checked_device
 from bnn_pyro.evaluation.scale import largest_rms, mean_and_sd, scale_warnings
@@ -61,12 +62,13 @@ def as_pair(
     if not x.is_floating_point():
         raise ValueError(f"{name} must have floating-point inputs, got {x.dtype}: convert them with x.float()")
     x = x if place is None else x.to(place)
-    if not torch.isfinite(x).all() or torch.isinf(y).any():
-        part = "y" if torch.isfinite(x).all() else "x"
+    if not is_finite(x) or not is_finite(y, or_nan=True):
+        part = "y" if is_finite(x) else "x"
         raise ValueError(f"{name} must be finite, got NaN or infinite values in {part}")
     return x, y.to(x) if y.is_floating_point() else y.to(x.device)
 
 
+_SCALE_ROWS = 10_000  # of data in a file, that scales are taken of
 _PLAIN = InputLayout((InputPart((), None),), (), torch.get_default_dtype())  # of one tensor, as it is
 
 
@@ -158,7 +160,7 @@ def hold_out(
         return (x, y), (held_x.to(x), held_y.to(x if held_y.is_floating_point() else x.device))
     generator = torch.Generator("cpu").manual_seed(int(torch.randint(2**31, (), device="cpu")))
     train, held_out = (rows.to(x.device) for rows in split_rows(len(x), validation, generator))
-    return (x[train], y[train]), (x[held_out], y[held_out])
+    return (take(x, train), y[train]), (take(x, held_out), y[held_out])
 
 
 def check_rows(model: SparseNetwork, train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor] | None) -> None:
@@ -194,6 +196,8 @@ def warn_of_scales(x: Tensor, y: Tensor, likelihood: Likelihood, layout: InputLa
     """
     is_real = isinstance(likelihood, _REAL)
     target = mean_and_sd(y[~y.isnan()]) if is_real else None
-    real = x if layout is None else layout.real_numbers(x)
+    some = x[:: max(1, len(x) // _SCALE_ROWS)] if is_mapped(x) else x
+    note_read(x, some)
+    real = some if layout is None else layout.real_numbers(some)
     for warning in scale_warnings(largest_rms(real), target):
         logger.warning(warning)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bnn_pyro.data.mapped import note_read
+
 Change = Callable[[Tensor], Tensor]
 """What changes a batch of inputs at random and leaves what they show as it is, such as an ``Augmentation``."""
 
@@ -68,7 +70,9 @@ def batches(
     """
     order = torch.randperm(len(x), device=x.device)
     for rows in order.split(sizes_of_batches(len(x), size, join=join)):
-        yield x[rows] if augmentation is None else _changed(x[rows], augmentation), y[rows]
+        some = x[rows]
+        note_read(x, some)
+        yield some if augmentation is None else _changed(some, augmentation), y[rows]
 
 
 @torch.no_grad()
