@@ -264,8 +264,7 @@ class SampledPosterior(Posterior):
         is_open = {name: _open(gate[:, -(each or 0) :]) for name, gate in gates.items()}
         if self.chain_weights is None:
             return {name: gate.mean((0, 1)) for name, gate in is_open.items()}
-        weights = self.chain_weights.to(self.draws.energy)
-        return {name: weights @ gate.mean(1) for name, gate in is_open.items()}
+        return {name: self.chain_weights.to(gate) @ gate.mean(1) for name, gate in is_open.items()}
 
     def keep(self) -> dict[str, Tensor]:
         r"""Return which nodes the median-probability model keeps, :math:`\gamma > 1/2`.
@@ -388,8 +387,7 @@ def some_rows(x: Tensor) -> Tensor:
     Args:
         x: Inputs, shape ``(rows, *input_shape)``.
     """
-    rows = evenly_spaced(len(x), _MIXING_ROWS).unique()
-    return x[rows.to(x.device)]
+    return x[evenly_spaced(len(x), _MIXING_ROWS).unique().to(x.device)]
 
 
 def _open(gate: Tensor) -> Tensor:
