@@ -120,6 +120,7 @@ SETTINGS: dict[str, Callable[[Dataset], Recipe]] = {
     "default, gates on inputs": lambda data: replace(_usual(data), select_inputs=True),
     "default, constant noise": lambda data: replace(_usual(data), noise="constant"),
     "default, mean noise": lambda data: replace(_usual(data), noise="mean"),
+    "default, mean noise sampled": lambda data: replace(_usual(data), noise="auto"),
     "default, predicted noise": lambda data: replace(_usual(data), noise="input"),
     "default, deep, predicted noise": lambda data: replace(_usual(data), hidden=DEEP, noise="input"),
     "before": lambda data: replace(before(data), refinement=None),

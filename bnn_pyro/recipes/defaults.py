@@ -75,6 +75,9 @@ _TABLE_KL_WEIGHTS: dict[Task, float] = {"classification": 0.2, "regression": 1.0
 _TABLE_STEPS = 8_000  # of variational inference on a table, whose rows may be few or many
 _SAMPLED_TABLE_STEPS = 5_000  # of sampling
 _TABLE_SECONDS = 85.0  # of sampling, so that a run takes less than 3 minutes on a quiet core
+_FOLLOWED_ROWS = (
+    2_000  # up to which the noise may follow the mean; chains of more rows mix too little, and means suffer
+)
 _STOPPED_ROWS = 100  # of a table, from which on a tenth of them says when dense training was at its best
 _UNSTOPPED_STEPS = 2_000  # of the dense network of a table with fewer rows
 
@@ -223,7 +226,7 @@ def _table_settings(rows: int, method: str) -> _Settings:
         "schedule": Schedule(hold=hold, freeze=epochs // 7, kl_warmup=hold),
         "rates": _FAST,
         "select_inputs": "auto",
-        "noise": "auto",
+        "noise": "auto" if rows <= _FOLLOWED_ROWS else "constant",
         "least_kl_weight": 0.03,
         "refinement": Refinement(until=StoppingRule(seconds=_TABLE_SECONDS)),
         "refine_if_worth": True,

@@ -132,3 +132,8 @@ def test_lenet_is_pruned_by_thresholds_of_its_own_layers() -> None:
     assert lenet.em.measure == "mean_square" and perceptron.em.measure == "norm"
     normalising = recipe("cifar10", net="lenet", method="sghmc").one_shot  # its layers have other names
     assert normalising is not None and normalising.em is not None and normalising.em.measure == "relative"
+
+
+def test_the_noise_of_small_tables_is_left_to_held_out_rows() -> None:
+    assert [recipe("my.csv", task="regression", rows=rows).noise for rows in (2_000, 2_001)] == ["auto", "constant"]
+    assert recipe("my.csv", "ig", "regression", rows=500).noise == recipe("digits").noise == "constant"
