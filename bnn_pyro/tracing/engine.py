@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, fx
 
+from bnn_pyro.tracing.compiling import compiling
 from bnn_pyro.tracing.trace import Traced, trace
 
 logger = logging.getLogger(__name__)
@@ -162,7 +163,11 @@ class Engine(Generic[Result]):
         own = types.FunctionType(whole.__code__.replace(), whole.__globals__, whole.__name__, None, whole.__closure__)
         try:
             way.compiled = torch.compile(own, dynamic=False, fullgraph=True, options=COMPILER)
-            with torch.no_grad(), torch.random.fork_rng(sorted({t.device for t in inputs if t.is_cuda}, key=str)):
+            with (
+                compiling(),
+                torch.no_grad(),
+                torch.random.fork_rng(sorted({t.device for t in inputs if t.is_cuda}, key=str)),
+            ):
                 before = [tensor.clone() for tensor in traced.live]
                 way.compiled(inputs, traced.live, traced.noise.fill())
                 for tensor, value in zip(traced.live, before, strict=True):

@@ -73,7 +73,6 @@ def test_a_trial_goes_back() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*_prims_common.check:FutureWarning")  # of torch 2.15, on compiling the model
 @pytest.mark.parametrize("kernel", ["mams", "chees"])
 def test_compiled_trajectories_where_the_gradient_is_not_contiguous(kernel: Any) -> None:
     """As that of a Normal with a covariance, which a program returns transposed and the next step reads."""

@@ -12,6 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._pytree import PyTree
 
+from bnn_pyro.tracing.compiling import compiling
 from bnn_pyro.tracing.engine import COMPILER
 from bnn_pyro.tracing.small_matmuls import products_as_sums, without_examples
 from bnn_pyro.tracing.trace import Traced
@@ -82,7 +83,8 @@ def compiled(traced: Traced, *inputs: Tensor) -> Callable[..., PyTree]:
     graph = products_as_sums(traced.graph, given) if is_one_chain else traced.graph
     program: Callable[..., PyTree]
     try:  # without the guards of torch.compile, which cost as much as a step of one chain
-        program = torch._inductor.compile(graph, [*given], options=COMPILER)
+        with compiling():
+            program = torch._inductor.compile(graph, [*given], options=COMPILER)
     except Exception:  # it promises less than torch.compile does
         program = torch.compile(graph, dynamic=False)
 
@@ -141,6 +143,7 @@ def _loop(traced: Traced, *inputs: Tensor) -> Callable[..., State]:
         graph = without_examples(make_fx(loop)(*given))
         mode = FakeTensorMode(shape_env=ShapeEnv())
         alike = [mode.from_tensor(tensor, static_shapes=True) for tensor in given]
-        program = torch._inductor.compile(graph, [*alike], options={**COMPILER, "cpp_wrapper": True})
+        with compiling():
+            program = torch._inductor.compile(graph, [*alike], options={**COMPILER, "cpp_wrapper": True})
         program(*given)
     return cast(Callable[..., State], program)
