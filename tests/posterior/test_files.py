@@ -262,7 +262,7 @@ def test_files_of_draws_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="model must be left out for a file of Draws, got a SparseNetwork"):
         load_posterior(tmp_path / "draws.pt", sampled_network())
     torch.save({"draws_format": 1, "draws": {"values": {}}}, tmp_path / "short.pt")
-    with pytest.raises(ValueError, match="path must be a file of draws, got .*short.pt"):
+    with pytest.raises(ValueError, match="'vectors' in the draws in .*short.pt must be a tensor, but there is no such"):
         load_posterior(tmp_path / "short.pt")
     with pytest.raises(ValueError, match="path must be in a folder that exists"):
         save_posterior(sampled().draws, tmp_path / "nowhere" / "draws.pt")
@@ -302,7 +302,7 @@ def test_files_of_ensembles_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="damaged"):
         load_posterior(tmp_path / "damaged.pt", ensemble_network())
     torch.save({"format": 1}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="written by save_posterior in format 1"):
+    with pytest.raises(ValueError, match="'guide_class' in .*other.pt must be text, but there is no such field"):
         load_posterior(tmp_path / "other.pt", ensemble_network())
     with pytest.raises(ValueError, match="path must be in a folder that exists"):
         save_posterior(ensemble(), tmp_path / "nowhere" / "ensemble.pt")
@@ -431,8 +431,17 @@ def test_zeroed_bytes_are_found(fitted: GuidePosterior, path: Path) -> None:
         load_posterior(path, fitted.model)
 
 
-@pytest.mark.parametrize("content", [{"format": 99}, {"format": 1}, [1, 2], torch.zeros(3)])
-def test_another_file(fitted: GuidePosterior, tmp_path: Path, content: Any) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"format": 99}, "format 1, got .* in format 99, which a newer version has written"),
+        ({"format": torch.ones(2)}, "format 1, got .* in a format that is no number"),
+        ({"format": 1}, "'guide_class' in .* must be text, but there is no such field"),
+        ([1, 2], "written by save_posterior in format 1, got .*: of another kind"),
+        (torch.zeros(3), "written by save_posterior in format 1, got .*: of another kind"),
+    ],
+)
+def test_another_file(fitted: GuidePosterior, tmp_path: Path, content: Any, words: str) -> None:
     torch.save(content, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="path must be a file written by save_posterior in format 1"):
+    with pytest.raises(ValueError, match=words):
         load_posterior(tmp_path / "other.pt", fitted.model)

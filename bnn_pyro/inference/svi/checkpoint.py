@@ -67,6 +67,12 @@ class Saved(NamedTuple):
     progress: Progress
     probe: dict[str, Tensor]
 
+    @property
+    def seed(self) -> int:
+        """The seed that the run was begun with."""
+        check_fields(self.settings, {"seed": WHOLE}, "the checkpoint")
+        return int(self.settings["seed"])
+
 
 @dataclass(frozen=True)
 class RunFile:
@@ -148,7 +154,6 @@ def read_progress(path: str | os.PathLike[str] | None) -> Saved | None:
     names = {field.name for field in fields(Progress)}
     content = read_whole(path, writer=_WRITER, mark="run", form=FORMAT, keys={"settings", *names} - {"best"})
     check_fields(content, _FIELDS, path)
-    check_fields(content["settings"], {"seed": WHOLE}, path)
     check_fields(content, {"probe": STATE} if "probe" in content else {}, path)
     progress = Progress(**{name: value for name, value in content.items() if name in names})
     return Saved(content["settings"], progress, content.get("probe", {}))

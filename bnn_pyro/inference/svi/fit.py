@@ -153,7 +153,7 @@ def fit(
     saved = processes.broadcast(read_progress(saving.path) if saving is not None and processes.is_first else None)
     if seed is None and (processes.count > 1 or saving is not None):
         drawn = int(torch.randint(2**31, (), device="cpu"))
-        seed = processes.broadcast(drawn) if saved is None else saved.settings["seed"]
+        seed = processes.broadcast(drawn) if saved is None else saved.seed
     with driving("fit"), _isolated(seed, x.device):
         model, guide = _own(model, guide, x, y, schedule)
         processes.copy_first([*model.parameters(), *model.buffers(), *guide.parameters(), *guide.buffers()])
