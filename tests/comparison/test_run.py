@@ -76,6 +76,7 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.slow
 def test_all_methods_answer_on_a_gpu() -> None:
     found = compared(device="cuda")
     assert found.metrics["device"] == "cuda"

@@ -80,7 +80,12 @@ def test_starts_and_a_model_on_the_host(rows: Rows, kernel: Any) -> None:
     start = sampled.draws.vectors[:, -1]
     for given in (start, start.cpu()):
         sample(real_valued(rows), rows.regressed, plan, start=given, **options)
-    sample(real_valued(rows), rows.regressed, plan, start="ensemble", **options)
+
+
+@pytest.mark.slow
+def test_chains_that_start_at_dense_networks(rows: Rows) -> None:
+    plan = SamplingPlan(kernel="chees", **HMC)
+    sample(real_valued(rows), rows.regressed, plan, start="ensemble", engine="eager", **SEED)
 
 
 @pytest.mark.parametrize("kernel", ["nuts", "chees"])
