@@ -76,20 +76,6 @@ def test_predictions_are_of_the_draws_that_are_held() -> None:
     assert (drawn.draws[0] - drawn.draws[1]).abs().max() > 1e-3  # no two draws are one
 
 
-def test_nodes_that_no_draw_has_are_left_out() -> None:
-    posterior = posterior_of("residual convolutions")
-    posterior.guide.logits.stem.gate.data[:2] = -30.0
-    posterior.guide.logits.expand.gate.data[:] = -30.0  # a layer without a node
-    settle_batch_norm(posterior, inputs(40), draws=5)
-    assert posterior.settled is not None
-    assert posterior.settled.keep["stem"].tolist()[:2] == [False, False]
-    assert not posterior.settled.keep["expand"].any()
-    small = posterior.settled.drawn.model.net
-    assert small.get_parameter("stem.weight").shape[0] == int(posterior.settled.keep["stem"].sum())
-    assert posterior.model.net.get_parameter("stem.weight").shape[0] == 4
-    assert torch.isfinite(posterior.predict(inputs())).all()
-
-
 def test_few_draws_are_kept_of_a_large_network(monkeypatch: pytest.MonkeyPatch) -> None:
     posterior = posterior_of("residual convolutions")
     one = sum(posterior.model.net.get_parameter(p.name).numel() for p in posterior.model.bayesian) * 8
