@@ -36,8 +36,13 @@ def test_statistics_are_those_of_each_draw() -> None:
     assert any("running_mean" in name for name in found.tensors)
 
 
-def test_tensors_of_another_network_are_refused() -> None:
-    model = posterior_of("residual convolutions").model
-    keep = {name: torch.ones(group.size, dtype=torch.bool) for name, group in model.groups.items()}
-    with pytest.raises(ValueError, match="draws must be of the network's tensors, none here, got 'odd' of shape"):
-        SettledDraws.of(model, keep, {"odd": torch.zeros(2, 3)}, None)
+def test_draws_of_another_network_are_refused() -> None:
+    posterior = posterior_of("residual convolutions")
+    settle_batch_norm(posterior, inputs(40), draws=2)
+    assert posterior.settled is not None
+    keep, drawn = posterior.settled.keep, posterior.settled.drawn
+    again = SettledDraws.of(posterior.model, keep, drawn.tensors, None)
+    assert torch.equal(again.drawn.outputs(inputs(), 1024), drawn.outputs(inputs(), 1024))
+    for name in ("norm.running_mean", "other"):
+        with pytest.raises(ValueError, match=f"draws must be of the network's tensors, .* here, got '{name}' of shape"):
+            SettledDraws.of(posterior.model, keep, {name: torch.zeros(2, 9)}, None)
