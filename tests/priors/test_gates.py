@@ -136,7 +136,7 @@ def test_inclusion_probability_by_hand() -> None:
         ((3, 2), 10, 1e-9, "widths must be at least three"),
         ((3, 0, 2), 10, 1e-9, "widths must be at least three positive"),
         ((3, 4, 2), 0, 1e-9, "num_data must be at least 1, got 0"),
-        ((3, 4, 2), 10, -1.0, "constant must not be negative, got -1.0"),
+        ((3, 4, 2), 10, -1.0, "constant must be finite and not negative, got -1.0"),
         ((20_000, 4, 2), 10, 1e-9, "constant must be smaller for these widths"),
     ],
 )
