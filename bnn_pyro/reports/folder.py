@@ -225,7 +225,8 @@ def _figures(run: Run, evaluation: Evaluation) -> dict[str, Figure]:
         figures["training"] = plot_training(run.posterior.history, totals)
     if inclusion:
         figures["inclusion"] = plot_inclusion(inclusion)
-    figures["calibration"] = plot_calibration(evaluation.curves)
+    if evaluation.curves:
+        figures["calibration"] = plot_calibration(evaluation.curves)
     first_layer = _first_layer(run)
     if first_layer is not None:
         figures["first_layer"] = first_layer

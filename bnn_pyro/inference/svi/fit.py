@@ -14,6 +14,7 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bnn_pyro.data.mapped import every
 from bnn_pyro.identity import described
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.checks import Data, as_pair, check_rows, hold_out, warn_of_scales
@@ -187,7 +188,7 @@ def fit(
             run.train(callback, progress, file)
         finally:
             run.step.release()
-        settle_batch_norm(run.posterior, x[:: max(1, len(x) // SETTLING_ROWS)])
+        settle_batch_norm(run.posterior, every(x, max(1, len(x) // SETTLING_ROWS)))
     if processes.is_first and (warning := empty_warning(empty_groups(run.posterior.keep()), run.posterior.kl_weight)):
         logger.warning(warning)
     return run.posterior

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from bnn_pyro.data.mapped import note_read
+from bnn_pyro.data.mapped import gathered
 
 Change = Callable[[Tensor], Tensor]
 """What changes a batch of inputs at random and leaves what they show as it is, such as an ``Augmentation``."""
@@ -43,8 +43,7 @@ def batches(x: Tensor, y: Tensor, size: int, augmentation: Change | None = None)
     """
     order = torch.randperm(len(x), device=x.device)
     for rows in order.split(size):
-        some = x[rows]
-        note_read(x, some)
+        some = gathered(x, rows)
         yield some if augmentation is None else _changed(some, augmentation), y[rows]
 
 
