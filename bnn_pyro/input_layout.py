@@ -228,16 +228,16 @@ def _changed(layout: InputLayout, change: Callable[[Any], Any], x: Tensor) -> Te
     return layout.pack("augmentation", change(layout.native(x)), check=False)
 
 
-def call_with(net: Callable[..., Any], inputs: Inputs) -> Tensor:
-    """Call a net with its inputs in the form that its user has them in, and return its output as one tensor."""
-    return output_of(returned_with(net, inputs))
-
-
-def returned_with(net: Callable[..., Any], inputs: Inputs) -> Any:
-    """Call a net with its inputs in the form that its user has them in, and return whatever it returns."""
+def returned_by(net: Callable[..., Any], inputs: Inputs) -> Any:
+    """Call a net with its inputs in the form that its user has them in, and return what it returns."""
     if isinstance(inputs, Mapping):
         return net(**inputs)
     return net(inputs) if isinstance(inputs, Tensor) else net(*inputs)
+
+
+def call_with(net: Callable[..., Any], inputs: Inputs) -> Tensor:
+    """Call a net as `returned_by` does, and return its output as one tensor."""
+    return output_of(returned_by(net, inputs))
 
 
 def output_of(output: Any) -> Tensor:

@@ -16,7 +16,8 @@ IN_MEMORY = 2**30
 """Bytes up to which batches of a loader are held in memory; more of them go to a temporary file."""
 
 _CHUNK = 2**26  # bytes that are copied, or looked at, at once
-_READ_AROUND = 2**16  # bytes that the system takes to memory around a row that is read
+_READ_AROUND = 2**21  # bytes that the system may take to memory around a row that is read: a large page
+_ROWS = 128  # that are gathered at once
 _RESIDENT = 2**28  # bytes of a file that may be read until the system is told that they are not needed any more
 
 _mappings: weakref.WeakValueDictionary[int, MappedFile] = (
@@ -148,8 +149,34 @@ class Spool:
         return self._parts[0] if len(self._parts) == 1 else torch.cat(self._parts)
 
 
+def gathered(tensor: Tensor, rows: Tensor) -> Tensor:
+    """Return some rows of a tensor in memory, as ``tensor[rows]``; of one in a file a few at a time.
+
+    Args:
+        tensor: The tensor.
+        rows: Their numbers.
+    """
+    if not is_mapped(tensor):
+        return tensor[rows]
+    found = tensor.new_empty(len(rows), *tensor.shape[1:])
+    for some, out in zip(rows.split(_ROWS), found.split(_ROWS), strict=True):
+        torch.index_select(tensor, 0, some, out=out)
+        note_read(tensor, out)
+    return found
+
+
+def every(tensor: Tensor, stride: int) -> Tensor:
+    """Return evenly spaced rows of a tensor, as ``tensor[::stride]``; of one in a file in memory.
+
+    Args:
+        tensor: The tensor.
+        stride: From how many rows one is taken.
+    """
+    return gathered(tensor, torch.arange(0, len(tensor), stride)) if is_mapped(tensor) else tensor[::stride]
+
+
 def take(tensor: Tensor, rows: Tensor) -> Tensor:
-    """Return some rows of a tensor; of one in a file into another file, if they are many.
+    """Return some rows of a tensor, as ``tensor[rows]``; of one in a file in another file, if they are many.
 
     Args:
         tensor: The tensor.
@@ -159,9 +186,7 @@ def take(tensor: Tensor, rows: Tensor) -> Tensor:
         return tensor[rows]
     spool, row = Spool(), max(1, tensor[:1].numel() * tensor.element_size())
     for some in rows.split(max(1, _CHUNK // row)):
-        part = tensor[some]
-        note_read(tensor, part)
-        spool.add(part)
+        spool.add(gathered(tensor, some))
     return spool.tensor()
 
 

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from bnn_pyro.input_layout import Inputs, returned_with
+from bnn_pyro.input_layout import Inputs, returned_by
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def count_flops(net: nn.Module, example_input: Inputs) -> int:
     # attention as products, and with gradients on: in fused kernels it is one operation that the counter may not know
     in_parts = sdpa_kernel(SDPBackend.MATH)
     with evaluating([net]), torch.enable_grad(), in_parts, FlopCounterMode(display=False) as counter:
-        returned_with(net, example_input)
+        returned_by(net, example_input)
     total: int = counter.get_total_flops()
     return round(total / rows)
 
@@ -213,7 +213,7 @@ def _seconds(net: nn.Module, x: Inputs) -> float:
     """Time one forward pass, the work that it leaves on a CUDA device included."""
     _wait(x)
     start = perf_counter()
-    returned_with(net, x)
+    returned_by(net, x)
     _wait(x)
     return perf_counter() - start
 

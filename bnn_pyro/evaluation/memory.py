@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from bnn_pyro.evaluation.cost import evaluating
-from bnn_pyro.input_layout import Inputs, returned_with
+from bnn_pyro.input_layout import Inputs, returned_by
 
 
 def peak_activations(net: nn.Module, example_input: Inputs) -> int:
@@ -33,7 +33,7 @@ def peak_activations(net: nn.Module, example_input: Inputs) -> int:
     with evaluating([shadow]), torch.no_grad(), _Held((*shadow.parameters(), *shadow.buffers())) as held:
         for tensor in tree_leaves(x):
             held.note(tensor)
-        returned_with(shadow, x)
+        returned_by(shadow, x)
     peak: int = held.peak
     return peak
 

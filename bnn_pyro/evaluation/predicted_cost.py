@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from bnn_pyro.evaluation.cost import Cost, count_flops, evaluating
-from bnn_pyro.input_layout import Inputs, returned_with
+from bnn_pyro.input_layout import Inputs, returned_by
 
 
 def predict_cost(net: nn.Module, positions: Mapping[str, Mapping[int, Tensor]], example_input: Inputs) -> Cost:
@@ -63,7 +63,7 @@ def _products(net: nn.Module, x: Inputs) -> list[tuple[Tensor, float]]:
     hooks += [layer.register_forward_hook(note_attention) for layer in attention]
     try:
         with evaluating([net]), torch.no_grad():
-            returned_with(net, x)
+            returned_by(net, x)
     finally:
         for hook in hooks:
             hook.remove()

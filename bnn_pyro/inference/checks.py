@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnn_pyro.data.mapped import is_finite, is_mapped, note_read, take
+from bnn_pyro.data.mapped import every, is_finite, is_mapped, take
 from bnn_pyro.data.sources import as_inputs_and_targets
 from bnn_pyro.devices import checked_device
 from bnn_pyro.evaluation.scale import largest_rms, mean_and_sd, scale_warnings
@@ -196,8 +196,7 @@ def warn_of_scales(x: Tensor, y: Tensor, likelihood: Likelihood, layout: InputLa
     """
     is_real = isinstance(likelihood, _REAL)
     target = mean_and_sd(y[~y.isnan()]) if is_real else None
-    some = x[:: max(1, len(x) // _SCALE_ROWS)] if is_mapped(x) else x
-    note_read(x, some)
+    some = every(x, max(1, len(x) // _SCALE_ROWS)) if is_mapped(x) else x
     real = some if layout is None else layout.real_numbers(some)
     for warning in scale_warnings(largest_rms(real), target):
         logger.warning(warning)

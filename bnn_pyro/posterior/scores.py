@@ -92,8 +92,17 @@ def _mixture(predicted: Normals | Mixture) -> Mixture:
     return Mixture(normals, real_metrics, is_real=True)
 
 
+def of_one_form(predicted: Prediction) -> Prediction:
+    """Return a prediction as classes, as normals of one target per row, or else as a mixture.
+
+    Args:
+        predicted: What each draw predicts.
+    """
+    return _mixture(predicted) if isinstance(predicted, Normals) and predicted.mean.dim() != 2 else predicted
+
+
 def known(predicted: Prediction) -> Classes | Normals:
-    """Return a prediction as what reports and comparisons know, classes or normals of one target per row.
+    """Return a prediction as what comparisons and bands know, classes or normals of one target per row.
 
     Args:
         predicted: What each draw predicts.
@@ -104,6 +113,6 @@ def known(predicted: Prediction) -> Classes | Normals:
     if isinstance(predicted, Mixture) or (isinstance(predicted, Normals) and predicted.mean.dim() != 2):
         raise ValueError(
             f"likelihood must predict Classes, or Normals of one target per row, got {type(predicted).__name__}: "
-            "reports and comparisons know these alone, predict and evaluate take any"
+            "comparisons and bands know these alone, predict, evaluate and reports take any"
         )
     return predicted

@@ -14,12 +14,12 @@ from bnn_pyro.data.text_files import SUFFIXES
 from bnn_pyro.evaluation import NormalMixture
 from bnn_pyro.likelihoods import Classes, Normals
 from bnn_pyro.posterior.base import Posterior
-from bnn_pyro.posterior.scores import scores
+from bnn_pyro.posterior.scores import known, scores
 from bnn_pyro.recipes.config_file import read_config
 from bnn_pyro.recipes.loading import load_run
 from bnn_pyro.recipes.refined_runs import load_refined
 from bnn_pyro.reports.measures import NUM_SAMPLES
-from bnn_pyro.reports.predictions import Prediction, predict_draws
+from bnn_pyro.reports.predictions import predict_draws
 from bnn_pyro.reports.refined_files import REFINED_FILES
 from bnn_pyro.reports.refined_measures import SCORED_DRAWS
 from bnn_pyro.reports.tables import load_table
@@ -93,7 +93,7 @@ def _predicted(folder: str | Path, rows: pd.DataFrame | str | Path, *, is_scored
     cells = read_cells(_source(rows))
     x = torch.from_numpy(encoding.encode_inputs(cells))
     posterior, num_samples, source = _posterior(folder)
-    parts = [predict_draws(posterior, part, num_samples) for part in x.split(_ROWS_AT_ONCE)]
+    parts = [known(predict_draws(posterior, part, num_samples)) for part in x.split(_ROWS_AT_ONCE)]
     frame = pd.concat([pd.DataFrame(_columns(part, encoding)) for part in parts]).set_axis(cells.frame.index)
     notes = (*cells.notes, *_unread(cells, encoding), *encoding.unlearned(cells))
     scored, count = None, 0
@@ -125,7 +125,7 @@ def _posterior(folder: str | Path) -> tuple[Posterior, int, str]:
     return found, NUM_SAMPLES, f"{'tempered ' if found.tempered else ''}posterior"
 
 
-def _columns(predicted: Prediction, encoding: TableEncoding) -> dict[str, list[float] | list[str]]:
+def _columns(predicted: Classes | Normals, encoding: TableEncoding) -> dict[str, list[float] | list[str]]:
     target = encoding.target
     if isinstance(predicted, Classes):
         names = target.classes or ()
@@ -138,7 +138,9 @@ def _columns(predicted: Prediction, encoding: TableEncoding) -> dict[str, list[f
     return {name: found.tolist() for name, found in {"mean": mixture.mean, "std": mixture.std, **named}.items()}
 
 
-def _scores(parts: Sequence[Prediction], cells: Unread, encoding: TableEncoding) -> tuple[dict[str, float] | None, int]:
+def _scores(
+    parts: Sequence[Classes | Normals], cells: Unread, encoding: TableEncoding
+) -> tuple[dict[str, float] | None, int]:
     """Return the scores of the rows that have a target, and how many these are."""
     target = encoding.target
     if target.name not in cells.frame.columns:
@@ -152,7 +154,7 @@ def _scores(parts: Sequence[Prediction], cells: Unread, encoding: TableEncoding)
     return scores(predicted, y[has_target], y_std=target.std), int(has_target.sum())
 
 
-def _of_draws(predicted: Prediction) -> tuple[Tensor, ...]:
+def _of_draws(predicted: Classes | Normals) -> tuple[Tensor, ...]:
     """Return what each draw predicts, in tensors of shape ``(draws, rows, ...)``."""
     return (predicted.draws,) if isinstance(predicted, Classes) else (predicted.mean, predicted.sd)
 

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from bnn_pyro.data import TableEncoding
 from bnn_pyro.inference.generators import seeded
+from bnn_pyro.likelihoods import Mixture
 from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.posterior.scores import of_one_form
 from bnn_pyro.reports.plots import kept_inputs, plot_partial_dependence
 
 logger = logging.getLogger(__name__)
@@ -42,12 +44,15 @@ def draw_dependence(
         encoding: How a table became the inputs, for names and original units of the axes; None leaves numbers.
 
     Returns:
-        The picture; None where the inputs are no vectors, as those of images, or none is kept, or where it cannot be
-        drawn, which is logged.
+        The picture; None where the inputs are no vectors, as those of images, or none is kept, where targets are
+        neither classes nor one real number per row, or where it cannot be drawn, which is logged.
     """
     drawn = posterior if refined is None else refined
     if len(input_shape or x.shape[1:]) != 1 or not drawn.model.layout.are_features or not len(kept_inputs(drawn)):
         return None
+    with seeded(0, next(drawn.model.net.parameters()).device):
+        if isinstance(of_one_form(drawn.predict(x[:1], num_samples=1, return_draws=True)), Mixture):
+            return None
     name = "refined network" if refined is not None else f"{'tempered ' * drawn.tempered}posterior"
     try:
         with seeded(0, next(drawn.model.net.parameters()).device):

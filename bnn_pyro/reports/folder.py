@@ -227,7 +227,7 @@ def _figures(run: Run, evaluation: Evaluation) -> dict[str, Callable[[], Figure 
     figures: dict[str, Callable[[], Figure | None]] = {
         "training.png": lambda: plot_training(history, totals) if history else None,
         "inclusion.png": lambda: plot_inclusion(inclusion) if inclusion else None,
-        "calibration.png": lambda: plot_calibration(evaluation.curves),
+        "calibration.png": lambda: plot_calibration(evaluation.curves) if evaluation.curves else None,
         "first_layer.png": lambda: _first_layer(run),
         DEPENDENCE_FILE: dependence,
     }

@@ -14,7 +14,8 @@ from bnn_pyro.data import TableEncoding
 from bnn_pyro.evaluation.cost import Latency, compare_cost, measure_latency, nodes_kept, one_sided_parameters
 from bnn_pyro.evaluation.metrics import paired_difference
 from bnn_pyro.evaluation.scale import largest_rms, mean_and_sd
-from bnn_pyro.likelihoods import NOISE_SITE, Classes
+from bnn_pyro.likelihoods import Classes, Mixture, Normals
+from bnn_pyro.likelihoods.base import latent_site
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.predictive_net import PredictiveNet
 from bnn_pyro.posterior.sampled import SampledPosterior
@@ -117,7 +118,7 @@ def evaluate_run(run: Run) -> Evaluation:
     are of several Markov chains: the pruned network is then a single draw. Of a refined run there are the measures
     of `bnn_pyro.reports.refined_measures.measure_refined` too; `not_refined` says why it is none though asked for.
 
-    `pruned_minus_dense_nll` of classes, and `pruned_minus_dense_mse` of real targets, is the mean difference of the
+    `pruned_minus_dense_nll`, and of normals `pruned_minus_dense_mse`, is the mean difference of the
     test rows' negative log scores, or squared errors, and its standard error; `validation_pruned_minus_dense_*` the
     same of the validation rows where there are some. `input_rms` is the largest root mean square of an input column,
     `target_mean_sd` mean and standard deviation of the targets as the networks saw them. `warnings` are those of
@@ -176,7 +177,8 @@ def _predictions(run: Run) -> dict[str, Prediction]:
 def _net_predictions(run: Run, x: Tensor) -> dict[str, Prediction]:
     """Return what the pruned and the dense network predict."""
     likelihood = run.posterior.model.likelihood
-    noise = run.posterior.median_values().get(NOISE_SITE)
+    site = latent_site(likelihood)
+    noise = None if site is None else run.posterior.median_values()[site]
     return {
         "pruned": predict_net(run.pruned, likelihood, x, noise),
         "dense": predict_net(run.dense, likelihood, x, run.dense_noise),
@@ -189,7 +191,7 @@ def _against_dense(
     """Return how much worse the pruned network is than the dense one, with the standard error of that."""
     _, y = rows
     pruned, dense = predictions["pruned"], predictions["dense"]
-    if isinstance(pruned, Classes):
+    if isinstance(pruned, Classes | Mixture):
         name, pair = "nll", paired_difference(log_scores(dense, y), log_scores(pruned, y))
     else:
         errors = [run.y_std**2 * _squared_errors(prediction, y) for prediction in (pruned, dense)]
@@ -198,8 +200,8 @@ def _against_dense(
 
 
 def _squared_errors(prediction: Prediction, y: Tensor) -> Tensor:
-    if isinstance(prediction, Classes):
-        raise TypeError("squared errors are of real targets, got classes")
+    if not isinstance(prediction, Normals):
+        raise TypeError(f"squared errors are of normals, got {type(prediction).__name__}")
     return (prediction.mean.mean(0) - y).square()
 
 

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from bnn_pyro.evaluation.metrics import coverage_curve, reliability_curve
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.input_layout import InputLayout
-from bnn_pyro.likelihoods import Classes, Likelihood, Normals
+from bnn_pyro.likelihoods import Classes, Likelihood, Mixture, Normals
 from bnn_pyro.posterior.base import Posterior
-from bnn_pyro.posterior.scores import known
+from bnn_pyro.posterior.scores import of_one_form
 from bnn_pyro.reports.plots import Curve
 
-Prediction = Classes | Normals
+Prediction = Classes | Normals | Mixture
 """A predictive distribution, with what each draw predicts."""
 
 
@@ -27,21 +27,18 @@ _SHOWN = {  # in the order of the picture
 
 
 def calibration_curves(predictions: Mapping[str, Prediction], y: Tensor, *, num_samples: int = 32) -> dict[str, Curve]:
-    """Return how well predictions are calibrated, by the names that a picture shows.
+    """Return how well predictions of classes or normals are calibrated, by the names that a picture shows.
 
     Args:
         predictions: Predictions by their names in ``metrics.json``.
         y: Observations, shape ``(rows,)``.
         num_samples: Draws that the posterior's predictions were averaged over.
     """
-    return {
-        name.format(draws=num_samples): _calibration_curve(predictions[key], y)
-        for key, name in _SHOWN.items()
-        if key in predictions
-    }
+    found = {name.format(draws=num_samples): predictions[key] for key, name in _SHOWN.items() if key in predictions}
+    return {name: _calibration_curve(each, y) for name, each in found.items() if not isinstance(each, Mixture)}
 
 
-def _calibration_curve(prediction: Prediction, y: Tensor) -> Curve:
+def _calibration_curve(prediction: Classes | Normals, y: Tensor) -> Curve:
     if isinstance(prediction, Classes):
         return reliability_curve(prediction.probabilities, y)
     return coverage_curve(prediction.mean, prediction.sd, y)
@@ -59,7 +56,7 @@ def predict_draws(posterior: Posterior, x: Tensor, num_samples: int) -> Predicti
         num_samples: How many draws, as for `bnn_pyro.posterior.base.Posterior.predict`.
     """
     with seeded(_SEED, next(posterior.model.net.parameters()).device):
-        return known(posterior.predict(x, num_samples=num_samples, return_draws=True))
+        return of_one_form(posterior.predict(x, num_samples=num_samples, return_draws=True))
 
 
 def predict_net(net: nn.Module, likelihood: Likelihood, x: Tensor, noise: Tensor | None) -> Prediction:
@@ -71,7 +68,8 @@ def predict_net(net: nn.Module, likelihood: Likelihood, x: Tensor, noise: Tensor
         x: Inputs, shape ``(rows, *input_shape)``.
         noise: The likelihood's own latent, in its own shape; None if it has none.
     """
-    return known(likelihood.predict(output_of(net, x).unsqueeze(0), None if noise is None else noise.unsqueeze(0)))
+    latent = None if noise is None else noise.unsqueeze(0)
+    return of_one_form(likelihood.predict(output_of(net, x).unsqueeze(0), latent))
 
 
 @torch.no_grad()

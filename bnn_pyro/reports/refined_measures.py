@@ -86,8 +86,8 @@ def measure_refined(
     metrics["refined_r_hat"] = _r_hat(refined, x)
     curves = calibration_curves(found, y)
     own = log_scores(found.pop("refined"), y, y_std=y_std)
-    for name, prediction in {**predictions, **found}.items():
-        difference = paired_difference(log_scores(prediction, y, y_std=y_std), own)
+    for name, other in {**predictions, **found}.items():
+        difference = paired_difference(log_scores(other, y, y_std=y_std), own)
         metrics[f"refined_minus_{name}_nll"] = list(difference)
     ensemble, costs = _ensemble(refined, nets, x)
     return RefinedMeasures({**metrics, **costs}, ensemble, curves)

@@ -6,7 +6,7 @@ from typing import TypedDict, cast
 from bnn_pyro.evaluation.scale import scale_warnings
 from bnn_pyro.posterior.empty_groups import empty_warning
 from bnn_pyro.reports.refined_page import mixing_warning
-from bnn_pyro.reports.score_text import SCORES, is_classification, main_score, score_text
+from bnn_pyro.reports.score_text import SCORES, main_score, score_text
 
 
 class _Metrics(TypedDict, total=False):
@@ -44,7 +44,7 @@ def run_warnings(metrics: Mapping[str, object]) -> list[str]:
 def worse_than_dense(metrics: Mapping[str, object]) -> str:
     """Return a warning where the pruned network is worse than the dense one by more than one standard error.
 
-    Classes are judged by the log score of each row, real targets by its squared error; by the validation rows where
+    Normals are judged by the squared error of each row, other targets by its log score; by the validation rows where
     there are some, else by the test rows.
 
     Args:
@@ -54,7 +54,7 @@ def worse_than_dense(metrics: Mapping[str, object]) -> str:
         The warning, with the difference and its standard error; empty if the network is no worse, or if that was not
         measured.
     """
-    name = "nll" if is_classification(metrics) else "mse"
+    name = "nll" if any(key.endswith("pruned_minus_dense_nll") for key in metrics) else "mse"
     keys = {"validation": f"validation_pruned_minus_dense_{name}", "test": f"pruned_minus_dense_{name}"}
     rows = next((rows for rows, key in keys.items() if key in metrics), None)
     if rows is None:

@@ -10,6 +10,9 @@ SCORES = {
     "crps": "CRPS",
     "ece": "ECE",
     "brier": "Brier",
+    "mae": "MAE",
+    "deviance": "Poisson deviance",
+    "iou": "mean IoU",
     "coverage95": "95 % interval covers",
 }
 """What scores are called, by their names in ``metrics.json``."""
@@ -18,16 +21,16 @@ INTERVAL = {"coverage90": "90 % interval covers", "width90": "its mean width"}
 """Likewise, of the interval that a summary shows."""
 
 _IN_PERCENT = ("accuracy", "coverage95", "coverage90")
-_IN_UNITS = ("rmse", "crps", "width90")  # of the target
+_IN_UNITS = ("rmse", "mae", "crps", "width90")  # of the target
 
 
 def main_score(metrics: Mapping[str, object]) -> str:
-    """Return the name of the score that comes first, accuracy or root mean square error.
+    """Return the name of the score that comes first: accuracy, root mean square error, or else the log score.
 
     Args:
         metrics: The numbers of ``metrics.json``.
     """
-    return "accuracy" if is_classification(metrics) else "rmse"
+    return next((name for name in ("accuracy", "rmse") if f"test_{name}" in metrics), "nll")
 
 
 def is_classification(metrics: Mapping[str, object]) -> bool:

@@ -14,6 +14,7 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 
 from bnn_pyro.arguments import check_reals, check_seed, check_type, check_types, check_whole
+from bnn_pyro.data.mapped import every
 from bnn_pyro.gated_parameters import gate_site
 from bnn_pyro.identity import described
 from bnn_pyro.inference.checkpoint import Checkpoint, restoring
@@ -41,6 +42,7 @@ from guides.protocols import GateGradient
 
 logger = logging.getLogger(__name__)
 
+SETTLING_ROWS = 10_000  # for the running statistics of the posterior's BatchNorms
 LOCAL_ROWS = 64  # the largest batch for which drawing outputs is no slower than drawing the weights of 784-400-400-10
 
 
@@ -200,7 +202,7 @@ def fit(
             run.train(callback, progress, file)
         finally:
             run.step.release()
-        settle_batch_norm(run.posterior, x)
+        settle_batch_norm(run.posterior, every(x, -(-len(x) // SETTLING_ROWS)))
     if processes.is_first and (warning := empty_warning(empty_groups(run.posterior.keep()), run.posterior.kl_weight)):
         logger.warning(warning)
     return run.posterior

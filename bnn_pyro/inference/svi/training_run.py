@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from bnn_pyro.data.mapped import every
 from bnn_pyro.inference.generators import RandomState, random_state, set_random_state
 from bnn_pyro.inference.interrupts import Interrupts, StepClock, holding_interrupts
 from bnn_pyro.inference.svi.best_epoch import BestEpoch, is_stalled, phase_of
@@ -229,7 +230,7 @@ class TrainingRun:
         """Returns training rows to score, evenly spread, as data may be sorted."""
         x, y = self.data
         stride = max(1, len(x) // rows)
-        return x[::stride], y[::stride]
+        return every(x, stride), y[::stride]
 
     def _stops(self, record: Record, callback: Callback | None) -> bool:
         """Whether the run is to stop, as the first process has it; random states become its own, too."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bnn_pyro.data.mapped import note_read
+from bnn_pyro.data.mapped import gathered
 
 Change = Callable[[Tensor], Tensor]
 """What changes a batch of inputs at random and leaves what they show as it is, such as an ``Augmentation``."""
@@ -70,8 +70,7 @@ def batches(
     """
     order = torch.randperm(len(x), device=x.device)
     for rows in order.split(sizes_of_batches(len(x), size, join=join)):
-        some = x[rows]
-        note_read(x, some)
+        some = gathered(x, rows)
         yield some if augmentation is None else _changed(some, augmentation), y[rows]
 
 
