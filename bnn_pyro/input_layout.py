@@ -69,7 +69,7 @@ class InputLayout:
 
         Raises:
             TypeError: If they are no tensors.
-            ValueError: If there is no input, an input has no rows, or they differ in their number.
+            ValueError: If there is no input, an input has no rows or complex numbers, or rows differ in their number.
         """
         tensors = _tensors(name, example)
         names = tuple(example) if isinstance(example, Mapping) else ()
@@ -77,6 +77,8 @@ class InputLayout:
         if len(rows) != 1 or not next(iter(rows)):
             shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors) or "no tensor"
             raise ValueError(f"{name} must have one row per observation in every input, got {shapes}")
+        if any(tensor.is_complex() for tensor in tensors):
+            raise ValueError(f"{name} must hold real numbers, got complex ones")
         kinds = [None if tensor.is_floating_point() else tensor.dtype for tensor in tensors]
         parts = tuple(InputPart(tuple(t.shape[1:]), kind) for t, kind in zip(tensors, kinds, strict=True))
         real = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]

@@ -23,7 +23,7 @@ RIGHT: tuple[tuple[Callable[..., None], tuple[Any, ...]], ...] = (
     (check_whole, ("n", 0, 0)),
     (check_whole, ("n", np.int64(3))),
     (check_wholes, ({"n": 1, "m": 2},)),
-    (check_reals, ({"r": 1, "s": -0.5, "t": None, "u": float("nan"), "v": np.float32(1)},)),
+    (check_reals, ({"r": 1, "s": -0.5, "u": float("nan"), "v": np.float32(1)},)),
     (check_flags, ({"f": True, "g": False},)),
     (check_seed, (None, None)),
     (check_seed, (-1, True)),

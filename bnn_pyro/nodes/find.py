@@ -52,6 +52,8 @@ def find_nodes(net: nn.Module, example_input: Inputs, *, inputs: bool = False, e
             ``example_input``; if ``exclude`` has an unknown name; if ``inputs`` is asked for and the inputs cannot be
             removed.
     """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"find_nodes: net must be a Module, got {type(net).__name__}")
     layout, x = _packed(net, example_input)
     _check_layers(net, exclude)
     if inputs and not layout.is_plain:
@@ -108,8 +110,6 @@ def _packed(net: nn.Module, example_input: Inputs) -> tuple[InputLayout, Tensor]
 
 
 def _check_layers(net: nn.Module, exclude: Sequence[str]) -> None:
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"find_nodes: net must be a Module, got {type(net).__name__}")
     layers = {**layers_of(net), **attention_of(net)}
     names = ", ".join(layers) or "(none)"
     if isinstance(exclude, str) or any(name not in layers for name in exclude):

@@ -35,6 +35,7 @@ def test_a_report_has_the_scores_of_the_likelihood(
     noise = None if site is None else fitted.median_values()[site]
     run = Run(fitted, prune(fitted), net.eval(), (torch.randn(40, 4), y), dense_noise=noise, num_samples=4)
     folder = tmp_path / "report"
+    folder.mkdir()
     write_report(folder, run, evaluate_run(run), config=CONFIG)
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     for whose in ("test", "posterior_test", "pruned_test", "dense_test"):
