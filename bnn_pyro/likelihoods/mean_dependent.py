@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bnn_pyro.likelihoods.base import NOISE_SITE, Normals
 from bnn_pyro.likelihoods.checks import check_draws, check_finite, check_positive, check_real, check_rows, needed
+from bnn_pyro.likelihoods.half_cauchy import HalfCauchy
 
 _FARTHEST = 3.0  # from 0, of a mean that the noise follows; so that it stays within bounds where nothing was seen
 
@@ -48,7 +49,7 @@ class MeanDependentNoise:
             like: Floating-point tensor whose dtype and device the site gets; torch's defaults if None.
         """
         like = torch.empty(()) if like is None else like
-        half_cauchy = dist.HalfCauchy(like.new_full((2,), self.prior_scale), validate_args=False)
+        half_cauchy = HalfCauchy(like.new_full((2,), self.prior_scale))
         scales: Tensor = pyro.sample(NOISE_SITE, half_cauchy.to_event(1))
         return scales
 
