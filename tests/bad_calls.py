@@ -304,7 +304,8 @@ def single(row: int = 0) -> Iterator[Row]:
         yield Row(name, "data", (bad, Y), "data must be finite, got NaN or infinite values in x")
         yield Row(name, "data", (X, Y[:5]), "data must have as many rows in y as in x")
         yield Row(name, "data", (X.to(torch.complex64), Y), "data must hold real numbers|data must have floating-point")
-        yield Row(name, "data", (X.long(), Y), "data must have floating-point inputs, got torch.int64")
+        kind = "data must have floating-point inputs, got torch.int64|data must have inputs that the net takes, got"
+        yield Row(name, "data", (X.long(), Y), kind)
         yield Row(name, "data", (X, Y + 5), "y must hold labels in 0 ... 1|labels")
         yield Row(name, "data", (X, Y.float()), "torch.int64|labels")
         yield Row(name, "data", X, "data must be a pair")

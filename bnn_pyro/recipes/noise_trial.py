@@ -10,6 +10,7 @@ from bnn_pyro.evaluation.metrics import paired_difference
 from bnn_pyro.evaluation.noise_line import log_density, noise_line
 
 _FOLDS = 5
+_ERRORS = 2  # standard errors that a noise has to gain; at one yacht's follows, whose means then get worse
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class NoiseTrial:
 
     @property
     def noise(self) -> Literal["constant", "mean"]:
-        """The noise: one that follows the prediction where that gains more than one standard error."""
-        return "mean" if self.gain > self.gain_error else "constant"
+        """The noise: one that follows the prediction where that gains more than two standard errors."""
+        return "mean" if self.gain > _ERRORS * self.gain_error else "constant"
 
     def record(self) -> dict[str, Any]:
         """Return it as JSON values."""

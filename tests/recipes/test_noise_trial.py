@@ -33,7 +33,7 @@ def test_the_gain_is_that_of_the_true_densities(slope: float) -> None:
 def test_a_constant_noise_is_taken_for_one() -> None:
     """Of 40 tables with a constant noise few are taken for others: a gain is asked that is above its error."""
     found = [try_noise(*rows(0.0, 60, seed)).noise == "mean" for seed in range(40)]
-    assert sum(found) <= 4
+    assert sum(found) <= 2
 
 
 def test_units_do_not_matter() -> None:
@@ -58,7 +58,7 @@ def test_shapes_are_checked(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> 
 
 
 @pytest.mark.parametrize(
-    ("gain", "expected"), [(0.2, "mean"), (0.1, "constant"), (-0.2, "constant"), (math.nan, "constant")]
+    ("gain", "expected"), [(0.21, "mean"), (0.2, "constant"), (-0.3, "constant"), (math.nan, "constant")]
 )
 def test_what_is_chosen(gain: float, expected: str) -> None:
     trial = NoiseTrial(gain, 0.1, 20)

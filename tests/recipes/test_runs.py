@@ -329,7 +329,7 @@ def test_held_out_rows_decide_on_gates_of_inputs(
     assert run(table("regression"), same, seed=1, progress=False)["test_nll"] == metrics["test_nll"]
 
 
-@pytest.mark.parametrize("gain", [0.1, 0.01])
+@pytest.mark.parametrize("gain", [0.2, 0.01])
 def test_held_out_rows_decide_on_the_noise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gain: float) -> None:
     trial = NoiseTrial(gain, 0.05, 24)
     monkeypatch.setattr(runs, "hold_trials", lambda *_, **__: Trials(noise=trial))

@@ -60,11 +60,11 @@ def test_nothing_is_fitted_where_nothing_is_open_or_rows_are_few(fits: list[bool
 
 
 def test_what_was_not_asked_is_decided_too() -> None:
-    gates, follows = InputTrial(0.1, 0.05, 20, 2, 3), NoiseTrial(0.2, 0.1, 20)
+    gates, follows = InputTrial(0.1, 0.05, 20, 2, 3), NoiseTrial(0.3, 0.1, 20)
     for trials, expected in (
         (Trials(), (False, None)),
         (Trials(inputs=gates), (True, None)),
-        (Trials(noise=NoiseTrial(0.2, 0.3, 20)), (False, None)),
+        (Trials(noise=NoiseTrial(0.2, 0.15, 20)), (False, None)),
         (Trials(noise=follows), (False, MeanDependentNoise())),
         (Trials(gates, follows), (True, MeanDependentNoise())),
     ):

@@ -111,11 +111,11 @@ def train_dense(
         seed = processes.broadcast(drawn)
     with seeded(seed, x.device), computing(trained, compute.precision):
         call = partial(layout.call, trained)
-        _check_outputs(trained, call, x, y, likelihood)
+        _check_outputs(trained, layout, x, y, likelihood)
         warn_of_scales(x, y, likelihood, layout)
         (x, y), held_out = hold_out(x, y, validation, layout)
         if held_out is not None:
-            _check_outputs(trained, call, *held_out, likelihood)
+            _check_outputs(trained, layout, *held_out, likelihood)
         best = None if held_out is None else _BestEpoch(trained, call, likelihood, held_out, processes, frozen)
         processes.copy_first([*trained.parameters(), *trained.buffers()])
         train_others(trained, frozen)
@@ -141,11 +141,14 @@ def train_dense(
 Call = Callable[[Tensor], Tensor]  # a net, given its inputs as one tensor
 
 
-def _check_outputs(net: nn.Module, call: Call, x: Tensor, y: Tensor, likelihood: Likelihood) -> None:
+def _check_outputs(net: nn.Module, layout: InputLayout, x: Tensor, y: Tensor, likelihood: Likelihood) -> None:
     check_gaps("data", y, likelihood)
     net.eval()
-    with torch.no_grad():
-        output = call(x[:1])
+    try:
+        with torch.no_grad():
+            output = layout.call(net, x[:1])
+    except RuntimeError as error:
+        raise ValueError(f"data must have inputs that the net takes, got {layout}: {error}") from error
     likelihood.check(output.expand(len(y), *output.shape[1:]), y)
 
 
