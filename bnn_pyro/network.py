@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from bnn_pyro.arguments import check_flags, check_methods, check_types, check_whole
+from bnn_pyro.arguments import check_flags, check_methods, check_type, check_whole
 from bnn_pyro.frozen import frozen_modules, train_others
 from bnn_pyro.gated_parameters import BayesianParameter, gate_site, layer_of, layer_sizes, multiplied, readings_of
 from bnn_pyro.input_layout import InputLayout, Inputs, output_of
@@ -77,7 +77,7 @@ class SparseNetwork(nn.Module):
         bayesian: Callable[[str, nn.Parameter], bool] | None = None,
     ) -> None:
         super().__init__()
-        check_types({"net": (net, nn.Module), "example_input": (example_input, Tensor)})
+        check_type("net", net, nn.Module)
         check_whole("num_data", num_data)
         check_flags({"select_inputs": select_inputs})
         check_methods("likelihood", likelihood, "prior", "distribution", "check", "predict")

@@ -1,6 +1,7 @@
 """The world every test runs in: a fixed seed, an empty parameter store, validation on, one thread."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # Plots are drawn where no display is.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for a job in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_warn_always(True)  # torch warns once per process by default: which test fails would depend on the order.
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bnn_pyro.arguments import check_seed
 from bnn_pyro.data import Dataset
 from bnn_pyro.devices import checked_device
 from bnn_pyro.evaluation.spacing import evenly_spaced
@@ -89,6 +90,7 @@ def run(
         OSError: If the folder cannot be written to.
     """
     start = time.perf_counter()
+    check_seed(seed, progress)
     device = checked_device(device)
     if out is None or not Processes.found(device=device).is_first:
         return _run(dataset, settings, seed, device, progress, start, None)

@@ -119,7 +119,7 @@ def test_processes_of_torchrun_are_joined(monkeypatch: pytest.MonkeyPatch, rank:
 
     monkeypatch.setattr(recipes, "run", fail)
     code, out, err = call("fit", "digits")
-    assert (code, err) == (2, "error: enough\n") and joined == ["gloo", "left"] and bool(out) == speaks
+    assert (code, err) == (2, "error: enough\n" * speaks) and joined == ["gloo", "left"] and bool(out) == speaks
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def expect_error(workplace: Path, *arguments: str) -> str:
         (["--inclusion", "nan"], ["inclusion must lie in (0, 1), got nan"]),
         (["--hidden", "50,x"], ["hidden must be whole numbers", "'50,x'"]),
         (["--hidden", "0"], ["hidden must be the widths"]),
-        (["--threads", "0"], ["threads must be at least 1, got 0"]),
+        (["--threads", "0"], ["threads must be from 1 to"]),
         (["--device", "abacus"], ["device must be cpu or cuda"]),
         (["--device", "xpu"], ["device must be cpu where torch finds no XPU device, got 'xpu'"]),
         (["--device", "meta"], ["device must be one of cpu, cuda, mps, xpu", "got 'meta'"]),
@@ -239,7 +239,7 @@ def test_a_folder_that_holds_a_run_is_told_in_one_line(workplace: Path) -> None:
     (workplace / "run").mkdir()
     (workplace / "run" / "report.md").write_text("mine")
     err = expect_error(workplace, "--out", "run")
-    assert "out must not hold a run already, got 'run' with report.md" in err
+    assert "out must not hold a run already, got '" in err and "run' with report.md" in err
 
 
 def test_help_names_all_that_is_known() -> None:

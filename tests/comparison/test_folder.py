@@ -29,7 +29,7 @@ def test_a_comparison_is_written_once(tmp_path: Path) -> None:
     page = (folder / "comparison.md").read_text()
     assert all(f"({name})" in page for name in COMPARISON_FILES if name.endswith(".png"))
     with pytest.raises(ValueError, match="must not hold a comparison already, got .* with comparison.md"):
-        write_comparison(folder, compared)
+        check_comparison_folder(folder)
 
 
 def test_no_picture_where_there_is_nothing_to_draw(tmp_path: Path) -> None:

@@ -274,12 +274,12 @@ def test_a_run_that_was_stopped_is_resumed_with_the_same_result(stopped_after: i
         return fit_sghmc(model, (x, y), **{"plan": plan, **given, **changes})
 
     expected = run()
-    assert expected.history[-1]["nodes_kept"]["input"] < 12
+    assert expected.history[-1]["nodes_kept"]["inputs"] < 12
     with pytest.raises(Interrupted, match=f"stopped after {stopped_after} of 30 epochs; the same call resumes it from"):
         run(checkpoint=path, callback=stop)
     for _ in range(2):
         again = run(checkpoint=path)
-        assert torch.equal(again.predict(x, return_draws=True).mean(), expected.predict(x, return_draws=True).mean())
+        assert torch.equal(again.predict(x, return_draws=True).mean, expected.predict(x, return_draws=True).mean)
         unlike = [{k: v for k, v in r.items() if k != "seconds"} for h in (again, expected) for r in h.history]
         assert unlike[:30] == unlike[30:] and len(again.snapshots) == len(expected.snapshots)
     with pytest.raises(ValueError, match="plan.cycles must be 2, as when the run in .* was begun, got 3"):

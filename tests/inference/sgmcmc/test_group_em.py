@@ -234,7 +234,7 @@ def test_slab_must_be_wider() -> None:
         ({"soft": math.inf}, "soft must be finite"),
         ({"soft": {"hidden1": math.nan}}, "soft must be finite and not negative, got .*hidden1"),
         ({"hard": {"hidden1": 0.1, "hidden2": -0.1}}, "hard must be finite and not negative, got .*hidden2"),
-        ({"warmup": -1}, "warmup must be finite and not negative"),
+        ({"warmup": -1}, "warmup must be at least 0, got -1"),
         ({"side": "both"}, "side must be one of readers, writers, got 'both'"),
         ({"measure": "sum"}, "measure must be one of mean_square, norm, relative, range, got 'sum'"),
     ],

@@ -74,7 +74,7 @@ def test_snapshots_are_spread_over_the_tails_of_the_cycles() -> None:
         ({"samples_per_cycle": 0}, "samples_per_cycle must be at least 1, got 0"),
         ({"cycles": 0}, "cycles must be at least 1, got 0"),
         ({"burn_in": 4}, "burn_in must leave a cycle of the 4 to take snapshots from, got 4"),
-        ({"burn_in": -1}, "burn_in must leave a cycle of the 4 to take snapshots from, got -1"),
+        ({"burn_in": -1}, "burn_in must be at least 0, got -1"),
         ({"tail": 1.5}, r"tail must be a fraction of a cycle, in \[0, 1\], got 1.5"),
     ],
 )

@@ -277,7 +277,7 @@ def test_surrogate_has_no_value() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kl_weight": -0.1}, "kl_weight must not be negative, got -0.1"),
+        ({"kl_weight": -0.1}, "kl_weight must be finite and not negative, got -0.1"),
         ({"num_particles": 0}, "num_particles must be at least 1, got 0"),
     ],
 )

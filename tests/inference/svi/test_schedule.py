@@ -22,8 +22,8 @@ def test_phases_keep_their_share_of_the_epochs() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hold": -1}, "hold must be finite and not negative, got -1"),
-        ({"freeze": -1}, "freeze must be finite and not negative, got -1"),
+        ({"hold": -1}, "hold must be at least 0, got -1"),
+        ({"freeze": -1}, "freeze must be at least 0, got -1"),
         ({"kl_warmup": -1}, "kl_warmup must be finite and not negative, got -1"),
         ({"decay": 1.1}, r"decay must lie in \[0, 1\], got 1.1"),
         ({"temperature": 0.0}, "temperature must be positive and finite, got 0.0"),
