@@ -185,7 +185,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], int, str]] = {
     "grouped": (lambda: nn.Conv2d(6, 6, 3, padding=1, groups=2), 6, "is a grouped convolution"),
     "grouped, one channel to two": (lambda: nn.Conv2d(6, 12, 3, padding=1, groups=6), 12, "is a grouped convolution"),
     "grouped and transposed": (lambda: nn.ConvTranspose2d(6, 6, 3, groups=3), 6, "is a grouped convolution"),
-    "a slope a channel": (lambda: nn.PReLU(6), 6, "pass through '1' (PReLU)"),
     "weight norm": (
         lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(6, 6, 1)),
         6,
