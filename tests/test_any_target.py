@@ -67,7 +67,6 @@ CASES: dict[str, tuple[Likelihood, int, Tensor]] = {
     "several targets": (MultiOutputNoise(3), 3, NOISY),
     "several targets with gaps": (MultiOutputNoise(3, shared=True, missing=True), 3, GAPS),
     "a map of targets": (MultiOutputNoise((3, 1), shared=True), 3, NOISY.unsqueeze(-1)),
-    "weighted classes": (Categorical((1.0, 3.0)), 2, (NOISY[:, 0] > 0).long()),
     "somebody else's": (Several(), 3, NOISY),
 }
 every_target = pytest.mark.parametrize(("likelihood", "outputs", "y"), CASES.values(), ids=CASES.keys())
@@ -114,6 +113,20 @@ def test_it_is_sampled_by_stochastic_gradients(likelihood: Likelihood, outputs: 
     posterior = fit_sghmc(model_of(likelihood, outputs, y, spike=True), (X, y), epochs=5, batch_size=40, seed=0)
     assert torch.isfinite(torch.tensor(posterior.evaluate(X, y)["nll"]))
     assert posterior.predict(X).shape == y.shape
+
+
+def test_weighted_classes_are_fitted_and_sampled() -> None:
+    """A class that counts three times is predicted more often, by each method."""
+    y = (NOISY[:, 0] > 0).long()
+    shares = []
+    for weight in ((1.0, 1.0), (1.0, 9.0)):
+        model = model_of(Categorical(weight), 2, y, spike=True)
+        fitted = fit(model, (X, y), epochs=30, batch_size=40, kl_weight=0.1, seed=0)
+        sampled = fit_sghmc(model, (X, y), epochs=5, batch_size=40, seed=0)
+        assert fitted.predict(X).shape == sampled.predict(X).shape == (ROWS, 2)
+        assert torch.isfinite(torch.tensor(fitted.evaluate(X, y)["nll"]))
+        shares.append([float(posterior.predict(X)[:, 1].mean()) for posterior in (fitted, sampled)])
+    assert all(heavy > plain for plain, heavy in zip(*shares, strict=True))
 
 
 @every_target

@@ -47,7 +47,10 @@ def test_export_writes_the_pruned_net_in_every_form(workplace: Path) -> None:
     for arguments, words in (
         (["run"], "out must not exist yet, got 'run/exported.pt2'"),
         (["run", "--multiple", "0", "--out", "a.pt2"], "multiple must be at least 1, got 0"),
-        (["absent", "--out", "a.pt2"], "folder must hold the config.json of a run, got no such file (absent/config.json)"),
+        (
+            ["absent", "--out", "a.pt2"],
+            "folder must hold the config.json of a run, got no such file (absent",
+        ),
         (["run", "--out", str(Path("absent", "a.pt2"))], "out must be in a folder that exists"),
     ):
         code, _, err = call("export", *arguments)

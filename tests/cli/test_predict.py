@@ -59,7 +59,10 @@ def test_raw_test_rows_have_the_scores_of_the_run(workplace: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["absent", "new.csv", "--out", "a.csv"], "folder must hold the config.json of a run, got no such file (absent/config.json)"),
+        (
+            ["absent", "new.csv", "--out", "a.csv"],
+            "folder must hold the config.json of a run, got no such file (absent",
+        ),
         (["absent", "new.csv", "--out", "absent/a.csv"], "out must be a file in a folder that exists"),
         (["absent", "new.csv", "--out", "."], "out must be a file in a folder that exists"),
     ],

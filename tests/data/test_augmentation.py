@@ -95,7 +95,7 @@ def test_on_a_gpu() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"padding": -1}, "padding must not be negative, got -1"),
+        ({"padding": -1}, "padding must be at least 0, got -1"),
         ({"flip": 1.5}, r"flip must be a probability in \[0, 1\], got 1.5"),
         ({"erase": -0.1}, r"erase must be a probability in \[0, 1\], got -0.1"),
         ({"erased_area": (0.4, 0.2)}, "erased_area must be two fractions"),
@@ -117,5 +117,5 @@ def test_settings_from_a_file() -> None:
     augmentation = Augmentation(padding=2, erased_area=(0.1, 0.2), fill=(0.1, 0.2, 0.3))
     values = json.loads(json.dumps(dataclasses.asdict(augmentation)))
     assert values["erased_area"] == [0.1, 0.2] and Augmentation.of(values) == augmentation
-    with pytest.raises(ValueError, match="padding must not be negative, got -1"):
+    with pytest.raises(ValueError, match="padding must be at least 0, got -1"):
         Augmentation.of({**values, "padding": -1})
