@@ -69,6 +69,19 @@ def check_draws(output: Tensor, columns: int | None = None) -> None:
         )
 
 
+def check_means(output: Tensor, y: Tensor | None, what: str) -> None:
+    """Raise unless the output is one finite number per row, ``(rows, 1)`` or ``(rows,)``, and targets are real."""
+    if output.ndim != 1 and (output.ndim != 2 or output.shape[1] != 1):
+        raise ValueError(
+            f"output must have shape (rows, 1) or (rows,), got {tuple(output.shape)}: give the network one output, "
+            f"{what}."
+        )
+    check_finite("output", output)
+    if y is not None:
+        check_rows(y, output.shape[0])
+        check_real(y)
+
+
 def check_column(output: Tensor, what: str) -> None:
     """Raise unless the output is one finite number per row, of shape ``(rows, 1)``."""
     if output.ndim != 2 or output.shape[1] != 1:

@@ -9,7 +9,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from bnn_pyro.likelihoods.base import NOISE_SITE, Normals
-from bnn_pyro.likelihoods.checks import check_draws, check_finite, check_positive, check_real, check_rows
+from bnn_pyro.likelihoods.checks import check_draws, check_means, check_positive
 from bnn_pyro.likelihoods.half_cauchy import HalfCauchy
 
 
@@ -74,15 +74,7 @@ class GaussianNoise:
         Raises:
             ValueError: If a shape, dtype or value is another.
         """
-        if output.ndim != 1 and (output.ndim != 2 or output.shape[1] != 1):
-            raise ValueError(
-                f"output must have shape (rows, 1) or (rows,), got {tuple(output.shape)}: "
-                "give the network one output, the mean; several targets per row are for MultiOutputNoise(shape)."
-            )
-        check_finite("output", output)
-        if y is not None:
-            check_rows(y, output.shape[0])
-            check_real(y)
+        check_means(output, y, "the mean; several targets per row are for MultiOutputNoise(shape)")
 
     def predict(self, output: Tensor, latent: Tensor | None = None) -> Normals:
         """Return the mean and the noise of each draw.

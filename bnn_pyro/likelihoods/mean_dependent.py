@@ -9,7 +9,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from bnn_pyro.likelihoods.base import NOISE_SITE, Normals
-from bnn_pyro.likelihoods.checks import check_draws, check_finite, check_positive, check_real, check_rows, needed
+from bnn_pyro.likelihoods.checks import check_draws, check_means, check_positive, needed
 from bnn_pyro.likelihoods.half_cauchy import HalfCauchy
 
 _FARTHEST = 3.0  # from 0, of a mean that the noise follows; so that it stays within bounds where nothing was seen
@@ -74,15 +74,7 @@ class MeanDependentNoise:
         Raises:
             ValueError: If a shape, dtype or value is another.
         """
-        if output.ndim != 1 and (output.ndim != 2 or output.shape[1] != 1):
-            raise ValueError(
-                f"output must have shape (rows, 1) or (rows,), got {tuple(output.shape)}: give the network one output, "
-                "the mean, which the noise follows."
-            )
-        check_finite("output", output)
-        if y is not None:
-            check_rows(y, output.shape[0])
-            check_real(y)
+        check_means(output, y, "the mean, which the noise follows")
 
     def predict(self, output: Tensor, latent: Tensor | None = None) -> Normals:
         """Return the mean and the noise of each draw.
