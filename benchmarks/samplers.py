@@ -17,7 +17,7 @@ are those of our NUTS, which is Pyro's with the same trees.
 ``microcanonical.py`` measures. A step of theirs has two gradients, which are counted as leapfrog steps here.
 
 Each runs on one thread, in single precision, at its own defaults. Seconds are those of the processor that the process
-had, as others use the machine; the ratios are of sampling alone, warm-up and compiling stand beside them. NumPyro
+had, as others use the machine; the ratios are of sampling alone, warm-up and compiling are given separately. NumPyro
 compiles at each run, so that its sampling is timed by the difference of two lengths. Rows of NumPyro without
 ``"timed": "two lengths"`` in the results are older and have its compiling in the seconds of sampling: no ratio is made
 of them.

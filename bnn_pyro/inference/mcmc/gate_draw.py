@@ -75,7 +75,19 @@ class GateDraw:
         density = pseudo_prior.log_prob(drawn, owned) + scale.log()  # in the sampler's coordinates
         weights = -energy
         weights[:-1] -= torch.where(opened, density, torch.zeros_like(density)).sum(-1) + math.log(self.tries)
-        gumbel = -torch.empty_like(weights).exponential_().log()
-        chosen = (weights.nan_to_num(nan=-torch.inf) + gumbel).argmax(0)
+        chosen = in_proportion(weights)
         each = torch.arange(chains, device=chosen.device)
         return points[chosen, each]
+
+
+def in_proportion(log_weights: Tensor) -> Tensor:
+    """Draw one of several states of each chain, in proportion to its weight; those of weight NaN are not drawn.
+
+    Args:
+        log_weights: Logarithms of the weights, shape ``(states, chains)``.
+
+    Returns:
+        Number of the state, shape ``(chains,)``.
+    """
+    gumbel = -torch.empty_like(log_weights).exponential_().log()
+    return (log_weights.nan_to_num(nan=-torch.inf) + gumbel).argmax(0)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from bnn_pyro.inference.mcmc.gate_draw import in_proportion
 from bnn_pyro.inference.mcmc.potential.exact_gate_potential import SpikePotential
 from bnn_pyro.inference.mcmc.pseudo_prior import PseudoPrior
 
@@ -66,8 +67,7 @@ class GateSwap:
         density = pseudo_prior.log_prob(drawn) + scale.log()  # in the sampler's coordinates
         weights = -self.potential(points.flatten(0, 1)).unflatten(0, (2 * tries, -1))
         weights = weights - density.masked_fill(~tried, 0.0).sum(-1)
-        gumbel = -torch.empty_like(weights).exponential_().log()
-        chosen = (weights.nan_to_num(nan=-torch.inf) + gumbel).argmax(0)
+        chosen = in_proportion(weights)
         return torch.where(can_swap.unsqueeze(1), points[chosen, each], vectors)
 
 
