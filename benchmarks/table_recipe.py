@@ -25,10 +25,13 @@ from results_file import locked, write_whole
 from sklearn.datasets import make_friedman1
 
 from bnn_pyro.data import Dataset, Split, load
+from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
+from bnn_pyro.priors import Gaussian
 from bnn_pyro.recipes import Recipe, recipe
 from bnn_pyro.recipes.dense_training import DenseTraining
 from bnn_pyro.recipes.runs import run
+from bnn_pyro.refinement import Refinement
 from bnn_pyro.reports.markdown import markdown_table
 
 RESULTS = timing.RESULTS / "table_recipe.json"
@@ -109,13 +112,29 @@ def before(data: Dataset) -> Recipe:
 
 def _usual(data: Dataset) -> Recipe:
     """Return what is the default recipe of tables now, sampling included."""
-    return recipe("my.csv", None, data.task, rows=len(data.train))
+    return recipe("my.csv", None, data.task, rows=len(data.train), inputs=data.train.x[0].numel())
+
+
+def _shorter(data: Dataset, share: float = 0.75, seconds: float = 60.0) -> Recipe:
+    """Return the default with a share of its steps, and fewer seconds of sampling."""
+    usual = _usual(data)
+    refinement = replace(usual.refinement or Refinement(), until=StoppingRule(seconds=seconds))
+    return replace(usual.with_epochs(round(share * usual.epochs)), refinement=refinement)
+
+
+def _with_slab(data: Dataset, sigma: float) -> Recipe:
+    """Return the default with another standard deviation of the sampled network's weights."""
+    usual = _usual(data)
+    return replace(usual, refinement=replace(usual.refinement or Refinement(), slab=Gaussian(sigma)))
 
 
 DEEP = (16, 16, 16, 16)
 LONG = {"hold": 0.4, "kl_warmup": 0.4}
 SETTINGS: dict[str, Callable[[Dataset], Recipe]] = {
     "default": _usual,
+    "default, three quarters": _shorter,  # with trials of half of its epochs
+    "default, 60 seconds": _usual,  # and trials of two fifths of its epochs, which is the default of now
+    "default, slab of 1": lambda data: _with_slab(data, 1.0),  # which is the default of four inputs or more
     "default, no gates on inputs": lambda data: replace(_usual(data), select_inputs=False),
     "default, gates on inputs": lambda data: replace(_usual(data), select_inputs=True),
     "default, constant noise": lambda data: replace(_usual(data), noise="constant"),

@@ -100,7 +100,7 @@ def _mean_field(data: Dataset, x: Tensor) -> Answers:
 
 
 def _recipe(data: Dataset, prior: str | None = None) -> Recipe:
-    settings = recipe(data.name, prior, data.task, rows=len(data.train))
+    settings = recipe(data.name, prior, data.task, rows=len(data.train), inputs=data.train.x[0].numel())
     assert settings.hidden == HIDDEN
     return settings
 

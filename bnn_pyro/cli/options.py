@@ -182,7 +182,8 @@ def recipe_of(
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     if hidden is not None:
         given["hidden"] = widths_of(hidden)
-    default = recipe(dataset.name, prior, dataset.task, net=net, rows=len(dataset.train), method=method)
+    size = {"rows": len(dataset.train), "inputs": dataset.train.x[0].numel()}
+    default = recipe(dataset.name, prior, dataset.task, net=net, **size, method=method)
     if method == "sghmc" and "kl_weight" in given:
         raise ValueError(f"kl_weight is of method svi, got {given['kl_weight']} with method sghmc")
     if "kl_weight" in given:  # what was asked for is the weight of the posterior in the end

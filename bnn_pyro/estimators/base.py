@@ -112,6 +112,7 @@ class SparseBayesEstimator(KeptInputs, BaseEstimator):  # type: ignore[misc]
         settings = table_recipe(
             dataset.task,
             len(x),
+            inputs=x.shape[1],
             prior=self.prior,
             hidden=self.hidden,
             kl_weight=self.kl_weight,

@@ -16,6 +16,7 @@ def table_recipe(
     task: Literal["classification", "regression"],
     rows: int,
     *,
+    inputs: int | None = None,
     prior: str = "ss-ghs",
     hidden: int | Sequence[int] | None = None,
     kl_weight: float | None = None,
@@ -28,6 +29,7 @@ def table_recipe(
     Args:
         task: What the targets are.
         rows: Number of training rows.
+        inputs: Number of input features; None if it is not known.
         prior: One of `bnn_pyro.recipes.PRIORS`.
         hidden: Width of each hidden layer, or of a single one; None for the recipe's.
         kl_weight: Weight of the divergence; None for the recipe's.
@@ -44,7 +46,7 @@ def table_recipe(
     """
     if not isinstance(prior, str):
         raise TypeError(f"prior must be the name of a prior, got {prior!r}")
-    settings = recipe("table.npz", prior, task, rows=rows)
+    settings = recipe("table.npz", prior, task, rows=rows, inputs=inputs)
     changes: dict[str, Any] = {}
     if hidden is not None:
         changes["hidden"] = _widths(hidden)

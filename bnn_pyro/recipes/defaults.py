@@ -12,6 +12,7 @@ from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.sgmcmc.sampler import Sampler
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
 from bnn_pyro.networks.named import default_widths, reads_images
+from bnn_pyro.priors import Gaussian
 from bnn_pyro.recipes.definition import Recipe, check_names
 from bnn_pyro.recipes.dense_training import DenseTraining
 from bnn_pyro.refinement import Refinement
@@ -74,7 +75,7 @@ _IMAGE_KL_WEIGHTS = {"ss-ghs": (0.12, 0.06), "ss-gl": (0.07, 0.035), "ss-ig": (0
 _TABLE_KL_WEIGHTS: dict[Task, float] = {"classification": 0.2, "regression": 1.0}
 _TABLE_STEPS = 8_000  # of variational inference on a table, whose rows may be few or many
 _SAMPLED_TABLE_STEPS = 5_000  # of sampling
-_TABLE_SECONDS = 85.0  # of sampling, so that a run takes less than 3 minutes on a quiet core
+_TABLE_SECONDS = 60.0  # of sampling, so that a run takes less than 3 minutes on a quiet core
 _FOLLOWED_ROWS = (
     2_000  # up to which the noise may follow the mean; chains of more rows mix too little, and means suffer
 )
@@ -89,6 +90,7 @@ def recipe(
     *,
     net: str = "mlp",
     rows: int = 1_000,
+    inputs: int | None = None,
     method: str = "svi",
 ) -> Recipe:
     """Return the default settings for a data set, a prior and a net.
@@ -100,6 +102,7 @@ def recipe(
         net: One of `NETS`.
         rows: Number of training rows; it matters for tables, of which small ones need more epochs, and for sampling
             residual nets.
+        inputs: Number of input features; it matters for tables of fewer than four. None if it is not known.
         method: One of `METHODS`.
 
     Returns:
@@ -111,7 +114,7 @@ def recipe(
     prior = default_prior(method) if prior is None else prior
     check_data(data)
     check_names(net=net, prior=prior, method=method)
-    chosen = {**(_SETTINGS.get(data) or _table_settings(rows, method)), "net": net, "prior": prior}
+    chosen = {**(_SETTINGS.get(data) or _table_settings(rows, inputs, method)), "net": net, "prior": prior}
     chosen["hidden"] = default_widths(net, chosen["hidden"])
     if reads_images(net):
         chosen |= {"select_inputs": False, "refinement": None, "refine_if_worth": False}
@@ -198,7 +201,7 @@ def _small_sampling(epochs: int) -> _Settings:
     return {"sigma": 0.5, "inclusion": 0.5, "epochs": epochs, "one_shot": one_shot}
 
 
-def _table_settings(rows: int, method: str) -> _Settings:
+def _table_settings(rows: int, inputs: int | None, method: str) -> _Settings:
     """Return settings of about as many steps for a small table as for a large one.
 
     Those of variational inference are those of ``benchmarks/select_then_sample.py``, but that for two fifths of the
@@ -228,9 +231,19 @@ def _table_settings(rows: int, method: str) -> _Settings:
         "select_inputs": "auto",
         "noise": "auto" if rows <= _FOLLOWED_ROWS else "constant",
         "least_kl_weight": 0.03,
-        "refinement": Refinement(until=StoppingRule(seconds=_TABLE_SECONDS)),
+        "refinement": Refinement(until=StoppingRule(seconds=_TABLE_SECONDS), slab=_sampled_slab(inputs)),
         "refine_if_worth": True,
     }
+
+
+def _sampled_slab(inputs: int | None) -> Gaussian:
+    r"""Return the slab of the sampled network: :math:`\sigma_0 = \max(1, 2 / \sqrt d)` for d inputs.
+
+    What a node of the first layer is given has the standard deviation :math:`\sigma_0 \sqrt d` then, bias aside, of 2
+    at least. With :math:`\sigma_0 = 1` functions of one input that turn often, such as :math:`\sin 3x`, are unlikely
+    beforehand, and few rows do not outweigh that (``benchmarks/table_recipe.py``).
+    """
+    return Gaussian(1.0 if inputs is None else max(1.0, 2 / math.sqrt(inputs)))
 
 
 def default_prior(method: str) -> str:

@@ -18,7 +18,7 @@ from bnn_pyro.recipes.held_out import split_rows
 
 _FRACTION = 0.2  # of the training rows that are held out
 _LEAST_ROWS = 20  # held out; fewer say too little
-_SHARE = 0.5  # of the recipe's epochs, of the dense network too, that each fit takes
+_SHARE = 0.4  # of the recipe's epochs, of the dense network too, that each fit takes
 _DRAWS = 64
 
 
@@ -35,8 +35,8 @@ def has_trial_rows(dataset: Dataset) -> bool:
 class TrialFits:
     """Fits of a recipe with and without gates on its inputs, from one dense network, each made when it is asked for.
 
-    Each takes half of the recipe's epochs. They see neither test rows nor those that are held out: the validation rows
-    of the data or, where there are none, a fifth of the training rows. Each is drawn from the seed.
+    Each takes two fifths of the recipe's epochs. They see neither test rows nor those that are held out: the validation
+    rows of the data or, where there are none, a fifth of the training rows. Each is drawn from the seed.
 
     Args:
         dataset: The data, of which `has_trial_rows`.

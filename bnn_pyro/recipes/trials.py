@@ -58,7 +58,7 @@ def hold_trials(
     progress: bool | None = None,
     checkpoint: Callable[[str], Checkpoint] | None = None,
 ) -> Trials:
-    """Ask held-out rows what a recipe leaves open, by fits of half of its epochs.
+    """Ask held-out rows what a recipe leaves open, by fits of two fifths of its epochs.
 
     `bnn_pyro.recipes.input_trial.try_input_gates` says whether inputs have gates, and
     `bnn_pyro.recipes.noise_trial.try_noise`, by the predictions of the better of its fits, whether the noise

@@ -13,6 +13,8 @@ from bnn_pyro.refinement import Refinement
 
 def test_without_parameters_it_is_that_of_the_command_line() -> None:
     assert table_recipe("regression", 500) == recipe("any.csv", "ss-ghs", "regression", rows=500)
+    one_input = recipe("any.csv", "ss-ghs", "regression", rows=500, inputs=1)
+    assert table_recipe("regression", 500, inputs=1) == one_input != table_recipe("regression", 500)
     usual = recipe("any.csv", "ss-ghs", "classification", rows=500)
     assert table_recipe("classification", 500) == usual
     assert table_recipe("classification", 500, refine="no") == replace(usual, refinement=None, refine_if_worth=False)

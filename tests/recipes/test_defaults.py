@@ -86,6 +86,12 @@ def test_held_out_rows_stop_the_dense_training_of_a_table_that_is_not_tiny() -> 
     assert recipe("my.csv", rows=40).dense.validation is recipe("digits").dense.validation is None
 
 
+def test_a_table_of_few_inputs_has_a_wider_slab_for_the_sampled_network() -> None:
+    """What a node of the first layer is given has a standard deviation of 2 at least."""
+    slabs = [recipe("my.csv", rows=40, inputs=inputs).refinement.slab for inputs in (1, 2, 4, 30, None)]  # type: ignore[union-attr]
+    assert [slab.sigma for slab in slabs] == pytest.approx([2.0, 2**0.5, 1.0, 1.0, 1.0])  # type: ignore[union-attr]
+
+
 def test_nodes_of_tables_are_selected_by_a_tempered_posterior_and_slabs_alone_are_not_tempered() -> None:
     assert recipe("yacht", task="regression").kl_weight == recipe("my.csv", task="classification").kl_weight == 0.3
     assert recipe("my.csv", "ghs", "regression").kl_weight == 1

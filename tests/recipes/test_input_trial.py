@@ -42,16 +42,16 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int, Tensor]]:
     return found
 
 
-def test_both_fits_take_half_of_the_epochs_and_see_no_held_out_row(
+def test_both_fits_take_two_fifths_of_the_epochs_and_see_no_held_out_row(
     monkeypatch: pytest.MonkeyPatch, fits: list[tuple[bool, int, Tensor]]
 ) -> None:
     monkeypatch.setattr(module, "_inputs_kept", lambda posterior: 2)
     dataset, state = table("regression", rows=160), torch.get_rng_state()
-    trial = hold_trials(dataset, replace(ASKED, epochs=6), seed=1).inputs
+    trial = hold_trials(dataset, replace(ASKED, epochs=5), seed=1).inputs
     assert torch.equal(torch.get_rng_state(), state)
     assert trial is not None and (trial.rows, trial.kept, trial.inputs) == (24, 2, 3) and trial.gain is not None
-    assert [(gates, epochs, len(x)) for gates, epochs, x in fits] == [(True, 3, 96), (False, 3, 96)]
-    again = hold_trials(dataset, replace(ASKED, epochs=6), seed=1).inputs
+    assert [(gates, epochs, len(x)) for gates, epochs, x in fits] == [(True, 2, 96), (False, 2, 96)]
+    again = hold_trials(dataset, replace(ASKED, epochs=5), seed=1).inputs
     assert again == trial
 
 
