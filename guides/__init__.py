@@ -2,6 +2,7 @@
 
 from guides.centered import AutoCentered
 from guides.gated import GatedNormal, HardGate, NonCenteredNormal
+from guides.multivariate import AutoSpikeSlabMultivariate
 from guides.program import AutoProgram
 from guides.sites import initial_value
 from guides.spike_slab import AutoSpikeSlab
@@ -10,6 +11,7 @@ __all__ = [
     "AutoCentered",
     "AutoProgram",
     "AutoSpikeSlab",
+    "AutoSpikeSlabMultivariate",
     "GatedNormal",
     "HardGate",
     "NonCenteredNormal",

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from guides.gated import GatedNormal
+from guides.handlers import Upstream
 from guides.program import AutoProgram
 
 
@@ -27,6 +28,6 @@ class AutoCentered(AutoProgram):
         scale = torch.where(size > 0, size.expand_as(value), prior.stddev)
         return value.clone(), self._init_scale * scale
 
-    def _slab(self, name: str, prior: Normal, weight: Tensor | None) -> GatedNormal:
+    def _slab(self, name: str, prior: Normal, weight: Tensor | None, upstream: Upstream) -> GatedNormal:
         loc, scale = self._parameters_of(name)
         return GatedNormal(loc, scale, prior.loc, prior.scale, loc.new_ones(()) if weight is None else weight)

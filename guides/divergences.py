@@ -16,6 +16,7 @@ from torch.distributions import Gamma, InverseGamma, LogNormal, Normal, RelaxedB
 from torch.distributions.kl import register_kl
 from torch.nn.functional import logsigmoid
 
+from guides.correlated import CorrelatedSlab
 from guides.gated import GatedNormal, NonCenteredNormal
 
 HALF_LOG_2PI_E = 0.5 * math.log(2 * math.pi * math.e)
@@ -125,6 +126,11 @@ def non_centered_divergence(p: NonCenteredNormal, q: Normal) -> Tensor:
     return p.weight * divergence
 
 
+def correlated_divergence(p: CorrelatedSlab, q: Normal) -> Tensor:
+    """The share of each entry, which its guide has computed from the gates of all; q is the prior that it was given."""
+    return p.divergence
+
+
 def log_normal_gamma_divergence(p: LogNormal, q: Gamma) -> Tensor:
     r""":math:`-a\log b + \log\Gamma(a) - a\mu + b e^{\mu+\sigma^2/2} - \log\sigma - H` for Gamma(shape a, rate b)."""
     a, b = q.concentration, q.rate
@@ -144,6 +150,7 @@ _CLOSED_FORMS: dict[tuple[type, type], Callable[..., Tensor]] = {
     (RelaxedBernoulli, RelaxedBernoulli): relaxed_gate_divergence,
     (GatedNormal, Normal): gated_normal_divergence,
     (NonCenteredNormal, Normal): non_centered_divergence,
+    (CorrelatedSlab, Normal): correlated_divergence,
     (LogNormal, Gamma): log_normal_gamma_divergence,
     (LogNormal, InverseGamma): log_normal_inverse_gamma_divergence,
 }

@@ -1,6 +1,7 @@
 """The Pyro messengers by which a guide runs a program: one gives each site its start, the other its posterior."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pyro.distributions as dist
@@ -15,6 +16,21 @@ from guides.gated import GatedNormal, HardGate
 from guides.sites import Hints, Kind, Site, base_distribution, is_subsample, site_kind
 
 
+@dataclass
+class Upstream:
+    """What a program has come to so far.
+
+    Attributes:
+        probabilities: Gate site -> the probability with which it weights its slabs.
+        values: Latent site -> its value.
+        noise: Slab site -> the noise of its open weights, of guides whose slabs are correlated.
+    """
+
+    probabilities: dict[str, Tensor] = field(default_factory=dict)
+    values: dict[str, Tensor] = field(default_factory=dict)
+    noise: dict[str, Tensor] = field(default_factory=dict)
+
+
 class Answering(Protocol):
     """What the messengers ask of a guide.
 
@@ -25,11 +41,11 @@ class Answering(Protocol):
     kinds: dict[str, Kind]
 
     def initialise_site(
-        self, name: str, prior: Distribution, value: Tensor, frames: Sequence[CondIndepStackFrame]
+        self, name: str, prior: Distribution, infer: Hints, value: Tensor, frames: Sequence[CondIndepStackFrame]
     ) -> None:
         """Make the parameters of one site from its initial value."""
 
-    def posterior(self, name: str, prior: Distribution, infer: Hints, probabilities: dict[str, Tensor]) -> Distribution:
+    def posterior(self, name: str, prior: Distribution, infer: Hints, upstream: Upstream) -> Distribution:
         """Return the distribution that answers a site."""
 
     def reading(self, name: str, posterior: Distribution) -> Tensor | None:
@@ -55,7 +71,7 @@ class Initialise(Messenger):
         if isinstance(base, RelaxedBernoulli) and "gate" not in self.guide.kinds.values():
             self.temperature = float(torch.as_tensor(base.temperature).flatten()[0])
         value = self.init_loc_fn(msg).detach()
-        self.guide.initialise_site(msg["name"], msg["fn"], value, msg["cond_indep_stack"])
+        self.guide.initialise_site(msg["name"], msg["fn"], msg["infer"], value, msg["cond_indep_stack"])
         msg["value"] = torch.ones_like(value) if kind == "gate" else value
         msg["done"] = True
         self.trace.add_node(msg["name"], type="sample", fn=msg["fn"], value=msg["value"], is_observed=False, infer={})
@@ -77,9 +93,9 @@ class Answer(Messenger):
         super().__init__()
         self.guide, self.partial = guide, partial
         self.frames: dict[str, int] = {}
-        self.values: dict[str, Tensor] = {}
         self.posteriors: dict[str, Distribution] = {}
-        self.probabilities: dict[str, Tensor] = {}
+        self.upstream = Upstream()
+        self.values = self.upstream.values
 
     def _pyro_sample(self, msg: Site) -> None:
         if not is_latent(msg):
@@ -87,7 +103,7 @@ class Answer(Messenger):
         name, prior = msg["name"], msg["fn"]
         self.frames[name] = len(msg["cond_indep_stack"])
         msg["infer"] = {**msg["infer"], "prior": prior}
-        msg["fn"] = self.posteriors[name] = self.guide.posterior(name, prior, msg["infer"], self.probabilities)
+        msg["fn"] = self.posteriors[name] = self.guide.posterior(name, prior, msg["infer"], self.upstream)
         value = self.guide.reading(name, msg["fn"])
         if value is not None:
             msg["value"], msg["done"] = value, True
@@ -122,4 +138,6 @@ def quantiles_of(posterior: Distribution, levels: Tensor) -> Tensor:
 def same_normal(first: Distribution, second: Distribution) -> bool:
     """Whether two runs gave a slab the same posterior, so that it is the marginal one."""
     one, two = base_distribution(first), base_distribution(second)
-    return all(torch.equal(getattr(one, k), getattr(two, k)) for k in ("loc", "scale") if hasattr(one, k))
+    if not isinstance(one, GatedNormal | dist.Normal):
+        return False
+    return all(torch.equal(getattr(one, k), getattr(two, k)) for k in ("loc", "scale"))

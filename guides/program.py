@@ -20,7 +20,7 @@ from torch.distributions import Distribution, Normal, biject_to, constraints
 import guides.divergences  # noqa: F401  (registers the closed forms)
 from guides.checks import check_choice, check_program, check_range
 from guides.gated import HardGate
-from guides.handlers import AllAnswered, Answer, Initialise, quantiles_of, same_normal
+from guides.handlers import AllAnswered, Answer, Initialise, Upstream, quantiles_of, same_normal
 from guides.parameters import store_parameter, stored_parameter
 from guides.protocols import GateGradient, GateMode
 from guides.sites import (
@@ -73,6 +73,7 @@ class AutoProgram(AutoGuide):
     """
 
     temperature: Tensor
+    can_shrink = True  # whether nodes can be cut out of its parameters, each of which belongs to one site
 
     def __init__(
         self,
@@ -123,7 +124,7 @@ class AutoProgram(AutoGuide):
         self.register_buffer("temperature", torch.full((), start, dtype=like.dtype, device=like.device))
 
     def initialise_site(
-        self, name: str, prior: Distribution, value: Tensor, frames: Sequence[CondIndepStackFrame]
+        self, name: str, prior: Distribution, infer: Hints, value: Tensor, frames: Sequence[CondIndepStackFrame]
     ) -> None:
         """Makes the parameters of one site from its initial value."""
         kind = self.kinds[name] = site_kind(name, prior)
@@ -151,24 +152,24 @@ class AutoProgram(AutoGuide):
         """Returns the initial parameters (mean, standard deviation) of a slab whose initial value is ``value``."""
 
     @abstractmethod
-    def _slab(self, name: str, prior: Normal, weight: Tensor | None) -> TorchDistributionMixin:
+    def _slab(self, name: str, prior: Normal, weight: Tensor | None, upstream: Upstream) -> TorchDistributionMixin:
         """Returns the posterior of a slab, without its event dimensions."""
 
     def _parameters_of(self, name: str) -> tuple[Tensor, Tensor]:
         return stored_parameter(self, "locs", name), stored_parameter(self, "scales", name)
 
-    def posterior(self, name: str, prior: Distribution, infer: Hints, probabilities: dict[str, Tensor]) -> Distribution:
-        """Returns the distribution that answers a site, given its prior and the probabilities of the gates so far."""
+    def posterior(self, name: str, prior: Distribution, infer: Hints, upstream: Upstream) -> Distribution:
+        """Returns the distribution that answers a site, given its prior and what the program has come to so far."""
         kind = self.kinds.get(name)
         if kind is None:
             raise ValueError(f"the program must have the same sites at every call, got a new one: {name!r}")
         answer: TorchDistributionMixin
         if kind == "gate":
-            answer, probabilities[name] = self._gate(name)
+            answer, upstream.probabilities[name] = self._gate(name)
         elif kind == "slab":
             hints = infer.get("gates", {}) if self.gates == "hard" else {}
-            weight = gate_product(hints, probabilities, prior)
-            answer = self._slab(name, cast(Normal, base_distribution(prior)), weight)
+            weight = gate_product(hints, upstream.probabilities, prior)
+            answer = self._slab(name, cast(Normal, base_distribution(prior)), weight, upstream)
         elif kind == "scale":
             answer = dist.LogNormal(*self._parameters_of(name))
         else:

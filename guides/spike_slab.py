@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from guides.gated import NonCenteredNormal
+from guides.handlers import Upstream
 from guides.program import AutoProgram
 
 
@@ -33,6 +34,6 @@ class AutoSpikeSlab(AutoProgram):
         size = torch.where(size > 0, size, torch.ones_like(size))
         return loc, (self._init_scale * size).expand_as(loc).clone()
 
-    def _slab(self, name: str, prior: Normal, weight: Tensor | None) -> NonCenteredNormal:
+    def _slab(self, name: str, prior: Normal, weight: Tensor | None, upstream: Upstream) -> NonCenteredNormal:
         loc, scale = self._parameters_of(name)
         return NonCenteredNormal(loc, scale, prior.loc, prior.scale, loc.new_ones(()) if weight is None else weight)

@@ -28,7 +28,15 @@ from bnn_pyro.priors import (
     spike_slab_group_lasso,
 )
 from bnn_pyro.priors.slab import Slab
-from guides import AutoCentered, AutoProgram, AutoSpikeSlab, GatedNormal, HardGate, NonCenteredNormal
+from guides import (
+    AutoCentered,
+    AutoProgram,
+    AutoSpikeSlab,
+    AutoSpikeSlabMultivariate,
+    GatedNormal,
+    HardGate,
+    NonCenteredNormal,
+)
 
 NODES, FAN_IN = 4, 3
 
@@ -195,7 +203,11 @@ DISTRIBUTIONS = (
     DistributionCase("NonCenteredNormal", lambda d: _gated(d, NonCenteredNormal)),
 )
 
-GUIDES = (GuideCase("AutoSpikeSlab", AutoSpikeSlab), GuideCase("AutoCentered", AutoCentered))
+GUIDES = (
+    GuideCase("AutoSpikeSlab", AutoSpikeSlab),
+    GuideCase("AutoSpikeSlabMultivariate", AutoSpikeSlabMultivariate),
+    GuideCase("AutoCentered", AutoCentered),
+)
 
 # Members that are none of these: the base of the guides, what a network is given or asks for, plain functions.
 OTHERS = ("AutoProgram", "Slab", "SpikeSlab", "inclusion_probability", "initial_value", "regularized_scale")

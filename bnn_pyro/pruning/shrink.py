@@ -51,9 +51,9 @@ def shrink(model: SparseNetwork, guide: Guide, keep: Mapping[str, Tensor]) -> Sh
 
     Raises:
         ValueError: If a group would be left without a node (nothing could be trained there: ``prune`` instead), the
-            guide is not ours, or ``keep`` does not fit.
+            guide is not ours or has correlated weights, or ``keep`` does not fit.
     """
-    if not isinstance(guide, AutoProgram):
+    if not isinstance(guide, AutoProgram) or not guide.can_shrink:
         raise ValueError(f"guide must be an AutoSpikeSlab or AutoCentered to be shrunk, got {type(guide).__name__}")
     positions = kept_positions(model.net, model.nodes.groups, keep)
     for name, mask in keep.items():

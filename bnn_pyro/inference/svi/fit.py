@@ -295,6 +295,8 @@ def _check_guide(guide: object, schedule: Schedule) -> None:
         for name in ("hold", "freeze", "temperature", "shrink_below"):
             if getattr(schedule, name):
                 raise ValueError(f"{name} needs an AutoSpikeSlab or AutoCentered guide, got {type(guide).__name__}")
+    if isinstance(guide, AutoProgram) and not guide.can_shrink and schedule.shrink_below is not None:
+        raise ValueError(f"shrink_below needs an AutoSpikeSlab or AutoCentered guide, got {type(guide).__name__}")
     if isinstance(guide, AutoProgram) and schedule.temperature is not None and guide.gates == "hard":
         if guide.gate_gradient != "straight-through":
             raise ValueError(
