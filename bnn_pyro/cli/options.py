@@ -187,7 +187,7 @@ def recipe_of(
     if method == "sghmc" and "kl_weight" in given:
         raise ValueError(f"kl_weight is of method svi, got {given['kl_weight']} with method sghmc")
     if "kl_weight" in given:  # what was asked for is the weight of the posterior in the end
-        given |= {"schedule": replace(default.schedule, frozen_kl_weight=None), "least_kl_weight": None}
+        default = default.with_kl_weight(given.pop("kl_weight"))
     settings = replace(default, **given)
     return settings if epochs is None else settings.with_epochs(epochs)
 

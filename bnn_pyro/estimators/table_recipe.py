@@ -53,9 +53,7 @@ def table_recipe(
     if kl_weight is not None:
         if not isinstance(kl_weight, Real) or isinstance(kl_weight, bool):
             raise TypeError(f"kl_weight must be a number or None, got {kl_weight!r}")
-        # what is asked for is the weight of the posterior in the end
-        schedule = replace(settings.schedule, frozen_kl_weight=None)
-        changes |= {"kl_weight": float(kl_weight), "schedule": schedule, "least_kl_weight": None}
+        settings = settings.with_kl_weight(float(kl_weight))  # of the posterior in the end
     if select_inputs is not None:
         changes["select_inputs"] = bool(select_inputs)
     refinement, if_worth = _refinement(refine, settings.refinement or Refinement())

@@ -42,6 +42,7 @@ NOISES: dict[str, Callable[..., Likelihood]] = {
 """The noises of a regression by name."""
 
 
+_SETTLING = 0.4  # of the epochs, in which gates are held open and the weight of the divergence rises
 _FLAGS = ("normalize", "refine_if_worth", "reference")
 _NUMBERS = ("sigma", "kl_weight", "init_inclusion", "init_scale")
 _OPTIONAL = ("inclusion", "clip_norm", "least_kl_weight")
@@ -228,7 +229,10 @@ class Recipe:
     def with_kl_weight(self, kl_weight: float) -> "Recipe":
         """Return the same recipe for another KL weight, that of the posterior in the end.
 
-        It is also that of frozen gates, and is kept where a group ends without a node.
+        It is also that of frozen gates, and is kept where a group ends without a node. Slabs settle more slowly under
+        a larger weight, and gates that are free before that close too early: where the weight is larger than the
+        recipe's and gates are held open for less than two fifths of the run, there are twice the epochs, and for two
+        fifths of them gates are held open and the weight rises.
 
         Args:
             kl_weight: Weight of the divergence.
@@ -236,8 +240,18 @@ class Recipe:
         Raises:
             ValueError: If it is not positive and finite.
         """
-        schedule = dataclasses.replace(self.schedule, frozen_kl_weight=None)
-        return dataclasses.replace(self, kl_weight=kl_weight, schedule=schedule, least_kl_weight=None)
+        settings = self._longer() if kl_weight > self.kl_weight else self
+        schedule = dataclasses.replace(settings.schedule, frozen_kl_weight=None)
+        return dataclasses.replace(settings, kl_weight=kl_weight, schedule=schedule, least_kl_weight=None)
+
+    def _longer(self) -> "Recipe":
+        """Return the same recipe with time to settle under a larger KL weight, if it has not that time already."""
+        if not self.has_gates or self.one_shot is not None or self.schedule.hold >= int(_SETTLING * self.epochs):
+            return self
+        longer = self.with_epochs(2 * self.epochs)
+        hold = int(_SETTLING * longer.epochs)
+        schedule = dataclasses.replace(longer.schedule, hold=hold, kl_warmup=float(hold))
+        return dataclasses.replace(longer, schedule=schedule)
 
     def quick(self) -> "Recipe":
         """Return the same recipe without what takes most of its time: sampling, and what held-out rows choose.

@@ -180,3 +180,15 @@ def test_what_held_out_rows_are_to_decide_is_decided_before_a_model_is_made() ->
         Recipe(noise="some")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="least_kl_weight must be positive or None, got 0"):
         Recipe(least_kl_weight=0)
+
+
+def test_a_larger_kl_weight_has_time_to_settle() -> None:
+    """Gates of digits are held for a sixth of 120 epochs at its own weight; those of a table have two fifths anyway."""
+    digits = recipe("digits")
+    at_1 = digits.with_kl_weight(1.0)
+    assert (at_1.epochs, at_1.schedule.hold, at_1.schedule.kl_warmup, at_1.schedule.freeze) == (240, 96, 96.0, 30)
+    assert at_1.kl_weight == 1.0 and at_1.schedule.frozen_kl_weight is at_1.least_kl_weight is None
+    assert digits.with_kl_weight(0.05).epochs == digits.with_kl_weight(digits.kl_weight).epochs == 120
+    table = recipe("my.csv", task="regression", rows=300)
+    assert table.with_kl_weight(1.0).epochs == table.epochs and table.with_kl_weight(1.0).schedule == table.schedule
+    assert recipe("digits", "ig").with_kl_weight(5.0).epochs == 120
