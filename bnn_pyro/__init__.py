@@ -19,6 +19,7 @@ from bnn_pyro.input_choice import InputChoice, choose_inputs
 from bnn_pyro.likelihoods import (
     Bernoulli,
     Categorical,
+    CorrelatedNoise,
     GaussianNoise,
     HeteroscedasticNoise,
     MeanDependentNoise,
@@ -43,6 +44,7 @@ __all__ = [
     "Categorical",
     "Checkpoint",
     "Compute",
+    "CorrelatedNoise",
     "Gaussian",
     "GaussianNoise",
     "GroupEM",

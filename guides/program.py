@@ -227,7 +227,9 @@ class AutoProgram(AutoGuide):
         elif kind == "scale":
             value = base.loc.exp()
         else:
-            value = biject_to(posterior.support)(self._parameters_of(name)[0])
+            value = self._parameters_of(name)[0]
+            for transform in base.transforms:  # the support of a vector of positive numbers is lost in them
+                value = transform(value)
         return value
 
     def forward(self, *args: object, **kwargs: object) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
-"""The table of rows that generic laws run over: one a prior, slab, distribution and guide.
+"""The table of rows that generic laws run over: one a prior, slab, distribution, guide and likelihood.
 
-A new public member of ``bnn_pyro.priors`` or ``guides`` gets a row here; without one ``test_laws.py`` of its folder
-fails.
+A new public member of ``bnn_pyro.priors``, ``guides`` or ``bnn_pyro.likelihoods`` gets a row here; without one
+``test_laws.py`` of its folder fails.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bnn_pyro.likelihoods import (
+    Bernoulli,
+    Categorical,
+    ClassMap,
+    CorrelatedNoise,
+    GaussianNoise,
+    HeteroscedasticNoise,
+    Likelihood,
+    MeanDependentNoise,
+    MultiOutputNoise,
+    NegativeBinomial,
+    Poisson,
+    RowWeights,
+    StudentT,
+)
 from bnn_pyro.priors import (
     AtomicRelaxedBernoulli,
     Gaussian,
@@ -89,6 +104,20 @@ class GuideCase:
 
     def __str__(self) -> str:
         return self.member
+
+
+@dataclass(frozen=True)
+class LikelihoodCase:
+    """A likelihood, the shape of a network's output for one row, and that of its targets."""
+
+    member: str
+    likelihood: Likelihood
+    output: tuple[int, ...] = (1,)
+    target: tuple[int, ...] = ()
+    label: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.member}{self.label and '-' + self.label}"
 
 
 def number(value: float, dtype: torch.dtype) -> Tensor:
@@ -209,10 +238,30 @@ GUIDES = (
     GuideCase("AutoCentered", AutoCentered),
 )
 
+LIKELIHOODS = (
+    LikelihoodCase("Categorical", Categorical(), (4,)),
+    LikelihoodCase("Categorical", Categorical((1.0, 2.0, 0.5, 1.0)), (4,), label="weighted"),
+    LikelihoodCase("GaussianNoise", GaussianNoise(0.3), label="known"),
+    LikelihoodCase("GaussianNoise", GaussianNoise()),
+    LikelihoodCase("HeteroscedasticNoise", HeteroscedasticNoise(), (2,)),
+    LikelihoodCase("MeanDependentNoise", MeanDependentNoise()),
+    LikelihoodCase("StudentT", StudentT(6.0)),
+    LikelihoodCase("Bernoulli", Bernoulli()),
+    LikelihoodCase("Bernoulli", Bernoulli(weight=(1.0, 2.0, 3.0), missing=True), (3,), (3,), "weighted, with gaps"),
+    LikelihoodCase("Poisson", Poisson()),
+    LikelihoodCase("NegativeBinomial", NegativeBinomial()),
+    LikelihoodCase("MultiOutputNoise", MultiOutputNoise(3), (3,), (3,)),
+    LikelihoodCase("MultiOutputNoise", MultiOutputNoise((3, 1), shared=True, missing=True), (3,), (3, 1), "with gaps"),
+    LikelihoodCase("CorrelatedNoise", CorrelatedNoise(3), (3,), (3,)),
+    LikelihoodCase("CorrelatedNoise", CorrelatedNoise(2, missing=True), (2,), (2,), "with gaps"),
+    LikelihoodCase("ClassMap", ClassMap(1, weight=(1.0, 2.0), missing=True), (2, 5), (5,)),
+    LikelihoodCase("RowWeights", RowWeights(Poisson()), (1,), (2,)),
+)
+
 # Members that are none of these: the base of the guides, what a network is given or asks for, plain functions.
 OTHERS = ("AutoProgram", "Slab", "SpikeSlab", "inclusion_probability", "initial_value", "regularized_scale")
 
 
 def covered() -> set[str]:
     """Returns the public members that have a row."""
-    return {case.member for case in (*PRIORS, *SLABS, *DISTRIBUTIONS, *GUIDES)} | set(OTHERS)
+    return {case.member for case in (*PRIORS, *SLABS, *DISTRIBUTIONS, *GUIDES, *LIKELIHOODS)} | set(OTHERS)

@@ -14,6 +14,7 @@ from bnn_pyro.inference.svi.schedule import LearningRates
 from bnn_pyro.likelihoods import (
     Bernoulli,
     Categorical,
+    CorrelatedNoise,
     Likelihood,
     Mixture,
     MultiOutputNoise,
@@ -66,6 +67,8 @@ CASES: dict[str, tuple[Likelihood, int, Tensor]] = {
     "outliers": (StudentT(), 1, NOISY[:, 0]),
     "several targets": (MultiOutputNoise(3), 3, NOISY),
     "several targets with gaps": (MultiOutputNoise(3, shared=True, missing=True), 3, GAPS),
+    "correlated targets": (CorrelatedNoise(3), 3, NOISY),
+    "correlated targets with gaps": (CorrelatedNoise(3, missing=True), 3, GAPS),
     "a map of targets": (MultiOutputNoise((3, 1), shared=True), 3, NOISY.unsqueeze(-1)),
     "somebody else's": (Several(), 3, NOISY),
 }

@@ -21,7 +21,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "bnn_pyro.priors": (),
     "bnn_pyro.input_layout": (),
     "bnn_pyro.nodes": ("bnn_pyro.input_layout",),
-    "bnn_pyro.likelihoods": ("bnn_pyro.devices",),
+    "bnn_pyro.likelihoods": ("bnn_pyro.arguments", "bnn_pyro.devices"),
     "bnn_pyro.networks": ("bnn_pyro.arguments",),
     "bnn_pyro.data": ("bnn_pyro.arguments", "bnn_pyro.fields"),
     "bnn_pyro.tracing": (),

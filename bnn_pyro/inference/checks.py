@@ -12,6 +12,7 @@ from bnn_pyro.devices import checked_device
 from bnn_pyro.evaluation.scale import largest_rms, mean_and_sd, scale_warnings
 from bnn_pyro.input_layout import InputLayout, InputPart
 from bnn_pyro.likelihoods import (
+    CorrelatedNoise,
     GaussianNoise,
     HeteroscedasticNoise,
     Likelihood,
@@ -23,7 +24,7 @@ from bnn_pyro.network import SparseNetwork
 
 logger = logging.getLogger(__name__)
 
-_REAL = (GaussianNoise, HeteroscedasticNoise, MeanDependentNoise, MultiOutputNoise, StudentT)
+_REAL = (CorrelatedNoise, GaussianNoise, HeteroscedasticNoise, MeanDependentNoise, MultiOutputNoise, StudentT)
 
 Data = Any
 """A pair (x, y) of tensors, arrays or DataFrames, anything with ``x`` and ``y``, a ``Dataset`` or a ``DataLoader``.

@@ -4,6 +4,7 @@ from bnn_pyro.likelihoods.base import NOISE_SITE, Classes, Likelihood, Normals, 
 from bnn_pyro.likelihoods.bernoulli import Bernoulli
 from bnn_pyro.likelihoods.categorical import Categorical
 from bnn_pyro.likelihoods.class_map import ClassMap
+from bnn_pyro.likelihoods.correlated_noise import CorrelatedNoise
 from bnn_pyro.likelihoods.gaussian import GaussianNoise
 from bnn_pyro.likelihoods.heteroscedastic import HeteroscedasticNoise
 from bnn_pyro.likelihoods.mean_dependent import MeanDependentNoise
@@ -20,6 +21,7 @@ __all__ = [
     "Categorical",
     "ClassMap",
     "Classes",
+    "CorrelatedNoise",
     "GaussianNoise",
     "HeteroscedasticNoise",
     "Likelihood",

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 
-def check_positive(name: str, value: float) -> None:
-    """Raise unless a hyper-parameter is positive and finite."""
+def check_positive(name: str, value: float, what: str = "a standard deviation") -> None:
+    """Raise unless a hyper-parameter, of which ``what`` says what it is, is positive and finite."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}: it is a standard deviation.")
+        raise TypeError(f"{name} must be a number, got {value!r}: it is {what}.")
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be positive and finite, got {value}: it is a standard deviation.")
+        raise ValueError(f"{name} must be positive and finite, got {value}: it is {what}.")
 
 
 def single(values: Tensor) -> Tensor:
@@ -109,6 +109,20 @@ def check_targets(y: Tensor, shape: torch.Size, *, missing: bool) -> Tensor:
     if not len(seen):
         raise ValueError("y must hold at least one target that is there, got NaN alone.")
     return seen
+
+
+def check_means_of_targets(output: Tensor, y: Tensor | None, event: tuple[int, ...], *, missing: bool) -> None:
+    """Raise unless the output has a finite mean for each target of a row, in their shape or flat, and y is real."""
+    if tuple(output.shape[1:]) not in (event, (math.prod(event),)):
+        raise ValueError(
+            f"output must have shape (rows, {', '.join(map(str, event))}), got {tuple(output.shape)}: "
+            "give the network one output for each target."
+        )
+    check_finite("output", output)
+    if y is not None:
+        if not y.is_floating_point():
+            raise ValueError(f"y must hold real targets, got {y.dtype}: convert them with y.to(output.dtype).")
+        check_targets(y, torch.Size((len(output), *event)), missing=missing)
 
 
 def needed(latent: Tensor | None, site: str) -> Tensor:

@@ -1,6 +1,5 @@
 """MultiOutputNoise: several real targets per row, or an image of them, with normal noise."""
 
-import math
 from dataclasses import dataclass
 
 import pyro
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.likelihoods.base import NOISE_SITE
-from bnn_pyro.likelihoods.checks import check_finite, check_positive, check_targets, needed
+from bnn_pyro.likelihoods.checks import check_means_of_targets, check_positive, needed
 from bnn_pyro.likelihoods.half_cauchy import HalfCauchy
 from bnn_pyro.likelihoods.mixture import Mixture
 from bnn_pyro.likelihoods.target_metrics import real_metrics
@@ -21,7 +20,8 @@ class MultiOutputNoise:
     r"""Several real targets per row, independent given the network's outputs: ``y_k ~ N(f_k(x), scale_k²)``.
 
     The scales are learned, ``scale_k ~ HalfCauchy(prior_scale)``, at the site ``noise_scale``: one for each target, or
-    one for all of them. A map of targets, such as a depth per pixel, is a shape of several dimensions.
+    one for all of them. A map of targets, such as a depth per pixel, is a shape of several dimensions. Noise that is
+    correlated between the targets is that of `CorrelatedNoise`.
 
     Args:
         shape: Shape of the targets of one row; a number for a vector of as many.
@@ -85,17 +85,7 @@ class MultiOutputNoise:
         Raises:
             ValueError: If a shape, dtype or value is another.
         """
-        flat = (math.prod(self.event),)
-        if tuple(output.shape[1:]) not in (self.event, flat):
-            raise ValueError(
-                f"output must have shape (rows, {', '.join(map(str, self.event))}), got {tuple(output.shape)}: "
-                "give the network one output for each target."
-            )
-        check_finite("output", output)
-        if y is not None:
-            if not y.is_floating_point():
-                raise ValueError(f"y must hold real targets, got {y.dtype}: convert them with y.to(output.dtype).")
-            check_targets(y, torch.Size((len(output), *self.event)), missing=self.missing)
+        check_means_of_targets(output, y, self.event, missing=self.missing)
 
     def predict(self, output: Tensor, latent: Tensor | None = None) -> Mixture:
         """Return the distribution of the targets in each draw.

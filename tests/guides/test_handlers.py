@@ -43,6 +43,22 @@ def test_quantiles_where_they_are_defined(guide: Guide) -> None:
     assert answer.quantiles(torch.tensor([0.5]))["s"].shape == (1,)
 
 
+@pytest.mark.parametrize("guide", GUIDES)
+def test_medians_of_sites_with_a_joint_distribution_lie_in_their_support(guide: Guide) -> None:
+    """Vectors of positive numbers, and of numbers below 1, whose distribution is that of a vector as a whole."""
+    correlated = dist.MultivariateNormal(double(0, 1), double(1, 0.5, 0.5, 1).reshape(2, 2))
+    falling = [dist.transforms.ExpTransform(), dist.transforms.AffineTransform(1, -1)]
+
+    def model() -> None:
+        pyro.sample("above 0", dist.TransformedDistribution(correlated, dist.transforms.ExpTransform()))
+        pyro.sample("below 1", dist.TransformedDistribution(correlated, falling))
+
+    answer = perturbed(guide(model))
+    draws, median = Predictive(model, guide=answer, num_samples=20_000, parallel=True)(), answer.median()
+    for name, value in median.items():
+        torch.testing.assert_close((draws[name] < value).double().mean(0), double(0.5, 0.5), rtol=0, atol=0.02)
+
+
 def test_quantiles_of_relaxed_gates() -> None:
     def model() -> None:
         gate("z", double(0.3, 0.6))

@@ -6,19 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnn_pyro.likelihoods import (
-    Bernoulli,
-    Categorical,
-    ClassMap,
-    GaussianNoise,
-    HeteroscedasticNoise,
-    Likelihood,
-    MeanDependentNoise,
-    MultiOutputNoise,
-    NegativeBinomial,
-    Poisson,
-    StudentT,
-)
+from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise, Likelihood
 
 ROWS = 7
 
@@ -29,19 +17,6 @@ CASES: dict[str, tuple[Likelihood, int]] = {
     "known noise": (GaussianNoise(0.3), 1),
     "learned noise": (GaussianNoise(), 1),
     "heteroscedastic noise": (HeteroscedasticNoise(), 2),
-}
-
-
-OTHERS: dict[str, Likelihood] = {  # whose predictions are mixtures
-    "one label": Bernoulli(),
-    "many labels": Bernoulli(weight=(1.0, 2.0, 3.0), missing=True),
-    "counts": Poisson(),
-    "counts that vary more": NegativeBinomial(),
-    "outliers": StudentT(),
-    "noise that follows the mean": MeanDependentNoise(),
-    "a class per position": ClassMap(1, weight=(1.0, 2.0), missing=True),
-    "several targets": MultiOutputNoise(3),
-    "several targets with gaps": MultiOutputNoise((3,), shared=True, missing=True),
 }
 
 

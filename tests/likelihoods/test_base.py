@@ -1,7 +1,5 @@
 """What holds for every likelihood."""
 
-import pickle
-
 import pyro
 import pytest
 import torch
@@ -9,9 +7,9 @@ from pyro import poutine
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from bnn_pyro.likelihoods import Classes, GaussianNoise, Likelihood, MultiOutputNoise, Normals
+from bnn_pyro.likelihoods import Classes, GaussianNoise, Likelihood, Normals
 from bnn_pyro.likelihoods.base import latent_site
-from tests.likelihoods.targets import OTHERS, ROWS, every_likelihood, output_of, targets_of
+from tests.likelihoods.targets import ROWS, every_likelihood, output_of, targets_of
 
 
 # one face
@@ -89,14 +87,3 @@ def test_the_site_of_a_latent_is_found() -> None:
     with pytest.raises(ValueError, match="likelihood must sample one latent at most, got a, b"):
         latent_site(Two())
     assert torch.equal(state, torch.get_rng_state())
-
-
-@pytest.mark.parametrize("likelihood", OTHERS.values(), ids=OTHERS.keys())
-def test_other_targets_never_wait_for_the_device_either(likelihood: Likelihood) -> None:
-    columns = 3 if isinstance(likelihood, MultiOutputNoise) or getattr(likelihood, "weight", None) else 1
-    with pyro.validation_enabled(True), FakeTensorMode():
-        output, y = torch.empty(ROWS, columns), torch.empty(ROWS, columns) if columns > 1 else torch.empty(ROWS)
-        density = likelihood.distribution(output, likelihood.prior(like=output))
-        assert density.expand((ROWS,)).mask(torch.ones(()) > 0).log_prob(y).shape == (ROWS,)
-    copied = pickle.loads(pickle.dumps(likelihood))
-    assert copied == likelihood and hash(copied) == hash(likelihood)

@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnn_pyro.likelihoods import Bernoulli, Likelihood, MultiOutputNoise, NegativeBinomial, Poisson, StudentT
+from bnn_pyro.likelihoods import (
+    Bernoulli,
+    CorrelatedNoise,
+    Likelihood,
+    MultiOutputNoise,
+    NegativeBinomial,
+    Poisson,
+    StudentT,
+)
 from bnn_pyro.likelihoods.base import latent_site
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.prune import prune
@@ -22,6 +30,7 @@ CASES: dict[str, tuple[Likelihood, int, Tensor, set[str]]] = {
     "counts that vary more": (NegativeBinomial(), 1, COUNTS, {"rmse", "nll", "deviance"}),
     "outliers": (StudentT(), 1, COUNTS.float(), {"rmse", "nll", "mae"}),
     "several targets": (MultiOutputNoise(2), 2, torch.randn(40, 2), {"rmse", "nll", "mae"}),
+    "correlated targets": (CorrelatedNoise(2), 2, torch.randn(40, 2), {"rmse", "nll", "mae"}),
 }
 
 
