@@ -17,6 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 from bnn_pyro.nodes.folding import folded, is_folding, unfolded
 from bnn_pyro.nodes.mixing import channel_dim, holds, mixing
 from bnn_pyro.nodes.parameters import Parameters, Side
+from bnn_pyro.nodes.pieces import backwards, cuts, onwards, pieces
 from bnn_pyro.nodes.ties import Numbers, Ties
 
 NO_PARAMETER = ""  # stands for the parameter on the sides of an operation without any, which are numbered
@@ -140,7 +141,7 @@ class Graph:
         """
         for edge in self._edges(front) if closed(front) is None else ():
             if self._mixing(front, edge.target) is None:
-                here, there = self._folding(front, edge.target) or _mapped(front.channels, edge)
+                here, there = self._folding(front, edge.target) or self._pieces(front, edge)
                 yield Front(edge.target, edge.handler, there), here
 
     def mixing(self, front: Front) -> str | None:
@@ -177,6 +178,36 @@ class Graph:
             return unfolded(operation, front.channels, before, after)
         return front.channels, folded(operation, front.channels, before, after)
 
+    def _pieces(self, front: Front, edge: _Edge) -> tuple[Numbers, Numbers]:
+        """Channels of a front that an edge leads on, and where it leads each of them."""
+        is_back = edge.target in front.node.inputs
+        source, result = (edge.target, front.node) if is_back else (front.node, edge.target)
+        found = pieces(source.grad_fn, result.grad_fn, self._convolved)
+        is_reshaped = tp.ops.module2type(result.module) == tp.ops.OPTYPE.RESHAPE
+        if found is None or (is_reshaped and self._flattens(result)):
+            return _mapped(front.channels, front.channels, edge.index_mapping)
+        is_split = cuts(source.grad_fn, self._convolved) is not None
+        reshaped = [] if is_split else list(edge.index_mapping)[:1]  # the second one is that of a concatenation
+        if is_back:
+            places, there = backwards(front.channels, found)
+            return _mapped(front.channels[places], there, reshaped)
+        here, middle = _mapped(front.channels, front.channels, reshaped)
+        places, there = onwards(middle, found)
+        return here[places], there
+
+    def _flattens(self, node: _Node) -> bool:
+        """Whether a reshaped tensor has other channels than the tensor that it was."""
+        before, after = getattr(node.grad_fn, "_saved_self_sym_sizes", ()), _shape(node) or ()
+        return not before or before[channel_dim(before, self._convolved)] != after[channel_dim(after, self._convolved)]
+
+    def period(self, front: Front) -> int | None:
+        """How many channels each piece has where those of a front are split in equal ones; None where they are not.
+
+        They can only go in equal numbers: ``chunk`` would cut at other places, and a fixed split would not run.
+        """
+        found = cuts(front.node.grad_fn, self._convolved) or []
+        return found[0][1] if len({length for _, length in found}) == 1 else None
+
     def within_limits(self, front: Front, parameters: Parameters) -> Front:
         """The front without channels that are none.
 
@@ -193,13 +224,15 @@ class Graph:
         return sides or [(NO_PARAMETER, id(front.node))]
 
 
-def _mapped(channels: Numbers, edge: _Edge) -> tuple[Numbers, Numbers]:
-    """Channels that an edge leads on, and where it leads each of them."""
-    mappings = [mapping for mapping in edge.index_mapping if mapping is not None]
-    if not mappings:
-        return channels, channels
-    found: Sequence[_Channel] = [_Channel(channel, channel) for channel in channels.tolist()]
-    for mapping in mappings:
+def _mapped(
+    roots: Numbers, channels: Numbers, mappings: Iterable[Callable[[Sequence[_Channel]], Sequence[_Channel]] | None]
+) -> tuple[Numbers, Numbers]:
+    """Which of the roots of channels are led on, and where the mappings of an edge lead each of them."""
+    steps = [mapping for mapping in mappings if mapping is not None]
+    if not steps:
+        return roots, channels
+    found: Sequence[_Channel] = [_Channel(*pair) for pair in zip(channels.tolist(), roots.tolist(), strict=True)]
+    for mapping in steps:
         found = mapping(found)
     pairs = [(channel.root_idx, channel.idx) for channel in found if channel.root_idx is not None]
     here, there = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
@@ -264,6 +297,8 @@ def _settle(front: Front, sides: list[Side], ties: Ties, graph: Graph, parameter
     obstacle = obstacle or graph.mixing(front)
     for side in sides:
         ties.unite(sides[0], front.channels, side, front.channels)
+    if period := graph.period(front):
+        ties.unite(sides[0], front.channels, sides[0], front.channels % period)
     if obstacle:
         ties.block(sides[0], front.channels, obstacle)
         return
