@@ -63,8 +63,9 @@ def pieces(source: Any, result: Any, convolved: frozenset[int]) -> list[Piece] |
     found = []
     for place, (before, number) in enumerate(result.next_functions):
         if before is source:
-            whole = (0, firsts[place][1]) if firsts else (0, 0)
-            found.append(Piece(*(whole if parts is None else parts[number]), firsts[place][0] if firsts else 0))
+            first, length = firsts[place] if firsts else (0, 0)
+            start, length = (0, length) if parts is None else parts[number]
+            found.append(Piece(start, length, first))
     return found
 
 

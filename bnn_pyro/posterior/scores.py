@@ -101,8 +101,19 @@ def of_one_form(predicted: Prediction) -> Prediction:
     return _mixture(predicted) if isinstance(predicted, Normals) and predicted.mean.dim() != 2 else predicted
 
 
+def draws_in(predicted: Prediction) -> int:
+    """Return how many draws a prediction has.
+
+    Args:
+        predicted: What each of them predicts.
+    """
+    if isinstance(predicted, Mixture):
+        return int(predicted.draws.batch_shape[0])
+    return len(predicted.draws if isinstance(predicted, Classes) else predicted.mean)
+
+
 def known(predicted: Prediction) -> Classes | Normals:
-    """Return a prediction as what comparisons and bands know, classes or normals of one target per row.
+    """Return a prediction as what comparisons and tables know, classes or normals of one target per row.
 
     Args:
         predicted: What each draw predicts.
@@ -113,6 +124,6 @@ def known(predicted: Prediction) -> Classes | Normals:
     if isinstance(predicted, Mixture) or (isinstance(predicted, Normals) and predicted.mean.dim() != 2):
         raise ValueError(
             f"likelihood must predict Classes, or Normals of one target per row, got {type(predicted).__name__}: "
-            "comparisons and bands know these alone, predict, evaluate and reports take any"
+            "comparisons and tables know these alone, predict, evaluate and reports take any"
         )
     return predicted

@@ -88,9 +88,12 @@ def draw_bands(
         y_std: Likewise.
 
     Returns:
-        The picture; None where the inputs are no vectors or none is kept, or where it cannot be drawn, which is logged.
+        The picture; None where the inputs are no vectors or none is kept, where several numbers per row are predicted,
+        or where it cannot be drawn, which is logged.
     """
     if not refined.model.layout.are_features or not len(kept_inputs(refined)):
+        return None
+    if not refined.is_classification and refined.predict(x[:1], num_samples=1).dim() > 1:
         return None
     shown: dict[str, Posterior] = {_name(posterior): posterior}
     shown |= {} if reference is None else {"reference": reference}

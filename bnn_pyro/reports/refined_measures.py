@@ -9,11 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from bnn_pyro.evaluation.metrics import paired_difference
-from bnn_pyro.likelihoods import Classes
 from bnn_pyro.posterior.diagnostics import LEAST_DRAWS, r_hat_summary
 from bnn_pyro.posterior.predictive_net import PredictiveNet, predictive_net
 from bnn_pyro.posterior.sampled import SampledPosterior, some_rows
-from bnn_pyro.posterior.scores import known, log_scores, scores
+from bnn_pyro.posterior.scores import draws_in, log_scores, of_one_form, scores
 from bnn_pyro.reports.plots import Curve
 from bnn_pyro.reports.predictions import Prediction, calibration_curves
 from bnn_pyro.reports.program_costs import program_costs
@@ -72,15 +71,13 @@ def measure_refined(
     """
     x, y = test
     drawn = {"refined": refined} | ({} if reference is None else {"reference": reference})
-    found = {n: known(p.predict(x, num_samples=SCORED_DRAWS, return_draws=True)) for n, p in drawn.items()}
+    found = {n: of_one_form(p.predict(x, num_samples=SCORED_DRAWS, return_draws=True)) for n, p in drawn.items()}
     metrics: dict[str, Any] = {}
     for prefix, prediction in found.items():
         scored = scores(prediction, y, y_std=y_std)
         metrics |= {f"{prefix}_test_{name}": value for name, value in scored.items()}
         metrics[f"{prefix}_draws"] = drawn[prefix].num_draws
-        metrics[f"{prefix}_scored_draws"] = len(
-            prediction.draws if isinstance(prediction, Classes) else prediction.mean
-        )
+        metrics[f"{prefix}_scored_draws"] = draws_in(prediction)
         metrics |= _weights(prefix, drawn[prefix])
     metrics |= {"refined_chains": refined.chains, "refined_seconds": refined.draws.seconds}
     metrics["refined_r_hat"] = _r_hat(refined, x)

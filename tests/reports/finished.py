@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bnn_pyro.gated_parameters import gate_site
 from bnn_pyro.likelihoods import Categorical, GaussianNoise, Likelihood
+from bnn_pyro.likelihoods.base import latent_site
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.draws import Draws
@@ -71,8 +72,10 @@ def sampled(model: SparseNetwork, *, apart: float = 0.0, draws: int = DRAWS) -> 
     }
     values |= {gate_site(name): torch.ones(CHAINS, draws, group.size) for name, group in model.groups.items()}
     values["output.bias"][..., 0] += apart * torch.arange(CHAINS).unsqueeze(1)
-    if isinstance(model.likelihood, GaussianNoise):
-        values["noise_scale"] = 0.3 + 0.1 * torch.rand(CHAINS, draws)
+    if (site := latent_site(model.likelihood)) is not None:
+        noise = model.likelihood.prior()
+        assert noise is not None
+        values[site] = 0.3 + 0.1 * torch.rand(CHAINS, draws, *noise.shape)
     zeros = torch.zeros(CHAINS, draws)
     found = Draws(
         values=values,

@@ -21,7 +21,7 @@ from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.reports.folder import write_report
 from bnn_pyro.reports.measures import Run, evaluate_run
-from tests.reports.finished import CONFIG, posterior
+from tests.reports.finished import CHAINS, CONFIG, DRAWS, posterior, refined
 
 COUNTS = torch.arange(40) % 4
 CASES: dict[str, tuple[Likelihood, int, Tensor, set[str]]] = {
@@ -52,3 +52,22 @@ def test_a_report_has_the_scores_of_the_likelihood(
     assert len(metrics["pruned_minus_dense_nll"]) == 2
     assert "| NLL |" in (folder / "report.md").read_text(encoding="utf-8")
     assert not (folder / "calibration.png").exists() and "cannot be drawn" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["counts", "correlated targets"])
+def test_a_refined_report_has_them_too(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of one number per row with bands, of several without."""
+    likelihood, outputs, y, scores = CASES[name]
+    net = mlp(4, (6,), outputs)
+    fitted = posterior(net, likelihood, torch.arange(6) < 2)
+    site, x = latent_site(likelihood), torch.randn(40, 4)
+    noise = None if site is None else fitted.median_values()[site]
+    run = refined(Run(fitted, prune(fitted), net.eval(), (x, y), dense_noise=noise, num_samples=4, train_x=x), draws=8)
+    evaluation = evaluate_run(run)
+    assert run.refined is not None and DRAWS > 8
+    assert evaluation.metrics["refined_test_nll"] == pytest.approx(run.refined.evaluate(x, y)["nll"], rel=1e-5)
+    assert {f"refined_test_{name}" for name in scores} <= evaluation.metrics.keys()
+    assert evaluation.metrics["refined_scored_draws"] == 8 * CHAINS
+    write_report(tmp_path, run, evaluation, config=CONFIG)
+    assert (tmp_path / "bands.png").exists() == (y.dim() == 1) and "cannot be drawn" not in caplog.text
+    assert "refined" in (tmp_path / "report.md").read_text(encoding="utf-8")

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from torch import Tensor
+from torch.distributions import constraints
 
 from bnn_pyro.evaluation import NormalMixture
 from bnn_pyro.evaluation.spacing import evenly_spaced
-from bnn_pyro.likelihoods import Classes, Normals
+from bnn_pyro.likelihoods import Classes, Mixture, Normals, Prediction
 from bnn_pyro.posterior.base import Posterior
-from bnn_pyro.posterior.scores import known
+from bnn_pyro.posterior.scores import of_one_form
 from bnn_pyro.reports.figures import COLORS, MUTED, new_panels, numpy_values, set_title, style_axes
 
 _POINTS = 101  # along the input
@@ -121,7 +122,8 @@ def plot_bands(
     Of a regression a panel shows the predictive mean, the central band of the draws' mean functions, and the wider one
     of the predictive distribution, the mixture of all draws with their noise. Of classes it shows the mean probability
     of up to 3, those whose probability changes most, each with the central band of the draws' probabilities. Dashed
-    lines repeat the wider band of the first regression in the other panels. Ticks at the bottom are rows of x.
+    lines repeat the wider band of the first regression in the other panels. Counts and other numbers are drawn as a
+    regression, a label of two values as the probability of 1. Ticks at the bottom are rows of x.
 
     Args:
         posteriors: Posteriors by the name to show, of networks that take the same vectors and predict the same target.
@@ -159,7 +161,7 @@ def plot_bands(
     swept = values.median(0).values.repeat(_POINTS, 1)
     swept[:, number] = points
     predicted = {
-        name: known(posterior.predict(swept, num_samples=num_samples, return_draws=True))
+        name: _of_one_number(posterior.predict(swept, num_samples=num_samples, return_draws=True))
         for name, posterior in posteriors.items()
     }
     bands = _bands(predicted, level, y_mean, y_std)
@@ -179,20 +181,45 @@ def plot_bands(
     return figure
 
 
-def _bands(
-    predicted: Mapping[str, Classes | Normals], level: float, y_mean: float, y_std: float
-) -> dict[str, list[_Band]]:
+def _of_one_number(predicted: Prediction) -> Prediction:
+    """Return a prediction of classes, or of one number per row, or raise."""
+    found = of_one_form(predicted)
+    if isinstance(found, Mixture) and found.expected.dim() != 2:
+        shape = tuple(found.expected.shape[2:])
+        raise ValueError(f"posteriors must predict classes or one number per row, got targets of shape {shape}")
+    return found
+
+
+def _bands(predicted: Mapping[str, Prediction], level: float, y_mean: float, y_std: float) -> dict[str, list[_Band]]:
     """Return what each panel shows, on the CPU."""
     classes = {name: found for name, found in predicted.items() if isinstance(found, Classes)}
-    normals = {name: found for name, found in predicted.items() if isinstance(found, Normals)}
-    if classes and normals:
+    numbers = {name: found for name, found in predicted.items() if not isinstance(found, Classes)}
+    if classes and numbers:
         raise ValueError(f"posteriors must predict one kind of target, got classes of {', '.join(classes)} alone")
-    if normals:
-        return {name: [_regression_band(found, level, y_mean, y_std)] for name, found in normals.items()}
+    if numbers:
+        return {
+            name: [
+                _regression_band(found, level, y_mean, y_std)
+                if isinstance(found, Normals)
+                else _mixture_band(found.scaled(mean=y_mean, std=y_std), level)
+            ]
+            for name, found in numbers.items()
+        }
     means = torch.stack([found.probabilities.cpu().double() for found in classes.values()])
     change = (means.amax(1) - means.amin(1)).amax(0)
     shown = sorted(change.topk(min(_MOST_CLASSES, len(change))).indices.tolist())
     return {name: [_class_band(found, level, number) for number in shown] for name, found in classes.items()}
+
+
+def _mixture_band(found: Mixture, level: float) -> _Band:
+    """Return the band of counts and other numbers, or of the probability of a label of two values."""
+    draws = (found.expected * found.scale + found.shift).cpu().double()
+    inner = draws.quantile((1 - level) / 2, 0), draws.quantile((1 + level) / 2, 0)
+    support = found.draws.support
+    if isinstance(getattr(support, "base_constraint", support), type(constraints.boolean)):
+        return _Band("label 1", draws.mean(0), inner)
+    low, high = found.interval(level)
+    return _Band("", draws.mean(0), inner, (low.cpu().double(), high.cpu().double()))
 
 
 def _regression_band(found: Normals, level: float, y_mean: float, y_std: float) -> _Band:

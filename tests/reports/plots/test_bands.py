@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from bnn_pyro.likelihoods import Categorical, GaussianNoise
+from bnn_pyro.likelihoods import Bernoulli, Categorical, GaussianNoise, Mixture, Poisson
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.ensemble import Ensemble, Snapshot
 from bnn_pyro.posterior.sampled import SampledPosterior
@@ -27,11 +27,11 @@ SLOPES = (0.0, -2.0, 5.0, 1.0)
 
 
 def linear(
-    spread: float = 0.1, noise: float = 0.5, *, outputs: int = 1, closed: tuple[int, ...] = (2,)
+    spread: float = 0.1, noise: float = 0.5, *, outputs: int = 1, closed: tuple[int, ...] = (2,), likelihood: Any = None
 ) -> SampledPosterior:
     """Linear functions with these slopes, more or less, without the closed inputs; of classes the last one rises."""
     net = nn.Sequential(nn.Linear(4, outputs)).double()
-    likelihood: Any = GaussianNoise(noise) if outputs == 1 else Categorical()
+    likelihood = likelihood or (GaussianNoise(noise) if outputs == 1 else Categorical())
     prior = SpikeSlab(Gaussian(), inclusion=0.5)
     x = torch.zeros(2, 4, dtype=DOUBLE)
     model = SparseNetwork(net, x, prior=prior, likelihood=likelihood, num_data=9, select_inputs=True)
@@ -185,3 +185,30 @@ def of_images() -> SampledPosterior:
     model = SparseNetwork(net, x, prior=Gaussian(), likelihood=GaussianNoise(0.3), num_data=9)
     values = {p.name: torch.ones(CHAINS, DRAWS, *p.shape, dtype=DOUBLE) for p in model.bayesian}
     return SampledPosterior(model, draws_of(values))
+
+
+@pytest.mark.parametrize(("likelihood", "label"), [(Poisson(), "target"), (Bernoulli(), "probability")], ids=str)
+def test_other_numbers_and_labels_are_drawn(likelihood: Any, label: str) -> None:
+    """Counts have the interval of their distribution, a label of two values its probability."""
+    posterior = linear(likelihood=likelihood)
+    figure = plot_bands({"a": posterior}, rows(), 1)
+    (axes,) = figure.axes
+    assert axes.get_ylabel() == label
+    swept = rows().double().median(0).values.repeat(101, 1)
+    swept[:, 1] = torch.tensor(along_x(axes.lines[0]), dtype=DOUBLE)
+    predicted = posterior.predictive(swept)
+    assert isinstance(predicted, Mixture)
+    assert along_y(axes.lines[0]) == pytest.approx(predicted.mean.tolist())
+    if label == "target":
+        for edge, expected in zip(bands_of(axes)[0], predicted.interval(0.9), strict=True):
+            assert edge == pytest.approx(expected.tolist())
+    else:
+        assert "label 1" in texts(figure)
+
+
+def test_several_numbers_per_row_have_no_band() -> None:
+    several = linear(outputs=3, likelihood=Bernoulli((1.0, 1.0, 1.0)))
+    with pytest.raises(
+        ValueError, match=r"posteriors must predict classes or one number per row, got targets of shape"
+    ):
+        plot_bands({"a": several}, rows(), 1)
