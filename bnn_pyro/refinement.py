@@ -148,7 +148,7 @@ def refine(
     Source: Sommer et al. (2025), *Microcanonical Langevin ensembles: Advancing the sampling of Bayesian neural
     networks*.
     """
-    x, y = as_pair("data", data, posterior.model.layout)
+    x, y = as_pair("data", data, posterior.model.layout, likelihood=posterior.model.likelihood)
     model = selected_network(posterior, slab=settings.slab, likelihood=settings.likelihood, inputs=inputs).to(x)
     settings = _fitted(settings, model)
     start: Literal["ensemble"] | Tensor = "ensemble"
@@ -191,7 +191,7 @@ def sample_whole(
     Raises:
         ValueError: If the data do not fit.
     """
-    rows = as_pair("data", data, model.layout)
+    rows = as_pair("data", data, model.layout, likelihood=model.likelihood)
     whole = without_gates(model, slab=settings.slab, likelihood=settings.likelihood).to(rows[0])
     fitted = _fitted(settings, whole)
     return _sampled(whole, rows, fitted, "ensemble", seed=seed, progress=progress, engine=engine, checkpoint=checkpoint)

@@ -235,9 +235,9 @@ def sparsity_path(
         raise ValueError("model must have a prior with gates, such as SpikeSlab, got a bare slab")
     if checkpoint is not None and seed is None:
         raise ValueError("seed must be given with a checkpoint, got None")
-    x, y = as_pair("data", data, model.layout)
+    x, y = as_pair("data", data, model.layout, likelihood=model.likelihood)
     with seeded(seed, x.device):
-        train, held_out = hold_out(x, y, validation, model.layout)
+        train, held_out = hold_out(x, y, validation, model.layout, model.likelihood)
         if held_out is None:
             raise ValueError("validation must be rows to score, or a fraction of the data, got None")
         part, own_guide = (copy.deepcopy(model), None) if guide is None else copies(model, guide)

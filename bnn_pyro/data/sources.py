@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import (
     DataLoader,
     Dataset,
+    DistributedSampler,
     IterableDataset,
     RandomSampler,
     SequentialSampler,
@@ -89,7 +90,7 @@ def as_inputs(name: str, data: Any) -> Any:
     if isinstance(data, TensorDataset):
         return data.tensors[0]
     if isinstance(data, Dataset | DataLoader) and not isinstance(data, Sequence | Mapping):
-        inputs, _, first = _read(name, data)
+        inputs, _, _, first = _read(name, data)
         if first is None:
             raise ValueError(f"{name} must have a row, got {type(data).__name__} of nothing")
         return inputs
@@ -119,39 +120,41 @@ def check_finite(name: str, rows: Tensor, dtype: torch.dtype) -> None:
         raise ValueError(f"{name} must be finite in {dtype}, got numbers up to {float(rows.abs().max()):.3g}")
 
 
-def _split(batch: Any) -> tuple[Any, Any]:
-    """Return the inputs and the targets of a batch; None for targets that it does not have."""
+def _split(batch: Any) -> tuple[Any, Any, Any]:
+    """Return the inputs, the targets and the weights of a batch; None for what it does not have."""
     if isinstance(batch, Mapping):
-        return {key: part for key, part in batch.items() if key != _TARGETS}, batch.get(_TARGETS)
+        return {key: part for key, part in batch.items() if key != _TARGETS}, batch.get(_TARGETS), None
     if isinstance(batch, Sequence):
-        return batch[0], batch[1] if len(batch) == 2 else None
-    return batch, None
+        return batch[0], batch[1] if len(batch) in (2, 3) else None, batch[2] if len(batch) == 3 else None
+    return batch, None, None
 
 
-def _read(name: str, data: Any) -> tuple[Any, Any, Any]:
-    """Read a data set or a loader batch by batch: inputs, targets or None, and the first batch or None.
+def _read(name: str, data: Any) -> tuple[Any, Tensor | None, Tensor | None, Any]:
+    """Read a data set or a loader batch by batch: inputs, targets and weights or None, and the first batch or None.
 
     What is read is held in memory, and in temporary files beyond a gigabyte.
     """
     first: Any = None
     inputs: dict[Any, Spool] = {}
-    targets: Spool | None = Spool()
+    others: list[Spool | None] = [Spool(), Spool()]
     for batch in _batches(name, data):
-        x, y = _split(batch)
+        x, *rest = _split(batch)
         if first is None:
             first = batch
         for key, part in _named(x).items():
             inputs.setdefault(key, Spool()).add(as_tensor(name, part))
-        targets = None if targets is None or y is None else targets
-        if targets is not None:
-            targets.add(as_tensor(name, y))
+        others = [None if spool is None or part is None else spool for spool, part in zip(others, rest, strict=True)]
+        for spool, part in zip(others, rest, strict=True):
+            if spool is not None:
+                spool.add(as_tensor(name, part))
     if first is None:
-        return None, None, None
+        return None, None, None, None
     read = {key: spool.tensor() for key, spool in inputs.items()}
     x = _split(first)[0]
     whole: Any = read if isinstance(x, Mapping) else tuple(read.values()) if _is_several(x) else read[0]
-    is_real = isinstance(whole, Tensor)
-    return _real(whole, _has_tensors(data)) if is_real else whole, None if targets is None else targets.tensor(), first
+    whole = _real(whole, _has_tensors(data)) if isinstance(whole, Tensor) else whole
+    targets, weights = (None if spool is None else spool.tensor() for spool in others)
+    return whole, targets, weights, first
 
 
 def _is_several(inputs: Any) -> bool:
@@ -166,17 +169,35 @@ def _named(inputs: Any) -> dict[Any, Any]:
 
 
 def as_inputs_and_targets(name: str, data: Any) -> tuple[Any, Tensor]:
-    """Return data as inputs and targets, read whole: into memory, and into temporary files beyond a gigabyte.
+    """Return data as inputs and targets, as `as_observations` does, of data without weights.
 
     Args:
         name: The argument's name, for the message.
-        data: A pair (x, y) of what `as_tensor` takes, anything with ``x`` and ``y``, a ``Dataset`` or a ``Subset`` of
-            pairs, or a ``DataLoader`` of batches of pairs; x may also be a tuple or a dictionary of several inputs, and
-            a batch or an item a dictionary of inputs with the targets as ``labels``. Rows come in the order of the data
-            set, all of them, though the loader shuffles them or drops the last ones.
+        data: The data.
+
+    Raises:
+        TypeError: If an item holds no numbers.
+        ValueError: If it is no such thing, is empty, or has weights.
+    """
+    x, y, weight = as_observations(name, data)
+    if weight is not None:
+        raise ValueError(f"{name} must be a pair (x, y), got a third part, which would be weights of the rows")
+    return x, y
+
+
+def as_observations(name: str, data: Any) -> tuple[Any, Tensor, Tensor | None]:
+    """Return data as inputs, targets and weights, read whole: into memory, and into temporary files beyond a gigabyte.
+
+    Args:
+        name: The argument's name, for the message.
+        data: A pair (x, y) of what `as_tensor` takes, or (x, y, weight) with a weight for each row; anything with ``x``
+            and ``y``; a ``Dataset`` or a ``Subset`` of pairs or triples; or a ``DataLoader`` of batches of them. x may
+            also be a tuple or a dictionary of several inputs, and a batch or an item a dictionary of inputs with the
+            targets as ``labels``. Rows come in the order of the data set, all of them, though the loader shuffles
+            them, drops the last ones, or shares them with other processes of ``torch.distributed``.
 
     Returns:
-        Inputs, as `as_inputs` returns them, and targets.
+        Inputs, as `as_inputs` returns them, targets, and weights or None.
 
     Raises:
         TypeError: If an item holds no numbers.
@@ -186,19 +207,20 @@ def as_inputs_and_targets(name: str, data: Any) -> tuple[Any, Tensor]:
     if isinstance(data, TensorDataset):
         data = data.tensors
     if isinstance(data, Dataset | DataLoader) and not isinstance(data, Sequence):
-        x, y, first = _read(name, data)
+        x, y, weight, first = _read(name, data)
         if y is None:
             raise ValueError(f"{refusal} of pairs, got {type(data).__name__} of {_kind(first)}")
-        return x, y if _has_tensors(data) or not y.is_floating_point() else _real(y, False)
+        return x, y if _has_tensors(data) or not y.is_floating_point() else _real(y, False), weight
     parts = (data.x, data.y) if hasattr(data, "x") and hasattr(data, "y") and not _is_table(data) else data
-    if not isinstance(parts, Sequence) or isinstance(parts, str | bytes) or len(parts) != 2:
+    if not isinstance(parts, Sequence) or isinstance(parts, str | bytes) or len(parts) not in (2, 3):
         raise ValueError(f"{refusal}, got {type(data).__name__}")
-    leaves = [*(parts[0].values() if isinstance(parts[0], Mapping) else _leaves(parts[0])), parts[1]]
+    leaves = [*(parts[0].values() if isinstance(parts[0], Mapping) else _leaves(parts[0])), *parts[1:]]
     if not all(isinstance(part, Tensor | np.ndarray) or hasattr(part, "to_numpy") for part in leaves):
         raise ValueError(f"{refusal}, got {type(data).__name__} of {', '.join(type(part).__name__ for part in parts)}")
     if any(not getattr(part, "ndim", 1) for part in leaves):
         raise ValueError(f"{refusal}, got shapes {', '.join(str(tuple(part.shape)) for part in leaves)}")
-    return as_inputs(name, parts[0]), as_tensor(name, parts[1])
+    weights = as_tensor(name, parts[2]) if len(parts) == 3 else None
+    return as_inputs(name, parts[0]), as_tensor(name, parts[1]), weights
 
 
 def _leaves(inputs: Any) -> Sequence[Any]:
@@ -246,6 +268,8 @@ def _in_order(name: str, loader: DataLoader[Any]) -> DataLoader[Any]:
         rows: Any = Subset(loader.dataset, sorted(sampler.indices))
     elif isinstance(sampler, SequentialSampler) or (isinstance(sampler, RandomSampler) and not sampler.replacement):
         rows = loader.dataset
+    elif isinstance(sampler, DistributedSampler) and _shares_with_all(sampler):
+        rows = loader.dataset  # the processes share every batch, so that each has all rows
     else:
         kind = type(sampler).__name__
         raise ValueError(f"{name} must be a DataLoader that gives each row once, got one with a {kind}")
@@ -253,6 +277,12 @@ def _in_order(name: str, loader: DataLoader[Any]) -> DataLoader[Any]:
         return loader
     workers = loader.num_workers
     return DataLoader(rows, batch_size=loader.batch_size, collate_fn=loader.collate_fn, num_workers=workers)
+
+
+def _shares_with_all(sampler: DistributedSampler[Any]) -> bool:
+    """Return whether the other processes of ``torch.distributed`` have the rows that this one is not given."""
+    is_there = distributed.is_available() and distributed.is_initialized()
+    return is_there and sampler.num_replicas == distributed.get_world_size()
 
 
 def _kind(first: Any) -> str:

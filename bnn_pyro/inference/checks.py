@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.data.mapped import every, is_finite, is_mapped, take
-from bnn_pyro.data.sources import as_inputs_and_targets
+from bnn_pyro.data.sources import as_observations
 from bnn_pyro.devices import checked_device
 from bnn_pyro.evaluation.scale import largest_rms, mean_and_sd, scale_warnings
 from bnn_pyro.input_layout import InputLayout, InputPart
@@ -18,7 +18,9 @@ from bnn_pyro.likelihoods import (
     Likelihood,
     MeanDependentNoise,
     MultiOutputNoise,
+    RowWeights,
     StudentT,
+    with_weights,
 )
 from bnn_pyro.network import SparseNetwork
 
@@ -29,20 +31,27 @@ _REAL = (CorrelatedNoise, GaussianNoise, HeteroscedasticNoise, MeanDependentNois
 Data = Any
 """A pair (x, y) of tensors, arrays or DataFrames, anything with ``x`` and ``y``, a ``Dataset`` or a ``DataLoader``.
 
-For a network of several inputs x is a tuple or a dictionary of them.
+For a network of several inputs x is a tuple or a dictionary of them. With the likelihood `RowWeights` it may be
+(x, y, weight), or a data set of such triples.
 """
 
 
 def as_pair(
-    name: str, data: Data, layout: InputLayout | None = None, *, device: str | torch.device | None = None
+    name: str,
+    data: Data,
+    layout: InputLayout | None = None,
+    *,
+    device: str | torch.device | None = None,
+    likelihood: Likelihood | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Returns data as (x, y), read whole into memory by :func:`~bnn_pyro.data.sources.as_inputs_and_targets`.
+    """Returns data as (x, y), read whole into memory by :func:`~bnn_pyro.data.sources.as_observations`.
 
     Args:
         name: The argument's name, for the message.
         data: The data.
         layout: How the inputs lie in one tensor; None takes a tensor of real numbers as it is, and nothing else.
         device: The device to move them to; None for the inputs' own.
+        likelihood: What the observations are; only `RowWeights` takes weights, which then stand beside them.
 
     Returns:
         Inputs as one tensor and observations, on one device; real observations have the inputs' dtype.
@@ -50,11 +59,13 @@ def as_pair(
     Raises:
         TypeError: If the data holds no numbers.
         ValueError: If the data has another form, is empty, differs in length, or is not finite; or if the inputs are
-            not floating-point numbers; or if there is no such device. Whether observations may be NaN, missing, the
+            not floating-point numbers; or if there are weights that the likelihood does not take, or that are negative;
+            or if there is no such device. Whether observations may be NaN, missing, the
             likelihood says.
     """
     place = None if device is None else checked_device(device)
-    inputs, y = as_inputs_and_targets(name, data)
+    inputs, y, weight = as_observations(name, data)
+    y = y if weight is None else _weighted(name, y, weight, likelihood)
     x = (layout or _PLAIN).pack(name, inputs)
     if x.is_complex() or y.is_complex():
         raise ValueError(f"{name} must hold real numbers, got {x.dtype} and {y.dtype}")
@@ -67,6 +78,20 @@ def as_pair(
         part = "y" if is_finite(x) else "x"
         raise ValueError(f"{name} must be finite, got NaN or infinite values in {part}")
     return x, y.to(x) if y.is_floating_point() else y.to(x.device)
+
+
+def _weighted(name: str, y: Tensor, weight: Tensor, likelihood: Likelihood | None) -> Tensor:
+    """Returns observations with the weights of their rows."""
+    if not isinstance(likelihood, RowWeights):
+        own = "that of the network" if likelihood is None else type(likelihood).__name__
+        raise ValueError(
+            f"{name} must be a pair (x, y) for a likelihood without weights, got a third part for {own}: "
+            "make the network with RowWeights(likelihood) where rows have weights"
+        )
+    try:
+        return with_weights(y, weight.to(y.device))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 _SCALE_ROWS = 10_000  # of data in a file, that scales are taken of
@@ -136,7 +161,11 @@ def split_rows(rows: int, fraction: float, generator: torch.Generator) -> tuple[
 
 
 def hold_out(
-    x: Tensor, y: Tensor, validation: Data | float | None, layout: InputLayout | None = None
+    x: Tensor,
+    y: Tensor,
+    validation: Data | float | None,
+    layout: InputLayout | None = None,
+    likelihood: Likelihood | None = None,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
     """Splits training data into what is trained on and what is held out.
 
@@ -145,6 +174,7 @@ def hold_out(
         y: Observations.
         validation: (x, y), or the fraction of the training rows to hold out, at random; None holds out nothing.
         layout: How inputs lie in one tensor, as for `as_pair`.
+        likelihood: What the observations are, likewise.
 
     Returns:
         Training rows, and held-out rows or None, all on the device of ``x``.
@@ -157,7 +187,7 @@ def hold_out(
     if isinstance(validation, bool):
         raise TypeError(f"validation must be rows, a fraction or None, got {validation}")
     if not isinstance(validation, int | float):
-        held_x, held_y = as_pair("validation", validation, layout)
+        held_x, held_y = as_pair("validation", validation, layout, likelihood=likelihood)
         return (x, y), (held_x.to(x), held_y.to(x if held_y.is_floating_point() else x.device))
     generator = torch.Generator("cpu").manual_seed(int(torch.randint(2**31, (), device="cpu")))
     train, held_out = (rows.to(x.device) for rows in split_rows(len(x), validation, generator))

@@ -39,9 +39,10 @@ def with_weights(y: Tensor, weight: Tensor) -> Tensor:
 class RowWeights:
     r"""Observations with weights, of any likelihood: :math:`\log p(y_i \mid x_i) = v_i \log p_0(y_i \mid x_i)`.
 
-    A row of weight 2 counts like two rows, one of weight 0 like none; the targets are those of `with_weights`. This is
-    a weighted log-likelihood, whose posterior is the general one of Bissiri, Holmes and Walker (2016). Predictions are
-    those of the likelihood itself, and are scored without weights; `evaluate` takes targets with or without them.
+    A row of weight 2 counts like two rows, one of weight 0 like none. ``fit``, ``sample``, ``fit_sghmc`` and
+    ``train_dense`` take data (x, y, weight), or targets with their weights of `with_weights`. This is a weighted
+    log-likelihood, whose posterior is the general one of Bissiri, Holmes and Walker (2016). Predictions are those of
+    the likelihood itself, and are scored without weights; `evaluate` takes targets with or without them.
 
     Args:
         base: The likelihood of one observation.

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import (
     DataLoader,
     Dataset,
+    DistributedSampler,
     IterableDataset,
     Subset,
     SubsetRandomSampler,
@@ -18,7 +20,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from bnn_pyro.data.sources import as_inputs, as_inputs_and_targets, as_tensor
+from bnn_pyro.data.sources import as_inputs, as_inputs_and_targets, as_observations, as_tensor
 
 X, Y = torch.arange(12.0).reshape(6, 2), torch.arange(6) % 3
 FRAME = pd.DataFrame(X.numpy(), columns=["x", "y"])
@@ -84,7 +86,7 @@ def test_tensors_stay_what_they_are() -> None:
         (([1.0], [2.0]), "got tuple of list, list"),
         (loader(X), "of pairs, got DataLoader of Tensor"),
         (loader([{"pixels": 1.0, "label": 0}]), "got DataLoader of dictionaries with pixels, label"),
-        (TensorDataset(X, Y, Y), "got tuple"),
+        (TensorDataset(X, Y, Y, Y), "got tuple"),
         (Subset(TensorDataset(X, Y), []), "got Subset of nothing"),
     ],
 )
@@ -118,6 +120,36 @@ def test_loaders_of_some_rows() -> None:
     weighted = DataLoader(TensorDataset(X, Y), sampler=WeightedRandomSampler([1.0] * 6, 6))
     with pytest.raises(ValueError, match="x must be a DataLoader that gives each row once, got one with a Weighted"):
         as_inputs("x", weighted)
+
+
+def test_a_loader_that_shares_its_rows_needs_the_others() -> None:
+    """Of processes that are not there the rows would be missing; with them each has all rows."""
+    rows = TensorDataset(X, Y)
+    alone = DataLoader(rows, batch_size=2, sampler=DistributedSampler(rows, num_replicas=2, rank=0))
+    with pytest.raises(ValueError, match="data must be a DataLoader that gives each row once, got one with a Distrib"):
+        as_inputs_and_targets("data", alone)
+    there: dict[str, Any] = {"is_initialized": lambda: True, "get_world_size": lambda: 2, "get_rank": lambda: 0}
+    with mock.patch.multiple(distributed, **there):
+        assert torch.equal(as_inputs_and_targets("data", alone)[0], X)
+
+
+@pytest.mark.parametrize("kind", ["tuple", "data set", "loader", "items"])
+def test_a_third_part_is_a_weight_per_row(kind: str) -> None:
+    class Items(Dataset[tuple[Tensor, Tensor, float]]):
+        def __len__(self) -> int:
+            return len(X)
+
+        def __getitem__(self, row: int) -> tuple[Tensor, Tensor, float]:
+            return X[row], Y[row], float(row)
+
+    weight = torch.arange(len(X), dtype=torch.float32)
+    rows = TensorDataset(X, Y, weight)
+    data: dict[str, Any] = {"tuple": (X, Y, weight), "data set": rows, "loader": DataLoader(rows, 4), "items": Items()}
+    x, y, found = as_observations("data", data[kind])
+    assert torch.equal(x, X) and torch.equal(y, Y) and found is not None and torch.equal(found.float(), weight)
+    assert as_observations("data", (X, Y))[2] is None
+    with pytest.raises(ValueError, match=r"data must be a pair \(x, y\), got a third part, which would be weights"):
+        as_inputs_and_targets("data", data[kind])
 
 
 def test_what_is_no_tensor_gets_the_default_dtype() -> None:

@@ -61,7 +61,11 @@ def test_real_observations_have_the_dtype_of_the_inputs() -> None:
     ("data", "message"),
     [
         (X, r"train must be a pair \(x, y\)"),
-        ((X, Y, Y), r"train must be a pair \(x, y\) .* got tuple"),
+        (
+            (X, Y, Y),
+            r"train must be a pair \(x, y\) for a likelihood without weights, got a third part for that of the",
+        ),
+        ((X, Y, Y, Y), r"train must be a pair \(x, y\) .* got tuple"),
         (TensorDataset(X), r"train must be a pair \(x, y\) .* got tuple"),
         ((X, Y[0]), r"train must be a pair \(x, y\)"),
         (None, "got NoneType"),

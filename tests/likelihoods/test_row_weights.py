@@ -6,8 +6,9 @@ import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
-from bnn_pyro import fit, networks, train_dense
+from bnn_pyro import Compute, fit, fit_sghmc, networks, train_dense
 from bnn_pyro.likelihoods import Categorical, Likelihood, MultiOutputNoise, Poisson, RowWeights, with_weights
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.priors import Gaussian
@@ -81,3 +82,32 @@ def test_targets_are_checked_by_the_likelihood() -> None:
     with pytest.raises(ValueError, match="weight must be at least 0"):
         RowWeights(Categorical()).check(X[:, :2], broken)
     assert isinstance(RowWeights(Categorical()).base.distribution(X[:, :2]), dist.Categorical)
+
+
+def test_data_may_have_weights_as_a_third_part() -> None:
+    """Every way to train takes them, as pairs with the weights beside the targets."""
+    net, likelihood = networks.mlp(3, (4,), 2).double(), RowWeights(Categorical())
+    beside, third = (X, with_weights(LABELS, WEIGHT)), (X, LABELS, WEIGHT)
+    model = SparseNetwork(net, X[:2], prior=Gaussian(), likelihood=likelihood, num_data=ROWS)
+    options: dict[str, Any] = {"epochs": 2, "batch_size": 5, "seed": 0}
+    compute = Compute(engine="eager")
+    fits = [fit(model, data, validation=third, compute=compute, **options) for data in (beside, third)]
+    assert fits[0].history[-1]["loss"] == fits[1].history[-1]["loss"]
+    loader = DataLoader(TensorDataset(*third), batch_size=4)
+    assert fit(model, loader, compute=compute, **options).history[-1]["loss"] == fits[0].history[-1]["loss"]
+    trained = [train_dense(net, data, likelihood=likelihood, **options) for data in (beside, third)]
+    assert torch.equal(trained[0](X), trained[1](X))
+    snapshots = [fit_sghmc(model, data, engine="eager", **options | {"epochs": 4}) for data in (beside, third)]
+    assert torch.equal(*(posterior.predict(X) for posterior in snapshots))
+
+
+def test_weights_are_for_a_likelihood_that_takes_them() -> None:
+    net = networks.mlp(3, (4,), 2).double()
+    message = r"data must be a pair \(x, y\) for a likelihood without weights, got a third part for Categorical: make"
+    model = SparseNetwork(net, X[:2], prior=Gaussian(), likelihood=Categorical(), num_data=ROWS)
+    with pytest.raises(ValueError, match=message):
+        fit(model, (X, LABELS, WEIGHT), epochs=1)
+    with pytest.raises(ValueError, match=message):
+        train_dense(net, (X, LABELS, WEIGHT), likelihood=Categorical(), epochs=1)
+    with pytest.raises(ValueError, match=r"data: weight must have shape \(12,\)"):
+        train_dense(net, (X, LABELS, WEIGHT[:3]), likelihood=RowWeights(Categorical()), epochs=1)

@@ -147,7 +147,7 @@ def _statistics(draws: Draws) -> dict[str, Tensor]:
 
 def _of_network(sampled: SampledPosterior, rows: int, data: object) -> dict[str, _Group]:
     """Return what a network's draws say of each observation."""
-    x, y = as_pair("data", data, sampled.model.layout)
+    x, y = as_pair("data", data, sampled.model.layout, likelihood=sampled.model.likelihood)
     terms = sampled.log_likelihood(x, y, batch_size=rows)
     return {"log_likelihood": {OBSERVED: terms}, "observed_data": {OBSERVED: y}}
 

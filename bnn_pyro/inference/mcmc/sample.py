@@ -317,7 +317,7 @@ def _posterior(model: Callable[..., object], data: Data) -> Iterator[tuple[Calla
     if not isinstance(model, SparseNetwork):
         yield model, data if isinstance(data, tuple) else (data,)
         return
-    x, y = as_pair("data", data, model.layout)
+    x, y = as_pair("data", data, model.layout, likelihood=model.likelihood)
     network = copy.deepcopy(model).to(x)
     if network.num_data != len(x):
         raise ValueError(f"num_data must be the number of rows of data ({len(x)}), got {network.num_data}")

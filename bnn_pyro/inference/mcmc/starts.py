@@ -72,7 +72,7 @@ def starting_points(
     check_seed(seed, progress)
     args: tuple[object, ...] = data if isinstance(data, tuple) else (data,)
     if isinstance(model, SparseNetwork):
-        args = as_pair("data", data, model.layout)
+        args = as_pair("data", data, model.layout, likelihood=model.likelihood)
         model = copy.deepcopy(model).to(args[0])
         model.net.eval()
     device = next((arg.device for arg in args if isinstance(arg, Tensor)), torch.device("cpu"))

@@ -104,13 +104,13 @@ def fit_sghmc(
     check_type("plan", plan, OneShot)
     check_seed(seed, progress)
     _check_options(model, epochs, batch_size, plan)
-    x, y = as_pair("data", data, model.layout, device=device)
+    x, y = as_pair("data", data, model.layout, device=device, likelihood=model.likelihood)
     saving = Checkpoint.of(checkpoint)
     file = None if saving is None else EpochFile(saving, writer="fit_sghmc", mark="sghmc")
     seed = seed if file is None else file.seed(seed)
     with driving("fit_sghmc"), seeded(seed, x.device):
         whole = copy.deepcopy(model).to(x)
-        train, held_out = hold_out(x, y, validation, model.layout)
+        train, held_out = hold_out(x, y, validation, model.layout, model.likelihood)
         check_rows(whole, train, held_out)
         warn_of_scales(*train, whole.likelihood, whole.layout)
         if plan.em is not None:

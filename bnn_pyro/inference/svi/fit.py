@@ -148,7 +148,7 @@ def fit(
     _check_options(batch_size, schedule, clip_norm, guide, optimizer, augmentation, validation)
     saving = Checkpoint.of(checkpoint)
     _check_model(model)
-    x, y = as_pair("data", data, model.layout, device=device)
+    x, y = as_pair("data", data, model.layout, device=device, likelihood=model.likelihood)
     processes = Processes.found(compute.data_parallel, device=x.device)
     compute.check_inputs(x)
     _check_shares(batch_size, compute.accumulate, processes, optimizer, saving)
@@ -159,7 +159,7 @@ def fit(
     with driving("fit"), _isolated(seed, x.device):
         model, guide = _own(model, guide, x, y, schedule)
         processes.copy_first([*model.parameters(), *model.buffers(), *guide.parameters(), *guide.buffers()])
-        (x, y), held_out = hold_out(x, y, validation, model.layout)
+        (x, y), held_out = hold_out(x, y, validation, model.layout, model.likelihood)
         check_rows(model, (x, y), held_out)
         if processes.is_first:
             warn_of_scales(x, y, model.likelihood, model.layout)

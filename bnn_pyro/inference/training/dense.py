@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from bnn_pyro.arguments import check_methods, check_reals, check_seed, check_types, check_wholes
-from bnn_pyro.data.sources import as_inputs_and_targets
+from bnn_pyro.data.sources import as_observations
 from bnn_pyro.fields import STATE, TENSOR, VALUES, WHOLE, check_fields
 from bnn_pyro.frozen import frozen_modules, train_others
 from bnn_pyro.identity import Identity, described
@@ -95,9 +95,10 @@ def train_dense(
     if compute.engine not in ("auto", "eager"):
         raise ValueError(f"engine must be 'auto' or 'eager', as dense training is eager, got {compute.engine!r}")
     check_augmentation(augmentation)
-    inputs, y = as_inputs_and_targets("data", data)
+    inputs, *others = as_observations("data", data)
     layout = InputLayout.of("data", inputs, net)
-    x, y = as_pair("data", (inputs, y), layout, device=device)
+    rows = (inputs, *(part for part in others if part is not None))
+    x, y = as_pair("data", rows, layout, device=device, likelihood=likelihood)
     compute.check_inputs(x)
     trained, frozen = copy.deepcopy(net).to(x), frozen_modules(net, ())
     processes = Processes.found(compute.data_parallel, device=x.device)
@@ -113,7 +114,7 @@ def train_dense(
         call = partial(layout.call, trained)
         _check_outputs(trained, layout, x, y, likelihood)
         warn_of_scales(x, y, likelihood, layout)
-        (x, y), held_out = hold_out(x, y, validation, layout)
+        (x, y), held_out = hold_out(x, y, validation, layout, likelihood)
         if held_out is not None:
             _check_outputs(trained, layout, *held_out, likelihood)
         best = None if held_out is None else _BestEpoch(trained, call, likelihood, held_out, processes, frozen)

@@ -73,7 +73,7 @@ def train_ensemble(
     for name, number in {"learning_rate": learning_rate, "weight_decay": weight_decay}.items():
         if not 0 <= number < float("inf"):
             raise ValueError(f"{name} must be 0 or more and finite, got {number}")
-    x, y = as_pair("data", data, model.layout)
+    x, y = as_pair("data", data, model.layout, likelihood=model.likelihood)
     network = copy.deepcopy(model).to(x)
     check_against("data", network, x, y)
     with seeded(seed, x.device), network.evaluating():

@@ -79,6 +79,11 @@ def test_a_run_is_that_of_one_process(found: list[dict[str, Any]], name: str) ->
     assert_same(first, state(train(name, compute=compute)), 1e-8)
 
 
+def test_a_loader_may_share_its_rows_with_the_other_processes(found: list[dict[str, Any]]) -> None:
+    for process in found:
+        assert_same(process["sampler"], found[0]["eager"], 1e-12)
+
+
 def test_each_process_may_have_a_run_of_its_own(found: list[dict[str, Any]]) -> None:
     for rank, process in enumerate(found):
         assert_same(process["alone"], state(train("jittered", seed=rank)), 1e-12)

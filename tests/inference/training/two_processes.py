@@ -8,6 +8,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor, distributed
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from bnn_pyro import fit, recipes
 from bnn_pyro.data import Split, load
@@ -59,8 +60,8 @@ def start(name: str, seed: int = 0) -> GuidePosterior:
 def train(name: str, seed: int = 0, **options: Any) -> GuidePosterior:
     """Fits it."""
     posterior = start(name, seed)
-    given = {"epochs": 5, **OPTIONS, **CASES.get(name, {}), **options}
-    return fit(posterior.model, DATA, guide=posterior.guide, **given)
+    given = {"epochs": 5, "data": DATA, **OPTIONS, **CASES.get(name, {}), **options}
+    return fit(posterior.model, guide=posterior.guide, **given)
 
 
 def stopped(path: Path, name: str, *, after: int) -> None:
@@ -106,6 +107,8 @@ def main(folder: Path) -> None:
     found: dict[str, Any] = {name: state(train(name, seed=rank)) for name in CASES}  # the first one's net is taken
     found["gradients"] = gradients(batch_size=12)
     found["noisy"] = gradients(batch_size=12, elbo=SparseELBO(local_reparameterization=True))
+    rows = TensorDataset(*DATA)
+    found["sampler"] = state(train("eager", data=DataLoader(rows, batch_size=4, sampler=DistributedSampler(rows))))
     found["resumed"] = state(train("shrinking", checkpoint=folder / "by_one.pt"))
     stopped(folder / "by_two.pt", "shrinking", after=3)
     found["job"] = {k: v for k, v in job(folder / f"written_by_{rank}").items() if k.startswith("test_")}
