@@ -62,9 +62,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"init_weights": False, "aux_logits": False},
     "inception_v3": {"init_weights": False, "aux_logits": False},
     **{name: {"image_size": 64} for name in ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32")},
-    "maxvit_t": {"input_size": (64, 64), "partition_size": 2},
 }
-SIZES = {"inception_v3": 96}  # of images, where 64 pixels are too few for the net
+SIZES = {"inception_v3": 96, "maxvit_t": 224}  # of images, where the net takes none of 64 pixels
 SECONDS = 15.0
 """What a search may take at most, of processor time."""
 
@@ -203,6 +202,10 @@ def page(rows: list[dict[str, Any]]) -> str:
         for row in rows
     ]
     dense = [(f"`{row['net']}`", "; ".join(f"{count} x {why}" for why, count in row["dense"].items())) for row in rows]
+    slow = [f"`{row['net']}`" for row in rows if row["seconds"] > SECONDS]
+    missing = [f"`{name}`" for name in FAMILIES if name not in {row["net"] for row in rows}]
+    notes = [f"Above {SECONDS:g} s: {', '.join(slow)}."] if slow else []
+    notes += [f"Not measured yet: {', '.join(missing)}."] if missing else []
     return f"""# What can be removed from a network
 
 `find_nodes` says which nodes of a network can be removed without changing what the others compute, and why the rest
@@ -211,7 +214,7 @@ smallest net of each family of torchvision's classification nets, and a few othe
 
 A random third of the nodes of every group is closed and cut out. The error is the largest difference between the
 output of the smaller net and that of the whole net with those nodes closed, over the largest output, in float64, where
-rounding is about 1e-15. Seconds are processor seconds on one thread.
+rounding is about 1e-15. Seconds are processor seconds on one thread. {" ".join(notes)}
 
 {markdown_table(head, lines)}
 

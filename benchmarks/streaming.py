@@ -146,9 +146,9 @@ def measure_mapped(options: Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         path = Path(folder) / "x.npy"
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(rows, FEATURES))
-        random = np.random.default_rng(0)
-        for start in range(0, rows, 50_000):
-            array[start : start + 50_000] = random.standard_normal((min(50_000, rows - start), FEATURES), np.float32)
+        block = np.random.default_rng(0).standard_normal((10_000, FEATURES), np.float32)  # the same again and again
+        for start in range(0, rows, len(block)):
+            array[start : start + len(block)] = block[: rows - start]
         array.flush()
         size = path.stat().st_size
         return {"rows": rows, "features": FEATURES, "file_bytes": size, **_child("mapped", path, options)}
