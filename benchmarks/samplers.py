@@ -207,6 +207,7 @@ def main() -> None:
     options = _options()
     timing.prepare(options.threads)
     warnings.filterwarnings("ignore")
+    origin = timing.origin()
     rows, scaling, apart = _kept(options)
     print("| case | contestant | chains | ESS | R-hat | ESS/s | with all | ESS/step | steps/s | s | before | load |")
     for name in options.cases:
@@ -216,7 +217,7 @@ def main() -> None:
             settings = _settings(contestant, name, options.quick)
             is_short = options.short and contestant.startswith("pyro")
             row, draws = row_of(case, contestant, SHORT if is_short else settings)
-            rows.append(_borrowed(row, rows) if is_short else row)
+            rows.append(origin | (_borrowed(row, rows) if is_short else row))
             if not is_short:
                 looked_at[contestant] = draws
             apart[name] = apart.get(name, {}) | disagreement(looked_at)
@@ -226,7 +227,7 @@ def main() -> None:
         case = Case(name, *CASES[name], options.data_dir)
         for chains in SCALING[:2] if options.quick else SCALING:
             settings = _settings("ours-batch", name, options.quick) | ({} if options.quick else SCALED)
-            scaling.append(row_of(case, "ours-batch", {**settings, "chains": chains})[0])
+            scaling.append(origin | row_of(case, "ours-batch", {**settings, "chains": chains})[0])
         plot(scaling, options.out.with_suffix(".png"))
         _write(options, rows, scaling, apart)
 
