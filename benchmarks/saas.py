@@ -177,6 +177,35 @@ def _counted(moves: list[Any]) -> list[tuple[Tensor, Tensor]]:
     return [(move.leapfrogs, move.diverged) for move in moves]
 
 
+def numpyro_model(x: Any, y: Any) -> Callable[[], None]:
+    """Return the same model for NumPyro.
+
+    Args:
+        x: Inputs, an array of JAX.
+        y: Values, likewise.
+    """
+    import jax.numpy as jnp
+    import numpyro
+
+    d = numpyro.distributions
+
+    def model() -> None:
+        outputscale = numpyro.sample("outputscale", d.Gamma(2.0, 0.15))
+        mean = numpyro.sample("mean", d.Normal(0.0, 1.0))
+        noise = numpyro.sample("noise", d.Gamma(0.9, 10.0))
+        tausq = numpyro.sample("tausq", d.HalfCauchy(0.1))
+        inverse = numpyro.sample("inverse", d.HalfCauchy(1.0).expand([INPUTS]).to_event(1))
+        scaled = x * jnp.sqrt(tausq * inverse)
+        norm = jnp.square(scaled).sum(1)
+        square = jnp.clip(norm[:, None] + norm - 2 * scaled @ scaled.T, 0.0) + 1e-12
+        length = jnp.sqrt(5 * square)
+        kernel = outputscale * (1 + length + 5 / 3 * square) * jnp.exp(-length)
+        factor = jnp.linalg.cholesky(kernel + (noise + NUGGET) * jnp.eye(len(x)))
+        numpyro.sample("y", d.MultivariateNormal(jnp.full(len(x), mean), scale_tril=factor), obs=y)
+
+    return model
+
+
 def numpyros_nuts(x: Tensor, y: Tensor, *, chains: int, warmup: int, draws: int, method: str) -> Found:
     """Run NumPyro's NUTS; sampling is timed without compiling, by two lengths of run from one warm-up.
 
@@ -195,22 +224,7 @@ def numpyros_nuts(x: Tensor, y: Tensor, *, chains: int, warmup: int, draws: int,
     import numpy as np
     import numpyro
 
-    inputs, values = jnp.asarray(x.numpy()), jnp.asarray(y.numpy())
-    d = numpyro.distributions
-
-    def model() -> None:
-        outputscale = numpyro.sample("outputscale", d.Gamma(2.0, 0.15))
-        mean = numpyro.sample("mean", d.Normal(0.0, 1.0))
-        noise = numpyro.sample("noise", d.Gamma(0.9, 10.0))
-        tausq = numpyro.sample("tausq", d.HalfCauchy(0.1))
-        inverse = numpyro.sample("inverse", d.HalfCauchy(1.0).expand([INPUTS]).to_event(1))
-        scaled = inputs * jnp.sqrt(tausq * inverse)
-        norm = jnp.square(scaled).sum(1)
-        square = jnp.clip(norm[:, None] + norm - 2 * scaled @ scaled.T, 0.0) + 1e-12
-        length = jnp.sqrt(5 * square)
-        kernel = outputscale * (1 + length + 5 / 3 * square) * jnp.exp(-length)
-        factor = jnp.linalg.cholesky(kernel + (noise + NUGGET) * jnp.eye(len(inputs)))
-        numpyro.sample("y", d.MultivariateNormal(jnp.full(len(inputs), mean), scale_tril=factor), obs=values)
+    model = numpyro_model(jnp.asarray(x.numpy()), jnp.asarray(y.numpy()))
 
     def made(samples: int, number: int) -> Any:
         kernel = numpyro.infer.NUTS(model, dense_mass=True, max_tree_depth=DEPTH)
