@@ -35,10 +35,10 @@ class ChEESWarmUp:
     in coordinates z of unit variance; chains count by their acceptance probability :math:`a_c`, in the means
     :math:`\bar z` and :math:`\bar z'` too. T begins at :math:`\pi / 2`, or at 64 steps if that is less, and is at
     least one step. The step size is adapted by :class:`~bnn_pyro.inference.mcmc.step_size.StepSizeTuning`, and at the
-    end of each window the mass matrix is set to what was drawn in it. There T becomes :math:`\sqrt n\, \pi / 2` if it is
-    more: of n coordinates of unit variance none of their directions has a standard deviation beyond :math:`\sqrt n`.
-    Before, while the chains come from far away, T is in units of scales that are far too large, and it would take more
-    than the rest of the warm-up to climb down. Whether all that has come to rest is judged at the end
+    end of each window the mass matrix is set to what was drawn in it. There T becomes :math:`\sqrt n\, \pi / 2` if it
+    is more (for MAMS its own first length times :math:`\sqrt n`): n coordinates of unit variance have no direction whose
+    standard deviation is beyond :math:`\sqrt n`. While chains come from far away T is in units that are too large, and
+    to climb down would take more than the warm-up. Whether all that has come to rest is judged at the end
     (:class:`~bnn_pyro.inference.mcmc.settling.Settling`).
 
     The source maximises E[C] itself: on the posterior of a small network trajectories were then seven times as long,
