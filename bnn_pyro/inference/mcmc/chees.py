@@ -36,8 +36,8 @@ class ChEESWarmUp:
     :math:`\bar z` and :math:`\bar z'` too. T begins at :math:`\pi / 2`, or at 64 steps if that is less, and is at
     least one step. The step size is adapted by :class:`~bnn_pyro.inference.mcmc.step_size.StepSizeTuning`, and at the
     end of each window the mass matrix is set to what was drawn in it. There T becomes :math:`\sqrt n\, \pi / 2` if it
-    is more (for MAMS its own first length times :math:`\sqrt n`): n coordinates of unit variance have no direction whose
-    standard deviation is beyond :math:`\sqrt n`. While chains come from far away T is in units that are too large, and
+    is more (for MAMS its own first length times :math:`\sqrt n`): n coordinates of unit variance have no direction
+    whose standard deviation is beyond that root. While chains come from far away T is in units that are too large, and
     to climb down would take more than the warm-up. Whether all that has come to rest is judged at the end
     (:class:`~bnn_pyro.inference.mcmc.settling.Settling`).
 
