@@ -130,7 +130,8 @@ def run(name: str, which: str, settings: dict[str, int]) -> tuple[dict[str, Tens
             mcmc = CLASSES[which](NUTS(model), **options)
             mcmc.run(*args)
             chains.append(mcmc.get_samples(group_by_chain=True))
-    return {site: torch.cat([part[site] for part in chains]).flatten(2) for site in chains[0]}, spent["all"]
+    joined = {site: torch.cat([part[site] for part in chains]) for site in chains[0]}
+    return {site: value.reshape(*value.shape[:2], -1) for site, value in joined.items()}, spent["all"]
 
 
 def rows_of(name: str, settings: dict[str, int]) -> list[timing.Row]:
