@@ -18,9 +18,8 @@ are those of our NUTS, which is Pyro's with the same trees.
 
 Each runs on one thread, in single precision, at its own defaults. Seconds are those of the processor that the process
 had, as others use the machine; the ratios are of sampling alone, warm-up and compiling are given separately. NumPyro
-compiles at each run, so that its sampling is timed by the difference of two lengths. Rows of NumPyro without
-``"timed": "two lengths"`` in the results are older and have its compiling in the seconds of sampling: no ratio is made
-of them.
+compiles at each run, so that its sampling is timed by the difference of two lengths. ``leapfrog_rates.py`` has them
+turn by turn.
 """
 
 import json
@@ -138,16 +137,12 @@ def ratios_of(rows: list[timing.Row], key: str = "ess_per_second") -> dict[str, 
         key: Which measure; rows that do not have it are left out.
     """
     by = {(row["case"], row["contestant"]): row[key] for row in rows if row[key] is not None}
-    fair: dict[str, list[str]] = {}
-    for row in rows:
-        if row.get("timed") == "two lengths":
-            fair.setdefault(row["case"], []).append(row["contestant"])
     found = {}
     for case in dict.fromkeys(case for case, _ in by):
         for ratio, (ours, baseline) in RATIOS.items():
             if {(case, ours), (case, baseline)} <= by.keys():
                 found[f"{case}/{ratio}"] = by[case, ours] / by[case, baseline]
-        rivals = [value for (name, rival), value in by.items() if name == case and rival in fair.get(case, ())]
+        rivals = [value for (name, rival), value in by.items() if name == case and rival.startswith("numpyro")]
         if rivals and (case, "ours-batch") in by:
             found[f"{case}/batch-vs-numpyro"] = by[case, "ours-batch"] / max(rivals)
         if rivals and (case, "ours-nuts") in by:
@@ -207,6 +202,7 @@ def main() -> None:
     options = _options()
     timing.prepare(options.threads)
     warnings.filterwarnings("ignore")
+    origin = timing.origin()
     rows, scaling, apart = _kept(options)
     print("| case | contestant | chains | ESS | R-hat | ESS/s | with all | ESS/step | steps/s | s | before | load |")
     for name in options.cases:
@@ -216,17 +212,18 @@ def main() -> None:
             settings = _settings(contestant, name, options.quick)
             is_short = options.short and contestant.startswith("pyro")
             row, draws = row_of(case, contestant, SHORT if is_short else settings)
-            rows.append(_borrowed(row, rows) if is_short else row)
+            rows.append(origin | (_borrowed(row, rows) if is_short else row))
             if not is_short:
                 looked_at[contestant] = draws
-            apart[name] = apart.get(name, {}) | disagreement(looked_at)
+            before = {other: value for other, value in apart.get(name, {}).items() if other not in looked_at}
+            apart[name] = before | disagreement(looked_at)
             _write(options, rows, scaling, apart)
         print(apart[name], {k: round(v, 2) for k, v in ratios_of(rows).items() if k.startswith(name)}, flush=True)
     for name in options.scaling:
         case = Case(name, *CASES[name], options.data_dir)
         for chains in SCALING[:2] if options.quick else SCALING:
             settings = _settings("ours-batch", name, options.quick) | ({} if options.quick else SCALED)
-            scaling.append(row_of(case, "ours-batch", {**settings, "chains": chains})[0])
+            scaling.append(origin | row_of(case, "ours-batch", {**settings, "chains": chains})[0])
         plot(scaling, options.out.with_suffix(".png"))
         _write(options, rows, scaling, apart)
 

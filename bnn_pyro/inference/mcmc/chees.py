@@ -35,8 +35,11 @@ class ChEESWarmUp:
     in coordinates z of unit variance; chains count by their acceptance probability :math:`a_c`, in the means
     :math:`\bar z` and :math:`\bar z'` too. T begins at :math:`\pi / 2`, or at 64 steps if that is less, and is at
     least one step. The step size is adapted by :class:`~bnn_pyro.inference.mcmc.step_size.StepSizeTuning`, and at the
-    end of each window the mass matrix is set to what was drawn in it. Whether all that has come to rest is judged at
-    the end (:class:`~bnn_pyro.inference.mcmc.settling.Settling`).
+    end of each window the mass matrix is set to what was drawn in it. There T becomes :math:`\sqrt n\, \pi / 2` if it
+    is more (for MAMS its own first length times :math:`\sqrt n`): n coordinates of unit variance have no direction
+    whose standard deviation is beyond that root. While chains come from far away T is in units that are too large, and
+    to climb down would take more than the warm-up. Whether all that has come to rest is judged at the end
+    (:class:`~bnn_pyro.inference.mcmc.settling.Settling`).
 
     The source maximises E[C] itself: on the posterior of a small network trajectories were then seven times as long,
     for a third of the effective draws a second. Its authors' code has the criterion for its cost too. It takes the
@@ -64,6 +67,7 @@ class ChEESWarmUp:
         while kernel.trial().acceptance.mean() < 0.5 and kernel.step_size > 1e-10:
             kernel.step_size = kernel.length = kernel.step_size / 2
         kernel.length = min(first_length, _FIRST_LEAPFROGS * kernel.step_size)
+        self._longest = first_length * math.sqrt(len(kernel.scale))  # that the length may be where a window begins
         self._settling = Settling(kernel.scale)
         self._begin_window()
 
@@ -118,12 +122,15 @@ class ChEESWarmUp:
         self._length, self._moments = LengthTuning(kernel.length), Moments(kernel.scale)
 
     def _rescale(self, scale: Tensor) -> None:
-        """Change the mass matrix; step size and length stay the same in the model's own coordinates, on average."""
+        """Change the mass matrix; step size and length stay the same in the model's own coordinates, on average.
+
+        The length is bounded, and is at least one step.
+        """
         kernel = self.kernel
         factor = float((kernel.scale / scale).log().mean().exp())
         kernel.scale = scale
         kernel.step_size *= factor
-        kernel.length *= factor
+        kernel.length = max(min(kernel.length * factor, self._longest), kernel.step_size)
 
     def state_dict(self) -> State:
         """Return what the rest of the warm-up depends on besides the kernel's state."""

@@ -74,6 +74,20 @@ def test_funnel() -> None:
     assert_moments(draws, "v", torch.zeros((), dtype=DOUBLE), torch.tensor(3.0, dtype=DOUBLE))
 
 
+def narrow() -> None:
+    """Normals far narrower than the cube that chains start in."""
+    x = pyro.sample("x", dist.Laplace(torch.zeros(3, dtype=DOUBLE), 1.0).to_event(1))
+    pyro.factor("normal", (dist.Normal(0.5, 0.03).log_prob(x) - dist.Laplace(0.0, 1.0).log_prob(x)).sum())
+
+
+def test_trajectories_of_a_narrow_posterior_are_short() -> None:
+    """A quarter of a period is 1.6; a length that was right on the way from far away was 40 in its units."""
+    torch.manual_seed(0)
+    potential = Potential(narrow)
+    kernel = adapted(potential, potential.starts(16), 150)
+    assert 0.5 < kernel.length < 4
+
+
 def test_masses_and_length_adapt() -> None:
     """Standard deviations within 30 %, and a trajectory that goes across the widest of them."""
     torch.manual_seed(0)
