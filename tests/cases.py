@@ -258,6 +258,9 @@ LIKELIHOODS = (
     LikelihoodCase("RowWeights", RowWeights(Poisson()), (1,), (2,)),
 )
 
+FACTORISED = tuple(case for case in GUIDES if case.guide is not AutoSpikeSlabMultivariate)
+"""The guides whose slabs are drawn independently of each other, given their scales."""
+
 # Members that are none of these: the base of the guides, what a network is given or asks for, plain functions.
 OTHERS = ("AutoProgram", "Slab", "SpikeSlab", "inclusion_probability", "initial_value", "regularized_scale")
 

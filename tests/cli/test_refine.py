@@ -34,7 +34,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = SamplingPlan(kernel="mclmc", chains=3, warmup=40, draws=6, thinning=2)
     usual = partial(Refinement, plan=plan, until=None)
     monkeypatch.setattr(bnn_pyro, "Refinement", lambda **options: usual(**options))
-    monkeypatch.setattr(defaults, "Refinement", lambda until: usual())
+    monkeypatch.setattr(defaults, "Refinement", lambda until, slab: usual(slab=slab))
     monkeypatch.setattr(starts, "train_ensemble", partial(train_ensemble, steps=50))
 
 
