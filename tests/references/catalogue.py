@@ -6,7 +6,6 @@ from tests.references.hierarchies import (
     gp_counts,
     gp_regression,
     horseshoe,
-    radon_counties,
     schools,
     schools_by_hand,
     schools_centered,
@@ -24,7 +23,7 @@ from tests.references.regressions import (
     sesame,
     wells,
 )
-from tests.references.series import autoregressive, brownian_motion, garch, moving_average
+from tests.references.series import autoregressive, garch, moving_average
 
 _SCHOOLS = "eight_schools-eight_schools_noncentered"
 _MAKERS: dict[str, tuple[Callable[[str], Posterior], str]] = {
@@ -57,8 +56,6 @@ _MAKERS: dict[str, tuple[Callable[[str], Posterior], str]] = {
             kilpisjarvi: ["kilpisjarvi_mod-kilpisjarvi"],
             schools_log_normal: ["eight_schools"],
             german_credit: [f"german_credit_numeric_{kind}logistic_regression" for kind in ("", "sparse_")],
-            brownian_motion: ["brownian_motion_unknown_scales_missing_middle_observations"],
-            radon_counties: ["radon_contextual_effects_minnesota_halfnormal"],
             horseshoe: ["horseshoe"],
         }.items()
         for name in names

@@ -80,36 +80,6 @@ def schools_log_normal(name: str) -> Posterior:
     return Posterior(model, _schools_data(), joined("theta", "mu", "log_tau"), name)
 
 
-def radon_counties(name: str) -> Posterior:
-    """Return radon in the houses of 85 counties, with effects of the counties.
-
-    Args:
-        name: Name of the summary.
-    """
-
-    def model(uranium: Tensor, floor: Tensor, county: Tensor, basements: Tensor, log_radon: Tensor) -> None:
-        mean = pyro.sample("county_effect_mean", dist.Normal(0.0, 1.0))
-        scale = pyro.sample("county_effect_scale", dist.HalfNormal(1.0))
-        effect = pyro.sample("county_effect", dist.Normal(mean, scale).expand(uranium.shape).to_event(1))
-        weight = pyro.sample("weight", dist.Normal(0.0, 1.0).expand([3]).to_event(1))
-        noise = pyro.sample("log_radon_scale", dist.HalfNormal(1.0))
-        of_county = effect + weight[0] * uranium + weight[2] * basements
-        pyro.sample("y", dist.Normal(of_county[county] + weight[1] * floor, noise).to_event(1), obs=log_radon)
-
-    found = load("radon")
-    county = torch.tensor(found["county"])
-    floor = torch.tensor([float(digit) for digit in found["floor"]], dtype=DOUBLE)
-    uranium, log_radon = (torch.tensor(found[key], dtype=DOUBLE) for key in ("log_uranium_of_county", "log_radon"))
-    basements = torch.zeros_like(uranium).index_add(0, county, floor) / county.bincount()
-    some = torch.tensor([1, 2, 19, 22, 26, 37, 70, 79, 85]) - 1
-
-    def quantities(values: Values) -> Tensor:
-        sites = joined("county_effect_mean", "county_effect_scale", "log_radon_scale", "weight")
-        return torch.cat([sites(values), values["county_effect"][..., some]], -1)
-
-    return Posterior(model, (uranium, floor, county, basements, log_radon), quantities, name)
-
-
 # ---- Gaussian processes ----------------------------------------------------------------------------------------------
 
 

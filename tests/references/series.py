@@ -84,23 +84,3 @@ def garch(name: str) -> Posterior:
         return torch.cat([joined("mu", "alpha0")(values), values["shares"][..., :2]], -1)
 
     return Posterior(model, (_series("garch"),), quantities, name)
-
-
-def brownian_motion(name: str) -> Posterior:
-    """Return a Brownian motion that is observed with noise, but for its middle; both scales are unknown.
-
-    Args:
-        name: Name of the summary.
-    """
-    observed = load("brownian_motion")["observed"]
-    known = torch.tensor([number for number, value in enumerate(observed) if value is not None])
-    y = torch.tensor([value for value in observed if value is not None], dtype=DOUBLE)
-
-    def model(y: Tensor) -> None:
-        innovation = pyro.sample("innovation", dist.LogNormal(0.0, 2.0))
-        noise = pyro.sample("observation", dist.LogNormal(0.0, 2.0))
-        steps = pyro.sample("steps", dist.Normal(torch.zeros(len(observed), dtype=DOUBLE), innovation).to_event(1))
-        locs = pyro.deterministic("locs", steps.cumsum(0))
-        pyro.sample("y", dist.Normal(locs[known], noise).to_event(1), obs=y)
-
-    return Posterior(model, (y,), joined("innovation", "observation", "locs"), name)
