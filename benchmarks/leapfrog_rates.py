@@ -6,7 +6,7 @@
 ``samplers.py`` and ``saas.py`` run their contestants one after another, so that work of others on the machine falls on
 some more than on others. Here each is compiled and warmed up once, and they take turns of a few seconds in one process,
 in an order that is new every round; a rate is the median over the turns, in seconds of the processor. NumPyro's
-transitions run in one compiled loop. What an effective draw costs in steps stands in the results of the other two.
+transitions run in one compiled loop. The results of the other two say what an effective draw costs in steps.
 
 ``yacht-10`` is that of ``samplers.py``, in single precision; ``saas-30`` that of ``saas.py``, in double precision, with
 a full mass matrix and trees of depth 6 for NUTS. Jax and NumPyro have to be installed.

@@ -91,9 +91,7 @@ def main() -> None:
     parsed.add_argument("--page", action="store_true", help="write the page alone")
     options = parsed.parse_args()
     timing.prepare(options.threads)
-    rows: dict[str, Any] = {}
-    if options.out.exists():
-        rows = {row["likelihood"]: row for row in json.loads(options.out.read_text(encoding="utf-8"))["rows"]}
+    rows: dict[str, Any] = {row["likelihood"]: row for row in timing.read(options.out)}
     names = [name for name in CASES if not options.only or any(part in name for part in options.only)]
     for name in [] if options.page else names[:1] if options.quick else names:
         if options.only or name not in rows:

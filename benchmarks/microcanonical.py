@@ -21,7 +21,6 @@ bias can be seen that is smaller than the Monte Carlo error beside it.
 """
 
 import dataclasses
-import json
 import time
 import warnings
 from argparse import Namespace
@@ -228,7 +227,7 @@ def main() -> None:
     pyro.enable_validation(False)
     warnings.filterwarnings("ignore")
     origin = timing.origin()
-    kept = json.loads(options.out.read_text(encoding="utf-8"))["rows"] if options.out.exists() else []
+    kept = timing.read(options.out)
     again = {(target, contestant) for target in options.targets for contestant in options.contestants}
     rows = [row for row in kept if (row["target"], row["contestant"]) not in again]
     for name in options.targets:

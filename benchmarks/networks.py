@@ -12,7 +12,6 @@ seconds of `find_nodes` on one thread. Without `--all` it is the smallest net of
 are there already are skipped unless a net is asked for by name. The page `docs/networks.md` is written from the rows.
 """
 
-import json
 import time
 from argparse import Namespace
 from collections import Counter
@@ -100,9 +99,7 @@ def main() -> None:
     parsed.add_argument("--page", action="store_true", help="write the page alone")
     options = parsed.parse_args()
     timing.prepare(options.threads)
-    rows: dict[str, Any] = {}
-    if options.out.exists():
-        rows = {row["net"]: row for row in json.loads(options.out.read_text(encoding="utf-8"))["rows"]}
+    rows: dict[str, Any] = {row["net"]: row for row in timing.read(options.out)}
     for name in _wanted(options):
         if name in options.nets or name not in rows:
             rows[name] = {"net": name, **measure(name), **timing.origin()}

@@ -14,7 +14,6 @@ are those after the warm-up.
 """
 
 import dataclasses
-import json
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -100,7 +99,7 @@ def main() -> None:
     options = _options()
     timing.prepare(options.threads)
     origin = timing.origin()
-    kept = json.loads(options.out.read_text(encoding="utf-8"))["rows"] if options.out.exists() else []
+    kept = timing.read(options.out)
     again = {(name, kernel) for name in options.posteriors for kernel in options.kernels}
     rows = [row for row in kept if (row["posterior"], row["kernel"]) not in again]
     for name in options.posteriors:

@@ -66,7 +66,7 @@ def main() -> None:
     if options.child:
         print(json.dumps(CHILDREN[options.measures[0]](options)))
         return
-    old = json.loads(options.out.read_text(encoding="utf-8"))["rows"] if options.out.exists() else []
+    old = timing.read(options.out)
     rows = [row for row in old if row["measure"] not in options.measures]
     for measure in options.measures:
         found = {"measure": measure, **MEASURES[measure](options), **timing.origin(threads=options.threads)}
@@ -92,7 +92,7 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 def measure_loader(options: Namespace) -> dict[str, Any]:
-    """Time an epoch from tensors and from a loader in turns.
+    """Time an epoch from tensors and from a loader, alternating.
 
     Args:
         options: The command line's.

@@ -7,6 +7,7 @@ the ratio of medians.
 
 import argparse
 import importlib.metadata
+import json
 import os
 import platform
 import random
@@ -155,6 +156,16 @@ def table(rows: Sequence[Row], ours: str = "ours") -> str:
 
 
 # ---- the file --------------------------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> list[Row]:
+    """Return the rows of a script's results; none where there is no file yet.
+
+    Args:
+        path: The JSON file.
+    """
+    found: list[Row] = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    return found
 
 
 def write(path: Path, rows: Sequence[Row], ratios: Mapping[str, float], **more: Any) -> None:

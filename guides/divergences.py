@@ -99,6 +99,20 @@ class _UnitDivergence(torch.autograd.Function):
         return gradient * loc, gradient * (scale - scale.reciprocal())
 
 
+def unit_divergence(loc: Tensor, scale: Tensor) -> Tensor:
+    r"""Returns :math:`KL(N(\mu, \sigma^2) \| N(0, 1)) = \tfrac12(\sigma^2 + \mu^2 - 1) - \log\sigma`.
+
+    Args:
+        loc: :math:`\mu`, any shape.
+        scale: :math:`\sigma`, of the same shape.
+
+    Returns:
+        The divergence in nats, of that shape.
+    """
+    divergence: Tensor = _UnitDivergence.apply(loc, scale)
+    return divergence
+
+
 def rounded_gate_divergence(p: RelaxedBernoulliStraightThrough, q: RelaxedBernoulli) -> Tensor:
     """KL of the *rounded* gates: hard gates answer for the true spike-and-slab model, whose gates are Bernoulli."""
     return bernoulli_divergence(p.logits, q.logits)
@@ -122,8 +136,7 @@ def non_centered_divergence(p: NonCenteredNormal, q: Normal) -> Tensor:
     """The same where q is the very prior that p is given in units of: fewer passes over the weights, no slope in r."""
     if q.loc is not p.prior_loc or q.scale is not p.prior_scale:
         return gated_normal_divergence(p, q)
-    divergence: Tensor = _UnitDivergence.apply(p.unit_loc, p.unit_scale)
-    return p.weight * divergence
+    return p.weight * unit_divergence(p.unit_loc, p.unit_scale)
 
 
 def correlated_divergence(p: CorrelatedSlab, q: Normal) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
 from guides.correlated import CorrelatedSlab
+from guides.divergences import unit_divergence
 from guides.handlers import Upstream
 from guides.program import AutoProgram
 from guides.sites import Hints, align_gate
@@ -144,8 +145,7 @@ class AutoSpikeSlabMultivariate(AutoSpikeSlab):
         upstream.noise[name] = torch.zeros_like(loc)  # until it is drawn: none at the medians
         probabilities = self._joined("gate", upstream.probabilities)
         spread = _pairs_open(probabilities, self.reads[:end, : len(probabilities)], start) * factor.square()
-        own = 0.5 * (scale.square() + loc.square() - 1) - scale.log()
-        own = own if weight is None else weight * own
+        own = unit_divergence(loc, scale) if weight is None else weight * unit_divergence(loc, scale)
         gates = nn.functional.pad(self._joined("gate", upstream.values), (0, self.reads.shape[1] + 1), value=1.0)
         factors = [gates[..., number] for number in self.numbers[start:end].unbind(-1)]
         center = torch.addcmul(prior.loc, prior.scale, loc)

@@ -51,7 +51,7 @@ def as_pair(
         data: The data.
         layout: How the inputs lie in one tensor; None takes a tensor of real numbers as it is, and nothing else.
         device: The device to move them to; None for the inputs' own.
-        likelihood: What the observations are; only `RowWeights` takes weights, which then stand beside them.
+        likelihood: What the observations are; only `RowWeights` takes weights, which are then joined to the targets.
 
     Returns:
         Inputs as one tensor and observations, on one device; real observations have the inputs' dtype.
