@@ -123,8 +123,11 @@ class AutoSpikeSlabMultivariate(AutoSpikeSlab):
             guide: A guide of the same program, such as a fitted :class:`~guides.AutoSpikeSlab`.
 
         Raises:
+            TypeError: If it is none of our guides.
             ValueError: If it has not the same sites.
         """
+        if not isinstance(guide, AutoProgram):
+            raise TypeError(f"guide must be a guide such as AutoSpikeSlab, got {type(guide).__name__}")
         theirs = dict(guide.named_parameters())
         ours = {name: parameter for name, parameter in self.named_parameters() if name != _FACTOR}
         for name, parameter in ours.items():

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from typing import Any, Literal
 
+from bnn_pyro.arguments import check_whole
 from bnn_pyro.data import DATASETS, is_data
 from bnn_pyro.data.augmentation import Augmentation
 from bnn_pyro.inference.mcmc.stopping import StoppingRule
@@ -109,10 +110,12 @@ def recipe(
         The recipe.
 
     Raises:
-        ValueError: If a name is unknown, or the method cannot be used with the prior.
+        ValueError: If a name is unknown, the method cannot be used with the prior, or ``inputs`` is below 1.
     """
     prior = default_prior(method) if prior is None else prior
     check_data(data)
+    if inputs is not None:
+        check_whole("inputs", inputs)
     check_names(net=net, prior=prior, method=method)
     chosen = {**(_SETTINGS.get(data) or _table_settings(rows, inputs, method)), "net": net, "prior": prior}
     chosen["hidden"] = default_widths(net, chosen["hidden"])

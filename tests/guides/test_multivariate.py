@@ -187,6 +187,8 @@ def test_what_it_refuses() -> None:
         AutoSpikeSlabMultivariate(lambda: slab("w", (4001,), scale=torch.ones(())))
     with pytest.raises(ValueError, match=r"guide must have 'logits.w.gate_unconstrained' of shape \(3,\), got None"):
         AutoSpikeSlabMultivariate(linear, x, y).start_from(AutoCentered(two_layers, x, y))
+    with pytest.raises(TypeError, match="guide must be a guide such as AutoSpikeSlab, got dict"):
+        AutoSpikeSlabMultivariate(linear, x, y).start_from({})  # type: ignore[arg-type]
     with pytest.raises(NotImplementedError, match="draw its guide again"):
         traced(AutoSpikeSlabMultivariate(linear, x, y))(x, y).nodes["w.weight"]["fn"].rsample((2,))
 

@@ -89,6 +89,8 @@ def test_held_out_rows_stop_the_dense_training_of_a_table_that_is_not_tiny() -> 
 def test_a_table_of_few_inputs_has_a_wider_slab_for_the_sampled_network() -> None:
     """What a node of the first layer is given has a standard deviation of 2 at least."""
     slabs = [recipe("my.csv", rows=40, inputs=inputs).refinement.slab for inputs in (1, 2, 4, 30, None)]  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="inputs must be at least 1, got 0"):
+        recipe("my.csv", rows=40, inputs=0)
     assert [slab.sigma for slab in slabs] == pytest.approx([2.0, 2**0.5, 1.0, 1.0, 1.0])  # type: ignore[union-attr]
 
 
