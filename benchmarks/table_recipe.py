@@ -128,6 +128,14 @@ def _with_slab(data: Dataset, sigma: float) -> Recipe:
     return replace(usual, refinement=replace(usual.refinement or Refinement(), slab=Gaussian(sigma)))
 
 
+def _batches(data: Dataset, batch_size: int, hidden: tuple[int, ...] = (50, 50), steps: int = 8_000) -> Recipe:
+    """Return the default with batches of another size, and as many steps of them if no number is given."""
+    usual = _usual(data)
+    epochs = max(20, round(steps * batch_size / len(data.train)))
+    larger = replace(usual.with_epochs(epochs), batch_size=batch_size, hidden=hidden)
+    return replace(larger, dense=replace(usual.dense, epochs=epochs, batch_size=batch_size))
+
+
 DEEP = (16, 16, 16, 16)
 LONG = {"hold": 0.4, "kl_warmup": 0.4}
 SETTINGS: dict[str, Callable[[Dataset], Recipe]] = {
@@ -135,6 +143,10 @@ SETTINGS: dict[str, Callable[[Dataset], Recipe]] = {
     "default, three quarters": _shorter,  # with trials of half of its epochs
     "default, 60 seconds": _usual,  # and trials of two fifths of its epochs, which is the default of now
     "default, slab of 1": lambda data: _with_slab(data, 1.0),  # which is the default of four inputs or more
+    "default, batches of 256": lambda data: _batches(data, 256),
+    "default, batches of 256, 100-100": lambda data: _batches(data, 256, (100, 100)),
+    "default, 16,000 batches of 256": lambda data: _batches(data, 256, steps=16_000),
+    "default, 16,000 batches of 256, 100-100": lambda data: _batches(data, 256, (100, 100), 16_000),
     "default, no gates on inputs": lambda data: replace(_usual(data), select_inputs=False),
     "default, gates on inputs": lambda data: replace(_usual(data), select_inputs=True),
     "default, constant noise": lambda data: replace(_usual(data), noise="constant"),

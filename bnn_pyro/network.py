@@ -51,6 +51,8 @@ class SparseNetwork(nn.Module):
         num_data: Number of training rows N (after the validation split); the log-likelihood of a batch is scaled by
             N / batch.
         select_inputs: Whether the net's inputs get gates too, if the prior has a spike.
+        reads: Numbers of the input features that the net is given, shape ``(read,)``, where it is not given all of
+            those in ``example_input``, whose last dimension they are of; None for all.
         exclude: Names of layers whose nodes get no gate.
         bayesian: (name, parameter) -> whether it gets a slab; by default the weights and biases of all ``Linear``
             layers, convolutions, BatchNorms, ``MultiheadAttention`` and recurrent layers, whose rows are those of
@@ -60,8 +62,8 @@ class SparseNetwork(nn.Module):
     Raises:
         ValueError: If ``prior`` or ``likelihood`` lacks a method; if nothing is Bayesian, or parameters of one layer
             differ in their number of rows; if the prior has a spike and there is nothing to prune; if ``inclusion``
-            does not name the groups; if ``num_data`` is below 1; or if :func:`~bnn_pyro.nodes.find_nodes` refuses the
-            net, the example or an excluded name.
+            does not name the groups; if ``reads`` has no number, one twice, or one of no feature; if ``num_data`` is
+            below 1; or if :func:`~bnn_pyro.nodes.find_nodes` refuses the net, the example or an excluded name.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class SparseNetwork(nn.Module):
         likelihood: Likelihood,
         num_data: int,
         select_inputs: bool = False,
+        reads: Tensor | None = None,
         exclude: Sequence[str] = (),
         bayesian: Callable[[str, nn.Parameter], bool] | None = None,
     ) -> None:
@@ -86,7 +89,8 @@ class SparseNetwork(nn.Module):
         check_methods("prior", self.slab, "shared", "scale")
         self.likelihood, self.num_data = likelihood, num_data
         self.layout = InputLayout.of("example_input", example_input, net)
-        found = find_nodes(net, example_input, inputs=select_inputs, exclude=exclude)
+        given = example_input if reads is None else _features(self.layout, example_input, reads)
+        found = find_nodes(net, given, inputs=select_inputs, exclude=exclude)
         nodes = found if self.spike is not None else Nodes((), found.dense)
         if self.spike is not None and not nodes.groups:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in nodes.dense.items())
@@ -98,7 +102,7 @@ class SparseNetwork(nn.Module):
         for parameter in self.net.parameters():
             parameter.data = parameter.data.contiguous()  # Pyro's store would hold, and train, a copy of any other
         self.selection: Tensor | None
-        self.register_buffer("selection", None)
+        self.register_buffer("selection", None if reads is None else reads.clone())
         choice = bayesian or _has_rows(net)
         self.frozen = frozen_modules(net, [name for name, p in self.net.named_parameters() if choice(name, p)])
         self._build(nodes, choice)
@@ -313,6 +317,19 @@ class SparseNetwork(nn.Module):
         if y is not None and len(x) > self.num_data:
             raise ValueError(f"num_data must be at least the batch ({len(x)} rows), got {self.num_data}")
         return len(x)
+
+
+def _features(layout: InputLayout, example: Inputs, reads: Tensor) -> Tensor:
+    """Returns the features of an example that a net is given."""
+    if not layout.are_features or not isinstance(example, Tensor):
+        raise ValueError(f"reads must be None for a net whose inputs are no features, got inputs of {layout}")
+    check_type("reads", reads, Tensor)
+    count = example.shape[-1]
+    if reads.dtype != torch.int64 or reads.ndim != 1 or not 0 < len(reads) == len(reads.unique()):
+        raise ValueError(f"reads must have at least one whole number, and none twice, got {reads}")
+    if not 0 <= int(reads.min()) <= int(reads.max()) < count:
+        raise ValueError(f"reads must have numbers of the {count} features, from 0, got {reads.tolist()}")
+    return example.index_select(-1, reads.to(example.device))
 
 
 def _has_rows(net: nn.Module) -> Callable[[str, nn.Parameter], bool]:

@@ -19,12 +19,12 @@ from bnn_pyro.inference.mcmc.starts import starting_points
 from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.likelihoods import Likelihood
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.nodes import Nodes, find_nodes
+from bnn_pyro.nodes import Nodes
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.sampled import SampledPosterior, some_rows
 from bnn_pyro.priors import Gaussian, Slab
-from bnn_pyro.pruning.cutting import cut_net, kept_positions
+from bnn_pyro.pruning.cutting import cut_inputs, kept_positions
 from bnn_pyro.pruning.shrink import smaller_model
 from bnn_pyro.tracing.engine import EngineName
 
@@ -289,10 +289,8 @@ def reading_only(model: SparseNetwork, inputs: Tensor) -> SparseNetwork:
     if keep.all():
         return model
     example = torch.zeros(2, *model.input_shape[:-1], len(every), dtype=like.dtype, device=like.device)
-    groups = find_nodes(model.net, example, inputs=True).groups
-    name = next(group.name for group in groups if not group.writers)
-    net, selection = cut_net(model.net, groups, {name: keep}, selection=every)
-    return model.replaced(net, Nodes((), model.nodes.dense), selection)
+    net = cut_inputs(model.net, example, keep.nonzero().flatten())
+    return model.replaced(net, Nodes((), model.nodes.dense), every[keep])
 
 
 def without_gates(

@@ -607,3 +607,39 @@ def test_on_a_gpu(name: str) -> None:
     on_cpu = on_gpu.cpu()
     assert not any(axis.index.is_cuda for group in on_cpu.groups.values() for axis in group.readers)
     assert on_cpu(inputs(), labels()).shape == (12,)
+
+
+def test_a_net_that_is_given_some_of_the_features() -> None:
+    """Its network takes all of them, and is what a posterior is fitted to, sampled and saved with."""
+    small, reads = mlp(2, (4,), 3).double(), torch.tensor([1, 4])
+    model = network(small, reads=reads)
+    assert model.input_shape == (6,) and model.selection is not None and model.selection.tolist() == [1, 4]
+    values = {p.name: small.get_parameter(p.name).detach() for p in model.bayesian}
+    assert torch.equal(model.call_net(values, inputs()), small(inputs()[:, reads]))
+    moved = inputs()
+    moved[:, [0, 2, 3, 5]] += 3.0
+    assert torch.equal(model.call_net(values, moved), model.call_net(values, inputs()))
+    assert network(small, reads=reads, select_inputs=True).groups["inputs"].size == 2
+
+
+@pytest.mark.parametrize(
+    ("reads", "message"),
+    [
+        (torch.tensor([1, 6]), r"reads must have numbers of the 6 features, from 0, got \[1, 6\]"),
+        (torch.tensor([-1, 1]), r"reads must have numbers of the 6 features, from 0, got \[-1, 1\]"),
+        (torch.tensor([1, 1]), "reads must have at least one whole number, and none twice"),
+        (torch.tensor([], dtype=torch.int64), "reads must have at least one whole number, and none twice"),
+        (torch.tensor([0.0, 1.0]), "reads must have at least one whole number, and none twice"),
+    ],
+)
+def test_features_that_are_none_are_refused(reads: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        network(mlp(2, (4,), 3), reads=reads)
+
+
+def test_features_need_a_net_that_takes_them() -> None:
+    with pytest.raises(TypeError, match="reads must be a Tensor"):
+        network(mlp(2, (4,), 3), reads=[0, 1])
+    with pytest.raises(ValueError, match="reads must be None for a net whose inputs are no features"):
+        given: Any = {"prior": SpikeSlab(Gaussian()), "likelihood": Categorical(), "num_data": 9}
+        SparseNetwork(lenet(), torch.zeros(2, 1, 28, 28), **given, reads=torch.tensor([0, 1]))

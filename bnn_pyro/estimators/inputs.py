@@ -27,8 +27,9 @@ class KeptInputs:
     def get_support(self, indices: bool = False) -> NDArray[np.bool_] | NDArray[np.int64]:
         """Return which inputs the pruned network reads.
 
-        Where inputs have gates these are the inputs of inclusion probability above 1/2, and otherwise all. Where a
-        layer has no node left the pruned network is a constant that reads none.
+        Where inputs have gates these are the inputs of inclusion probability above 1/2, and otherwise those that
+        held-out rows were predicted as well with, or all. Where a layer has no node left the pruned network is a
+        constant that reads none.
 
         Args:
             indices: Whether to return the inputs' numbers in place of a mask.
@@ -40,8 +41,10 @@ class KeptInputs:
             NotFittedError: If the estimator is not fitted.
         """
         check_is_fitted(self)
-        gamma = self._inclusion()
+        gamma, reads = self._inclusion(), self.posterior_.model.selection
         support = np.ones(self.n_features_in_, dtype=bool) if gamma is None else gamma > 0.5
+        if gamma is None and reads is not None:
+            support = np.isin(np.arange(self.n_features_in_), reads.cpu().numpy())
         if empty_groups(self.posterior_.keep()):
             support[:] = False
         return np.flatnonzero(support) if indices else support

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from bnn_pyro.nodes import NodeGroup, correct_sizes, make_attention_plain, positions_kept
+from bnn_pyro.nodes import NodeGroup, correct_sizes, find_nodes, make_attention_plain, positions_kept
 
 
 class InputSelection(nn.Module):
@@ -93,6 +93,28 @@ def cut_net(
     if kept is None or selection is None:
         return small, selection if kept is None else kept
     return small, selection[kept]
+
+
+def cut_inputs(net: nn.Module, example: Tensor, reads: Tensor) -> nn.Module:
+    """Return a copy of a net that takes some of its input features alone.
+
+    Args:
+        net: The net, which takes all of them.
+        example: Inputs of it, shape ``(batch, ..., features)``.
+        reads: Numbers of the features that the copy takes, in increasing order, shape ``(kept,)``.
+
+    Returns:
+        The smaller net, to be given ``x[..., reads]``.
+
+    Raises:
+        ValueError: If the net's inputs cannot be removed, or there is no such feature.
+    """
+    features, whole = example.shape[-1], find_nodes(net, example, inputs=True)
+    if not 0 <= int(reads.min()) <= int(reads.max()) < features:
+        raise ValueError(f"reads must have numbers of the {features} features, from 0, got {reads.tolist()}")
+    group = next(group for group in whole.groups if not group.writers)
+    keep = torch.zeros(features, dtype=torch.bool, device=example.device).index_fill(0, reads, True)
+    return cut_net(net, whole.groups, {group.name: keep})[0]
 
 
 def kept_positions(

@@ -24,6 +24,7 @@ Config = dict[str, Any]
 """The values of a run's ``config.json`` by name, as JSON gives them; the objects made of them check them."""
 
 _LATER = {  # settings that a run may be older than
+    "reads": None,
     "normalize": False,
     "augmentation": None,
     "one_shot": None,
@@ -148,6 +149,7 @@ def settings_of(config: Config) -> Recipe:
         **{
             **values,
             "hidden": tuple(values["hidden"]),
+            "reads": None if values["reads"] is None else tuple(values["reads"]),
             "augmentation": None if augmentation is None else Augmentation.of(augmentation),
             "dense": DenseTraining(**values["dense"]),
             "schedule": Schedule(**schedule),

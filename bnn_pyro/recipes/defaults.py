@@ -74,6 +74,7 @@ _IMAGE_KL_WEIGHTS = {"ss-ghs": (0.12, 0.06), "ss-gl": (0.07, 0.035), "ss-ig": (0
 # Of a table and a prior without gates: few labels tell little against a full-weight divergence, a regression learns its
 # noise.
 _TABLE_KL_WEIGHTS: dict[Task, float] = {"classification": 0.2, "regression": 1.0}
+_LARGE_TABLE = 20_000  # rows, above which batches are larger
 _TABLE_STEPS = 8_000  # of variational inference on a table, whose rows may be few or many
 _SAMPLED_TABLE_STEPS = 5_000  # of sampling
 _TABLE_SECONDS = 60.0  # of sampling, so that a run takes less than 3 minutes on a quiet core
@@ -216,7 +217,7 @@ def _table_settings(rows: int, inputs: int | None, method: str) -> _Settings:
         epochs = min(1_000, max(20, round(_SAMPLED_TABLE_STEPS * 64 / rows)))
         phases = {"dense": DenseTraining(epochs=epochs), "schedule": Schedule(), "epochs": epochs}
         return {"hidden": (50,), "batch_size": 64, **phases}
-    batch_size = 64
+    batch_size = 64 if rows <= _LARGE_TABLE else 256
     per_epoch = -(-rows // batch_size)
     epochs = max(20, round(_TABLE_STEPS / per_epoch))
     hold = 2 * epochs // 5
@@ -225,7 +226,7 @@ def _table_settings(rows: int, inputs: int | None, method: str) -> _Settings:
     return {
         "hidden": (50, 50),
         "inclusion": 0.1,
-        "dense": DenseTraining(epochs=dense_epochs, validation=0.1 if is_stopped else None),
+        "dense": DenseTraining(epochs=dense_epochs, batch_size=batch_size, validation=0.1 if is_stopped else None),
         "epochs": epochs,
         "batch_size": batch_size,
         "kl_weight": 0.3,
@@ -234,17 +235,20 @@ def _table_settings(rows: int, inputs: int | None, method: str) -> _Settings:
         "select_inputs": "auto",
         "noise": "auto" if rows <= _FOLLOWED_ROWS else "constant",
         "least_kl_weight": 0.03,
-        "refinement": Refinement(until=StoppingRule(seconds=_TABLE_SECONDS), slab=_sampled_slab(inputs)),
+        "refinement": Refinement(until=StoppingRule(seconds=_TABLE_SECONDS), slab=sampled_slab(inputs)),
         "refine_if_worth": True,
     }
 
 
-def _sampled_slab(inputs: int | None) -> Gaussian:
+def sampled_slab(inputs: int | None) -> Gaussian:
     r"""Return the slab of the sampled network: :math:`\sigma_0 = \max(1, 2 / \sqrt d)` for d inputs.
 
     What a node of the first layer is given has the standard deviation :math:`\sigma_0 \sqrt d` then, bias aside, of 2
     at least. With :math:`\sigma_0 = 1` functions of one input that turn often, such as :math:`\sin 3x`, are unlikely
     beforehand, and few rows do not outweigh that (``benchmarks/table_recipe.py``).
+
+    Args:
+        inputs: Number of input features, d; None if it is not known.
     """
     return Gaussian(1.0 if inputs is None else max(1.0, 2 / math.sqrt(inputs)))
 

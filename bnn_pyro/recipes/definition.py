@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from bnn_pyro.arguments import check_flags, check_reals, check_types, check_whole
+from bnn_pyro.arguments import check_flags, check_reals, check_types, check_whole, check_wholes
 from bnn_pyro.data import Split
 from bnn_pyro.data.augmentation import Augmentation
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
@@ -20,6 +20,7 @@ from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks.named import NETS, check_widths, make_net, reads_images
 from bnn_pyro.networks.normalize import normalized
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, Slab, SpikeSlab
+from bnn_pyro.pruning.cutting import cut_inputs
 from bnn_pyro.recipes.dense_training import DenseTraining
 from bnn_pyro.recipes.path_plan import PathPlan
 from bnn_pyro.refinement import Refinement
@@ -79,7 +80,9 @@ class Recipe:
             share; each further one, all alike, is a block of that many nodes. For `lenet` the first two are numbers of
             filters; for a `resnet` there is one, the channels of its first stage.
         select_inputs: Whether the inputs have gates too; ``"auto"`` lets held-out rows decide before the run, by
-            `bnn_pyro.recipes.trials.hold_trials`.
+            `bnn_pyro.recipes.trials.hold_trials`, but on which inputs there are, and none has gates then.
+        reads: Numbers of the input features that the net reads, increasing, the others being dropped before variational
+            inference; None for all.
         normalize: Whether the net standardises the channels of its images, by those of training; it takes them as they
             come all the same, before pruning and after.
         augmentation: What the images of each batch undergo, in dense training and in variational inference; None leaves
@@ -120,6 +123,7 @@ class Recipe:
     prior: str = "ss-ghs"
     hidden: tuple[int, ...] = (50,)
     select_inputs: bool | Literal["auto"] = False
+    reads: tuple[int, ...] | None = None
     normalize: bool = False
     augmentation: Augmentation | None = None
     sigma: float = 1.0
@@ -155,6 +159,8 @@ class Recipe:
             raise ValueError(f"noise must be one of {', '.join(NOISES)} or auto, got {self.noise!r}")
         if self.reads_images and self.select_inputs:
             raise ValueError(f"select_inputs must be False for a {self.net}, whose first layer is a convolution")
+        if self.reads is not None:
+            self._check_reads(self.reads)
         if self.normalize and not self.reads_images:
             raise ValueError(f"normalize must be False for a {self.net}, which reads no images as they are")
         if self.augmentation is not None and not self.reads_images:
@@ -181,6 +187,13 @@ class Recipe:
             what = f"method {self.method} and prior {self.prior}"
             raise ValueError(f"path needs method svi and a prior with gates, whose KL weight it chooses, got {what}")
         self.make_prior()
+
+    def _check_reads(self, reads: tuple[int, ...]) -> None:
+        if self.reads_images:
+            raise ValueError(f"reads must be None for a {self.net}, which reads no features, got {reads}")
+        check_wholes({f"reads[{i}]": number for i, number in enumerate(reads)}, least=0)
+        if not reads or list(reads) != sorted(set(reads)):
+            raise ValueError(f"reads must be increasing numbers, and at least one, or None, got {reads}")
 
     def _check_refinement(self) -> None:
         if self.refinement is None:
@@ -335,23 +348,26 @@ class Recipe:
         """Return the Bayesian network.
 
         Args:
-            net: The net, of `make_net`.
+            net: The net, of `make_net`, which reads all features; the network's own is cut to those of `reads`.
             example: One or more inputs, as `tensors` gives them.
             likelihood: What the outputs mean.
             num_data: Number of training rows.
 
         Raises:
-            ValueError: If ``select_inputs`` is left to held-out rows, which have not decided yet.
+            ValueError: If ``select_inputs`` is left to held-out rows, which have not decided yet, or a number of
+                ``reads`` is of no feature.
         """
         if self.select_inputs == "auto":
             raise ValueError("select_inputs must be True or False where a model is made, got 'auto'")
+        reads = None if self.reads is None else torch.tensor(self.reads, device=example.device)
         return SparseNetwork(
-            net,
+            net if reads is None else cut_inputs(net, example, reads),
             example,
             prior=self.make_prior(),
             likelihood=likelihood,
             num_data=num_data,
             select_inputs=bool(self.select_inputs),
+            reads=reads,
         )
 
     def make_guide(self, model: SparseNetwork, *, gates: Literal["hard", "relaxed"] = "hard") -> AutoSpikeSlab:

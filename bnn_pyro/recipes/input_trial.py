@@ -1,51 +1,68 @@
-"""Whether inputs are given gates: two shorter fits, with them and without, and what held-out rows say."""
+"""Which inputs a network reads: those that a shorter fit keeps, if sampled networks need no others."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from torch import Tensor
+
+from bnn_pyro.devices import with_double
 from bnn_pyro.evaluation.metrics import paired_difference
+from bnn_pyro.evaluation.normal_mixture import NormalMixture
+from bnn_pyro.likelihoods import Normals, Prediction
 from bnn_pyro.posterior.empty_groups import empty_groups
-from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.scores import log_scores
 from bnn_pyro.recipes.trial_fits import TrialFits
 
 
 @dataclass(frozen=True)
 class InputTrial:
-    """What held-out rows said of gates on inputs.
+    """What held-out rows said of the inputs that a fit with gates on them keeps.
 
     Attributes:
-        gain: Mean log score per held-out row that gates on inputs add; negative where they lose. None where there was
-            nothing to compare, as the fit with gates kept all inputs, or ended with an empty layer.
+        gain: What a sampled network of these inputs adds to the score of one of all, mean over held-out rows; negative
+            where it loses. The score is the negative CRPS of numbers, in the units of the targets that the networks
+            see, and the log score of classes. None where there was nothing to compare, as all inputs were kept, or a
+            layer ended empty.
         gain_error: Its standard error; None likewise.
         rows: Number of held-out rows.
-        kept: How many inputs the trial with gates kept.
-        inputs: How many there are.
+        inclusion: Inclusion probability of each input by the fit with gates.
+        is_empty: Whether a layer of that fit ended without a node.
     """
 
     gain: float | None
     gain_error: float | None
     rows: int
-    kept: int
-    inputs: int
+    inclusion: tuple[float, ...]
+    is_empty: bool = False
 
     @property
-    def select_inputs(self) -> bool:
-        """Whether inputs get gates: where held-out rows are predicted better with them, or as well."""
-        return self.gain is not None and self.gain >= 0
+    def kept(self) -> tuple[int, ...]:
+        """Numbers of the inputs of inclusion probability above 1/2."""
+        return tuple(number for number, gamma in enumerate(self.inclusion) if gamma > 0.5)
+
+    @property
+    def reads(self) -> tuple[int, ...] | None:
+        """The inputs to read: those that are kept where held-out rows are predicted better by them, or as well.
+
+        None stands for all.
+        """
+        return self.kept if self.gain is not None and self.gain >= 0 else None
 
     def record(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {**asdict(self), "select_inputs": self.select_inputs}
+        return {**asdict(self), "inclusion": list(self.inclusion), "drops_inputs": self.reads is not None}
 
 
-def try_input_gates(fits: TrialFits) -> InputTrial:
-    """Compare a fit with gates on the inputs with one without, by the log scores of held-out rows.
+def try_inputs(fits: TrialFits) -> InputTrial:
+    """Compare networks that read what a fit with gates on the inputs keeps with networks that read all, both sampled.
 
-    Where the fit with gates, the first, keeps all inputs there is no other.
+    Where that fit keeps all inputs, or a layer of it ends without a node, nothing is compared.
 
-    Gates on inputs are a gain where many inputs say nothing, and a loss where a mean field has too little confidence in
-    what an input adds: it depends on the table, so that rows decide which neither fit has seen.
+    Gates on inputs find those that say nothing, but a mean field has too little confidence in what some inputs add. Nor
+    are fits without these inputs a judge: of energy's eight they drop one and predict held-out rows better than before,
+    where networks that are sampled predict them clearly worse. So that the judge is the sampled network, which predicts
+    in the end. Of numbers it is scored by its CRPS, as short chains of few rows can still have far too little noise,
+    and a log score is about nothing else then.
 
     Args:
         fits: The fits, of a table of at least two inputs.
@@ -53,15 +70,19 @@ def try_input_gates(fits: TrialFits) -> InputTrial:
     Returns:
         The trial.
     """
-    y, inputs = fits.held_out[1], fits.inputs
-    count = _inputs_kept(fits.posterior(input_gates=True))
-    if count in (0, inputs):
-        return InputTrial(None, None, len(y), count, inputs)
-    scores = (log_scores(fits.predicted(input_gates=gates), y) for gates in (True, False))
-    return InputTrial(*paired_difference(*scores), len(y), count, inputs)
+    y, proposed = fits.held_out[1], fits.posterior(input_gates=True)
+    keep, groups = proposed.keep(), proposed.model.groups
+    name = next(name for name in keep if not groups[name].writers)
+    inclusion = tuple(proposed.inclusion()[name].detach().cpu().double().tolist())
+    no_trial = InputTrial(None, None, len(y), inclusion, is_empty=bool(empty_groups(keep)))
+    if no_trial.is_empty or keep[name].all() or empty_groups(fits.posterior(input_gates=False).keep()):
+        return no_trial
+    scores = [_scores(fits.sampled(reads), y) for reads in (keep[name], None)]
+    return InputTrial(*paired_difference(*scores), len(y), inclusion)
 
 
-def _inputs_kept(posterior: GuidePosterior) -> int:
-    """Return how many inputs are kept; 0 where a layer has no node left."""
-    keep, groups = posterior.keep(), posterior.model.groups
-    return 0 if empty_groups(keep) else next(int(keep[name].sum()) for name in keep if not groups[name].writers)
+def _scores(predicted: Prediction, y: Tensor) -> Tensor:
+    if not isinstance(predicted, Normals):
+        return log_scores(predicted, y)
+    mean, sd, y = map(with_double, (predicted.mean, predicted.sd, y))
+    return -NormalMixture(mean.double(), sd.double().expand_as(mean)).crps(y.double())

@@ -275,7 +275,8 @@ def _refined(
         return replace(finished, not_refined=str(error))
     if not settings.reference:
         return replace(finished, refined=sampled)
-    model = settings.make_model(finished.dense, train[0][:2], settings.likelihood(dataset.task), len(dataset.train))
+    whole_net = replace(settings, reads=None)  # as the dense network
+    model = whole_net.make_model(finished.dense, train[0][:2], settings.likelihood(dataset.task), len(dataset.train))
     try:
         saving = None if claim is None else claim.checkpoint("reference")
         whole = sample_whole(model, train, settings.refinement, seed=seed, progress=progress, checkpoint=saving)

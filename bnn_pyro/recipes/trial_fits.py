@@ -1,13 +1,21 @@
-"""TrialFits: shorter fits of a recipe on some of the training rows, to score the others."""
+"""TrialFits: shorter fits of a recipe on some of the training rows, and short chains, to score the others."""
 
-from collections.abc import Callable
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bnn_pyro.data import Dataset
+from bnn_pyro.evaluation.spacing import evenly_spaced
 from bnn_pyro.inference.checkpoint import Checkpoint
+from bnn_pyro.inference.mcmc.budget import transitions_within
+from bnn_pyro.inference.mcmc.plan import SamplingPlan
+from bnn_pyro.inference.mcmc.sample import logger as sampling_logger
 from bnn_pyro.inference.svi.elbo import SparseELBO
 from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.training.dense import train_dense
@@ -15,11 +23,17 @@ from bnn_pyro.likelihoods import Prediction
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.recipes.definition import Recipe
 from bnn_pyro.recipes.held_out import split_rows
+from bnn_pyro.refinement import Refinement, sample_whole, selected_network
 
 _FRACTION = 0.2  # of the training rows that are held out
 _LEAST_ROWS = 20  # held out; fewer say too little
 _SHARE = 0.4  # of the recipe's epochs, of the dense network too, that each fit takes
 _DRAWS = 64
+_SAMPLED_ROWS = 2_000  # that chains see at most
+_SAMPLED_DRAWS = 50  # of each chain
+_CHAINS = 8
+_SECONDS = 4.0  # of sampling, counted and not timed
+_MOST_TRANSITIONS, _FEWEST_TRANSITIONS = 6_000, 200
 
 
 def has_trial_rows(dataset: Dataset) -> bool:
@@ -106,3 +120,44 @@ class TrialFits:
             found = posterior.predict(self.held_out[0], num_samples=_DRAWS, return_draws=True)
             self._found[input_gates] = posterior, found
         return found
+
+    def sampled(self, reads: Tensor | None) -> Prediction:
+        """Return what chains predict of the held-out rows: short ones, of the nodes that are kept without input gates.
+
+        They see 2,000 rows at most, and make as many transitions as take about 4 seconds, by counting. They start at
+        dense networks of the kept nodes, and hardly mix; that is no matter where two of them are compared.
+
+        Args:
+            reads: Which inputs their network reads, bool, shape ``(inputs,)``; None for all.
+        """
+        refinement = self._settings.refinement or Refinement()
+        rows = evenly_spaced(len(self.train[0]), _SAMPLED_ROWS).to(self.train[0].device)
+        model = selected_network(self.posterior(input_gates=False), inputs=reads)
+        model.num_data = len(rows)
+        plan = SamplingPlan(kernel="mclmc", chains=_CHAINS, draws=_SAMPLED_DRAWS, target_error=0.02)
+        count = max(_FEWEST_TRANSITIONS, min(_MOST_TRANSITIONS, transitions_within(model, plan, _SECONDS)))
+        plan = replace(plan, warmup=count // 2, thinning=count // 2 // _SAMPLED_DRAWS)
+        with _no_warnings(sampling_logger):
+            found = sample_whole(
+                model,
+                (self.train[0][rows], self.train[1][rows]),
+                Refinement(plan=plan, until=None, slab=refinement.slab),
+                engine="traced",
+                **self._options("trial-of-all-inputs" if reads is None else "trial-of-some-inputs"),
+            )
+        return found.predict(self.held_out[0], return_draws=True)
+
+
+@contextmanager
+def _no_warnings(logger: logging.Logger) -> Iterator[None]:
+    """Hold back what a logger would say in this thread."""
+    thread = threading.get_ident()
+
+    def is_of_another(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    logger.addFilter(is_of_another)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_of_another)

@@ -1,4 +1,4 @@
-"""What a recipe leaves to held-out rows, decided before the run: gates on inputs, and the noise."""
+"""What a recipe leaves to held-out rows, decided before the run: which inputs are read, and the noise."""
 
 import logging
 from collections.abc import Callable
@@ -11,8 +11,9 @@ from bnn_pyro.data import Dataset
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.generators import seeded
 from bnn_pyro.likelihoods import MeanDependentNoise, Normals
+from bnn_pyro.recipes.defaults import sampled_slab
 from bnn_pyro.recipes.definition import Recipe
-from bnn_pyro.recipes.input_trial import InputTrial, try_input_gates
+from bnn_pyro.recipes.input_trial import InputTrial, try_inputs
 from bnn_pyro.recipes.noise_trial import NoiseTrial, try_noise
 from bnn_pyro.recipes.trial_fits import TrialFits, has_trial_rows
 
@@ -24,7 +25,7 @@ class Trials:
     """What held-out rows said of what a recipe left open; None where they were not asked.
 
     Args:
-        inputs: Of gates on inputs.
+        inputs: Of inputs that say little.
         noise: Of a noise that follows the prediction.
     """
 
@@ -32,21 +33,32 @@ class Trials:
     noise: NoiseTrial | None = None
 
     def decide(self, settings: Recipe) -> Recipe:
-        """Return settings of which nothing is left open: where rows were not asked, no gates and a constant noise.
+        """Return settings of which nothing is left open: where rows were not asked, all inputs and a constant noise.
 
-        A noise that follows the mean is that of the sampled network.
+        Inputs have no gates then, as those were compared that a shorter fit had kept. A noise that follows the mean is
+        that of the sampled network.
 
         Args:
             settings: The settings.
         """
         if settings.select_inputs == "auto":
-            settings = replace(settings, select_inputs=self.inputs is not None and self.inputs.select_inputs)
+            settings = replace(settings, select_inputs=False)
+            if self.inputs is not None and self.inputs.reads is not None:
+                settings = _reading(settings, self.inputs.reads, len(self.inputs.inclusion))
         if settings.noise == "auto":
             settings = replace(settings, noise="constant")
             if self.noise is not None and self.noise.noise == "mean" and settings.refinement is not None:
                 sampled = replace(settings.refinement, likelihood=MeanDependentNoise())
                 settings = replace(settings, refinement=sampled)
         return settings
+
+
+def _reading(settings: Recipe, reads: tuple[int, ...], inputs: int) -> Recipe:
+    """Return settings that read some of the inputs, with the usual slab for as many where they have the usual one."""
+    refinement = settings.refinement
+    if refinement is not None and refinement.slab == sampled_slab(inputs):
+        refinement = replace(refinement, slab=sampled_slab(len(reads)))
+    return replace(settings, reads=reads, refinement=refinement)
 
 
 def hold_trials(
@@ -60,8 +72,8 @@ def hold_trials(
 ) -> Trials:
     """Ask held-out rows what a recipe leaves open, by fits of two fifths of its epochs.
 
-    `bnn_pyro.recipes.input_trial.try_input_gates` says whether inputs have gates, and
-    `bnn_pyro.recipes.noise_trial.try_noise`, by the predictions of the better of its fits, whether the noise
+    `bnn_pyro.recipes.input_trial.try_inputs` says which inputs are read, and
+    `bnn_pyro.recipes.noise_trial.try_noise`, by the predictions of the fit that reads all, whether the noise
     follows them. Held-out rows are the validation rows of the data or, where there are none, a fifth of the training
     rows. Test rows are not looked at. The global random state is not changed.
 
@@ -82,11 +94,10 @@ def hold_trials(
         return Trials()
     with seeded(seed, torch.device(device)):
         fits = TrialFits(dataset, settings, seed=seed, device=device, progress=progress, checkpoint=checkpoint)
-        inputs = try_input_gates(fits) if asks_inputs else None
+        inputs = try_inputs(fits) if asks_inputs else None
         noise = None
         if asks_noise:
-            gates = settings.select_inputs is True or (inputs is not None and inputs.select_inputs)
-            mean, _ = cast(Normals, fits.predicted(input_gates=gates)).moments()
+            mean, _ = cast(Normals, fits.predicted(input_gates=settings.select_inputs is True)).moments()
             noise = try_noise(mean, fits.held_out[1])
     found = Trials(inputs, noise)
     logger.info("held-out rows: %s", found)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from bnn_pyro.reports.score_text import is_classification
+
 _GROUPS = ("network_inputs", "inputs")  # the latter is a layer where there is the former
 _MOST_ROWS = 20
 
@@ -16,46 +18,57 @@ def input_values(metrics: Mapping[str, object], names: Sequence[str] = ()) -> di
 
     Returns:
         ``rows``, name and inclusion probability of at most 20 inputs, the most certain first; how many of ``total`` are
-        ``kept``; ``rest``, how many are not shown, and ``largest_rest``, the largest probability among them. None
-        where inputs have no gates.
+        ``kept``; ``rest``, how many are not shown, and ``largest_rest``, the largest probability among them; and
+        whether they are ``tried``, by the shorter fit of a trial. None where inputs had no gates.
 
     Raises:
         ValueError: If there are names, and not one per input.
     """
     inclusion = cast(Mapping[str, Sequence[float]], metrics.get("inclusion", {}))
-    group = next((group for group in _GROUPS if group in inclusion), None)
-    if group is None:
+    group, trial = next((group for group in _GROUPS if group in inclusion), None), _trial(metrics)
+    if group is None and trial is None:
         return None
-    found = inclusion[group]
+    found: Sequence[float] = inclusion[group] if group is not None else cast(Any, trial)["inclusion"]
     if names and len(names) != len(found):
         raise ValueError(f"names must hold one per input, {len(found)}, got {len(names)}")
     order = sorted(range(len(found)), key=lambda number: -found[number])  # stable: equals by their numbers
     rest = order[_MOST_ROWS:]
-    kept, total = cast(Mapping[str, Sequence[int]], metrics["nodes_kept"])[group]
     return {
         "rows": [(names[i] if names else f"input {i + 1}", f"{found[i]:.3f}") for i in order[:_MOST_ROWS]],
-        "kept": kept,
-        "total": total,
+        "kept": sum(gamma > 0.5 for gamma in found) if group is None else _kept(metrics, group),
+        "total": len(found),
         "rest": len(rest),
         "largest_rest": f"{found[rest[0]]:.3f}" if rest else "",
+        "tried": group is None,
     }
 
 
+def _trial(metrics: Mapping[str, object]) -> Mapping[str, Any] | None:
+    return cast(Mapping[str, Any] | None, metrics.get("input_trial"))
+
+
+def _kept(metrics: Mapping[str, object], group: str) -> int:
+    return cast(Mapping[str, Sequence[int]], metrics["nodes_kept"])[group][0]
+
+
 def trial_text(metrics: Mapping[str, object]) -> str:
-    """Return what held-out rows said of gates on inputs, as a sentence without its full stop; empty if not asked.
+    """Return what held-out rows said of dropping inputs, as a sentence without its full stop; empty if not asked.
 
     Args:
         metrics: The numbers of ``metrics.json``.
     """
-    trial = cast(Mapping[str, Any] | None, metrics.get("input_trial"))
+    trial = _trial(metrics)
     if trial is None:
         return ""
-    given = f"so inputs {'have' if trial['select_inputs'] else 'have no'} gates"
+    total, kept = len(trial["inclusion"]), sum(gamma > 0.5 for gamma in trial["inclusion"])
     if trial["gain"] is None:
-        kept = f"all {trial['inputs']} inputs are kept" if trial["kept"] else "a layer ends without a node"
-        return f"With gates on inputs {kept}; {given}"
+        found = "a layer ends without a node" if trial["is_empty"] else f"{kept} of {total} inputs are kept"
+        return f"In a shorter fit with gates on inputs {found}; so the network reads all inputs"
     what = "gain" if trial["gain"] >= 0 else "lose"
+    score = "log score" if is_classification(metrics) else "CRPS, in standard deviations of the target"
+    which = "these inputs alone" if trial["drops_inputs"] else "all inputs"
     return (
-        f"With gates on inputs {trial['rows']:,} held-out rows {what} {abs(trial['gain']):.3f} (standard error "
-        f"{trial['gain_error']:.3f}) in log score, and {trial['kept']} of {trial['inputs']} inputs are kept; {given}"
+        f"A shorter fit with gates on inputs keeps {kept} of {total} of them. By sampled networks that read these "
+        f"alone {trial['rows']:,} held-out rows {what} {abs(trial['gain']):.3f} (standard error "
+        f"{trial['gain_error']:.3f}) in {score}; so the network reads {which}"
     )

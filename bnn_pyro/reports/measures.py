@@ -62,7 +62,7 @@ class Run:
         reference: The posterior of the whole network, sampled, to compare with; None if it was not.
         path: Points of the sparsity path that chose the KL weight, as `bnn_pyro.sparsity_path.SparsityPath.records`
             gives them; None if there was none.
-        input_trial: What held-out rows said of gates on inputs, as `bnn_pyro.recipes.input_trial.InputTrial.record`
+        input_trial: What held-out rows said of dropping inputs, as `bnn_pyro.recipes.input_trial.InputTrial.record`
             gives it; None if they were not asked.
         noise_trial: The same of a noise that varies, of `bnn_pyro.recipes.noise_trial.NoiseTrial.record`.
         not_refined: Why it was not refined though asked for, in words; empty otherwise.
@@ -123,8 +123,9 @@ def evaluate_run(run: Run) -> Evaluation:
     same of the validation rows where there are some. `input_rms` is the largest root mean square of an input column,
     `target_mean_sd` mean and standard deviation of the targets as the networks saw them. `warnings` are those of
     `bnn_pyro.reports.run_warnings.run_warnings`. Those that nothing else has logged are logged: that the pruned network
-    is worse than the dense one, or than the mean over draws. `input_trial` has the gain by gates on inputs in log score
-    per held-out row, where that was tried, and its standard error; `noise_trial` that by a noise that varies.
+    is worse than the dense one, or than the mean over draws. `input_trial` has the gain in log score per
+    held-out row by dropping inputs, where that was tried, and its standard error; `noise_trial` that by a noise that
+    varies.
 
     Args:
         run: The finished run.

@@ -9,6 +9,9 @@ from sklearn.feature_selection import SelectFromModel
 from bnn_pyro.estimators import SparseBayesClassifier, SparseBayesRegressor
 from bnn_pyro.posterior.empty_groups import empty_groups
 from bnn_pyro.posterior.guide import GuidePosterior
+from bnn_pyro.recipes import runs
+from bnn_pyro.recipes.input_trial import InputTrial
+from bnn_pyro.recipes.trials import Trials
 from tests.estimators.tables import LEARNING, names, numbers, tiny
 from tests.pruning.masks import Masks, set_gates
 
@@ -72,3 +75,11 @@ def test_nothing_is_known_before_a_fit() -> None:
     for ask in (model.get_support, model.get_feature_names_out, lambda: model.feature_importances_):
         with pytest.raises(NotFittedError):
             ask()
+
+
+def test_support_is_what_the_network_reads_where_a_trial_has_dropped_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = InputTrial(0.1, 0.05, 24, (0.75, 0.25, 0.875))
+    monkeypatch.setattr(runs, "hold_trials", lambda *_, **__: Trials(inputs=trial))
+    model = tiny(select_inputs=None)
+    assert model.get_support().tolist() == [True, False, True] and model.get_support(indices=True).tolist() == [0, 2]
+    assert model.feature_importances_[1] == 0.0 and (model.feature_importances_[[0, 2]] != 0.0).all()

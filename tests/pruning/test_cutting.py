@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bnn_pyro.nodes import Axis, NodeGroup, find_nodes
 from bnn_pyro.nodes.kinds import kind_of
-from bnn_pyro.pruning.cutting import InputSelection, cut, kept_positions, split_selection, with_selection
+from bnn_pyro.pruning.cutting import InputSelection, cut, cut_inputs, kept_positions, split_selection, with_selection
 from tests.nodes.nets import CASES, concat, mlp, nodes_of, random_masks, tied, without_readers
 
 
@@ -274,3 +274,15 @@ def test_cut_on_a_gpu() -> None:
     small = cut(net, groups, keep)
     torch.testing.assert_close(small(x), without_readers(net, groups, keep)(x), rtol=1e-12, atol=1e-12)
     assert all(tensor.is_cuda for tensor in small.state_dict().values())
+
+
+def test_a_net_reads_some_of_its_inputs() -> None:
+    net, x, reads = mlp().double().eval(), torch.randn(6, 5, dtype=torch.float64), torch.tensor([0, 3])
+    small, closed = cut_inputs(net, x, reads), x.clone()
+    closed[:, [1, 2, 4]] = 0.0
+    assert torch.allclose(small(x[:, reads]), net(closed), atol=1e-14) and net(x).shape == (6, 2)
+    with pytest.raises(ValueError, match=r"reads must have numbers of the 5 features, from 0, got \[0, 5\]"):
+        cut_inputs(net, x, torch.tensor([0, 5]))
+    images, image = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(18, 1)), torch.zeros(2, 1, 5, 5)
+    with pytest.raises(ValueError, match="inputs that can be removed one by one"):
+        cut_inputs(images, image, torch.tensor([0, 3]))

@@ -192,3 +192,35 @@ def test_a_larger_kl_weight_has_time_to_settle() -> None:
     table = recipe("my.csv", task="regression", rows=300)
     assert table.with_kl_weight(1.0).epochs == table.epochs and table.with_kl_weight(1.0).schedule == table.schedule
     assert recipe("digits", "ig").with_kl_weight(5.0).epochs == 120
+
+
+def test_a_network_that_reads_some_inputs() -> None:
+    settings = Recipe(hidden=(4,), reads=(0, 2))
+    net, x = settings.make_net((3,), 1), torch.randn(5, 3)
+    model = settings.make_model(net, x, GaussianNoise(), 10)
+    assert model.selection is not None and model.selection.tolist() == [0, 2] and model.input_shape == (3,)
+    values = {p.name: model.net.get_parameter(p.name) for p in model.bayesian}
+    closed = x * torch.tensor([1.0, 0.0, 1.0])
+    assert torch.allclose(model.call_net(values, x), net(closed), atol=1e-6)
+    with pytest.raises(ValueError, match=r"reads must have numbers of the 3 features, from 0, got \[0, 3\]"):
+        dataclasses.replace(settings, reads=(0, 3)).make_model(net, x, GaussianNoise(), 10)
+
+
+@pytest.mark.parametrize(
+    ("reads", "message"),
+    [
+        ((), r"reads must be increasing numbers, and at least one, or None, got \(\)"),
+        ((2, 1), r"reads must be increasing numbers, and at least one, or None, got \(2, 1\)"),
+        ((1, 1), r"reads must be increasing numbers, and at least one, or None, got \(1, 1\)"),
+        ((-1, 1), r"reads\[0\] must be at least 0, got -1"),
+        ((0.5,), r"reads\[0\] must be a whole number, got 0.5"),
+    ],
+)
+def test_inputs_are_numbers_that_grow(reads: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Recipe(hidden=(4,), reads=reads)
+
+
+def test_images_have_no_inputs_to_read() -> None:
+    with pytest.raises(ValueError, match="reads must be None for a lenet, which reads no features"):
+        Recipe(net="lenet", hidden=(4, 5, 6, 7), reads=(0, 1))

@@ -312,21 +312,26 @@ def test_where_nothing_is_left_it_is_fitted_again_at_lower_kl_weights(caplog: py
     assert full.posterior.kl_weight == 0.5
 
 
-@pytest.mark.parametrize(("gain", "expected"), [(0.1, {"inputs", "hidden1"}), (-0.1, {"hidden1"})])
-def test_held_out_rows_decide_on_gates_of_inputs(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gain: float, expected: set[str]
-) -> None:
-    trial = InputTrial(gain, 0.05, 24, 1, 3)
+@pytest.mark.parametrize("gain", [0.1, -0.1])
+def test_held_out_rows_decide_on_inputs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gain: float) -> None:
+    trial = InputTrial(gain, 0.05, 24, (0.25, 0.75, 0.875))
     monkeypatch.setattr(runs, "hold_trials", lambda *_, **__: Trials(inputs=trial))
     asked = dataclasses.replace(QUICK, select_inputs="auto")
     metrics = run(table("regression"), asked, seed=1, out=tmp_path / "run", progress=False)
-    assert set(metrics["nodes_kept"]) == expected and metrics["input_trial"] == trial.record()
+    assert set(metrics["nodes_kept"]) == {"hidden1"} and metrics["input_trial"] == trial.record()
     page = (tmp_path / "run" / "report.md").read_text()
-    gained, given = ("gain 0.100", "have gates") if gain > 0 else ("lose 0.100", "have no gates")
-    assert f"held-out rows {gained} (standard error 0.050) in log score" in page and f"so inputs {given}" in page
-    assert set(load_run(tmp_path / "run").model.groups) == expected  # as its folder knows what was decided
-    same = dataclasses.replace(QUICK, select_inputs=gain > 0)
+    gained, read = ("gain 0.100", "these inputs alone") if gain > 0 else ("lose 0.100", "all inputs")
+    assert f"held-out rows {gained} (standard error 0.050) in CRPS, in standard deviations" in page
+    assert f"; so the network reads {read}." in page
+    loaded, same = load_run(tmp_path / "run"), dataclasses.replace(QUICK, reads=(1, 2) if gain > 0 else None)
+    selection = loaded.model.selection  # as its folder knows what was decided
+    assert (selection is None) if gain < 0 else (selection is not None and selection.tolist() == [1, 2])
     assert run(table("regression"), same, seed=1, progress=False)["test_nll"] == metrics["test_nll"]
+    x = table("regression").test.x.clone()
+    expected, median = load_pruned(tmp_path / "run")(x), loaded.median_model()(x)
+    assert torch.allclose(expected, median, atol=1e-6)
+    x[:, 0] += 7.0
+    assert torch.equal(load_pruned(tmp_path / "run")(x), expected) is (gain > 0)
 
 
 @pytest.mark.parametrize("gain", [0.2, 0.01])

@@ -10,7 +10,9 @@ from bnn_pyro.data import Dataset, Split
 from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.likelihoods import MeanDependentNoise
+from bnn_pyro.priors import Gaussian
 from bnn_pyro.recipes import Recipe, trial_fits
+from bnn_pyro.recipes.defaults import sampled_slab
 from bnn_pyro.recipes.dense_training import DenseTraining
 from bnn_pyro.recipes.input_trial import InputTrial
 from bnn_pyro.recipes.noise_trial import NoiseTrial
@@ -60,19 +62,27 @@ def test_nothing_is_fitted_where_nothing_is_open_or_rows_are_few(fits: list[bool
 
 
 def test_what_was_not_asked_is_decided_too() -> None:
-    gates, follows = InputTrial(0.1, 0.05, 20, 2, 3), NoiseTrial(0.3, 0.1, 20)
+    some, follows = InputTrial(0.1, 0.05, 20, (0.25, 0.75, 0.875)), NoiseTrial(0.3, 0.1, 20)
     for trials, expected in (
-        (Trials(), (False, None)),
-        (Trials(inputs=gates), (True, None)),
-        (Trials(noise=NoiseTrial(0.2, 0.15, 20)), (False, None)),
-        (Trials(noise=follows), (False, MeanDependentNoise())),
-        (Trials(gates, follows), (True, MeanDependentNoise())),
+        (Trials(), (None, None)),
+        (Trials(inputs=some), ((1, 2), None)),
+        (Trials(inputs=replace(some, gain=-0.1)), (None, None)),
+        (Trials(noise=NoiseTrial(0.2, 0.15, 20)), (None, None)),
+        (Trials(noise=follows), (None, MeanDependentNoise())),
+        (Trials(some, follows), ((1, 2), MeanDependentNoise())),
     ):
         decided = trials.decide(OPEN)
-        assert decided.refinement is not None and decided.noise == "constant"
-        assert (decided.select_inputs, decided.refinement.likelihood) == expected
+        assert decided.refinement is not None and decided.noise == "constant" and decided.select_inputs is False
+        assert (decided.reads, decided.refinement.likelihood) == expected
     asked = replace(QUICK, select_inputs=True, noise="input")
     assert Trials().decide(asked) == asked
+
+
+@pytest.mark.parametrize(("slab", "expected"), [(sampled_slab(3), sampled_slab(1)), (Gaussian(0.3), Gaussian(0.3))])
+def test_the_usual_slab_follows_the_inputs_that_are_left(slab: Gaussian, expected: Gaussian) -> None:
+    one = Trials(inputs=InputTrial(0.1, 0.05, 20, (0.25, 0.75, 0.125)))
+    decided = one.decide(replace(OPEN, refinement=Refinement(slab=slab)))
+    assert decided.reads == (1,) and decided.refinement is not None and decided.refinement.slab == expected
 
 
 def test_a_noise_that_grows_is_seen() -> None:

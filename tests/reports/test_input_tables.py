@@ -48,26 +48,46 @@ def test_names_are_one_per_input() -> None:
         input_values(FEW, ("age", "income"))
 
 
-TRIAL = {"gain": -0.0214, "gain_error": 0.0043, "rows": 1180, "kept": 5, "inputs": 8, "select_inputs": False}
+TRIAL = {
+    "gain": -0.0214,
+    "gain_error": 0.0043,
+    "rows": 1180,
+    "inclusion": [0.75, 0.125, 0.99],
+    "is_empty": False,
+    "drops_inputs": False,
+}
 
 
-def test_what_held_out_rows_said_of_gates_on_inputs() -> None:
+def test_what_held_out_rows_said_of_dropping_inputs() -> None:
     assert trial_text(METRICS) == ""
     said = (
-        "With gates on inputs 1,180 held-out rows lose 0.021 (standard error 0.004) in log score, and 5 of 8 inputs "
-        "are kept; so inputs have no gates"
+        "A shorter fit with gates on inputs keeps 2 of 3 of them. By sampled networks that read these alone 1,180 "
+        "held-out rows lose 0.021 (standard error 0.004) in CRPS, in standard deviations of the target; so the network "
+        "reads all inputs"
     )
     assert trial_text({"input_trial": TRIAL}) == said
+    classes = said.replace("CRPS, in standard deviations of the target", "log score")
+    assert trial_text({"input_trial": TRIAL, "test_accuracy": 0.5}) == classes
+    gained = {**TRIAL, "gain": 0.0214, "drops_inputs": True}
+    assert "rows gain 0.021" in trial_text({"input_trial": gained})
+    assert trial_text({"input_trial": gained}).endswith("so the network reads these inputs alone")
+    nothing = {**TRIAL, "gain": None, "gain_error": None}
+    every = trial_text({"input_trial": {**nothing, "inclusion": [0.75, 0.9, 0.99]}})
+    assert every == "In a shorter fit with gates on inputs 3 of 3 inputs are kept; so the network reads all inputs"
+    empty = trial_text({"input_trial": {**nothing, "inclusion": [0.1] * 3, "is_empty": True}})
+    assert empty == "In a shorter fit with gates on inputs a layer ends without a node; so the network reads all inputs"
+
+
+def test_the_page_shows_the_probabilities_of_a_trial() -> None:
     others = {name: value for name, value in METRICS.items() if name not in ("nodes_kept", "inclusion")}
     bare = {**others, "nodes_kept": {"hidden1": [2, 3]}, "inclusion": {"hidden1": [0.9, 0.8, 0.1]}}
-    gained = {**TRIAL, "gain": 0.0214, "select_inputs": True}
-    for metrics in ({**bare, "input_trial": TRIAL}, {**FEW, "input_trial": gained}):
-        shown = text(metrics)
-        assert f"## Inputs\n\n{trial_text(metrics)}.\n" in shown and "\n\n\n" not in shown
-    nothing = {**TRIAL, "gain": None, "gain_error": None}
-    words = {8: "With gates on inputs all 8 inputs are kept; so inputs have no gates"}
-    words[0] = "With gates on inputs a layer ends without a node; so inputs have no gates"
-    for kept, sentence in words.items():
-        assert trial_text({"input_trial": {**nothing, "kept": kept}}) == sentence
-    assert "rows gain 0.021" in trial_text({"input_trial": gained})
-    assert trial_text({"input_trial": gained}).endswith("so inputs have gates")
+    for trial in (TRIAL, {**TRIAL, "gain": 0.0214, "drops_inputs": True}):
+        shown = page({**bare, "tempered": False, "input_trial": trial}, CONFIG, input_names=("age", "income", "rooms"))
+        assert f"## Inputs\n\n{trial_text({**bare, 'input_trial': trial})}.\n" in shown and "\n\n\n" not in shown
+        assert "| rooms | 0.990 |\n| age | 0.750 |\n| income | 0.125 |\n\nThe probabilities are those of" in shown
+        assert "inputs are kept." not in shown
+    assert "shorter fit, a tempered posterior.\n" in text({**bare, "input_trial": TRIAL})
+    many = {**TRIAL, "inclusion": [number / 100 for number in range(60)]}
+    assert "of the shorter fit. The other 40 have inclusion probabilities of at most 0.390.\n" in text(
+        {**bare, "tempered": False, "input_trial": many}
+    )
