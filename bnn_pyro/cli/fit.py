@@ -237,7 +237,7 @@ def _announce(dataset: "Dataset", settings: "Recipe") -> None:
     announce_data(dataset)
     widths = "-".join(map(str, settings.hidden))
     is_open = {
-        "gates of inputs": settings.select_inputs,
+        "inputs": settings.select_inputs,
         "the noise": dataset.num_classes is None and settings.noise,
     }
     open_questions = " and ".join(name for name, setting in is_open.items() if setting == "auto")

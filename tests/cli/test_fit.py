@@ -147,7 +147,7 @@ def test_tables_are_refined_where_it_is_worth_it(
 
     monkeypatch.setattr(recipes, "run", run)
     code, out, _ = call("fit", *arguments)
-    assert code == 2 and ("decide on gates of inputs" in out) is (given[0].select_inputs == "auto")
+    assert code == 2 and ("decide on inputs" in out) is (given[0].select_inputs == "auto")
     assert [(each.refinement is not None, each.refine_if_worth) for each in given] == [expected]
 
 
