@@ -193,7 +193,10 @@ def _along(target: Operation, args: Sequence[object], kwargs: Mapping[str, objec
         given[at] = chosen % dims
     else:
         given[at] = [dim % dims for dim in chosen] if isinstance(chosen, Sequence) and chosen else list(range(dims))
-    return target(*_aligned(given), **kwargs)
+    chains = next(part.tensor.shape[-1] for part in given if isinstance(part, Many))
+    # a gradient that is the same for all chains, as that of weighted classes, does not broadcast in its operation
+    whole = tree_map_only((Tensor, Many), lambda part: _whole(part, chains), given)
+    return target(*whole, **kwargs)
 
 
 def _sum(value: Tensor, x: Many) -> Tensor:

@@ -49,6 +49,15 @@ def shapes(v: Tensor) -> Tensor:
     return total
 
 
+def weighted_classes(v: Tensor) -> Tensor:
+    """A gradient of a log-softmax that is the same for all chains, and one of a softmax."""
+    logits = torch.tanh(X @ v[:6].view(3, 2)) @ v[6:12].view(2, 3)
+    weights = torch.tensor([1.0, 2.0, 1.0], dtype=DOUBLE)[LABELS]
+    logs = logits.log_softmax(-1).gather(-1, LABELS.unsqueeze(-1)).squeeze(-1)
+    found: Tensor = (logs * weights).sum() + (logits.softmax(-1) * X).sum()
+    return found
+
+
 def odd(v: Tensor) -> Tensor:
     """Operations that have no rule of their own."""
     matrix = torch.eye(3, dtype=DOUBLE) + v[:9].view(3, 3) @ v[:9].view(3, 3).t()
@@ -57,7 +66,10 @@ def odd(v: Tensor) -> Tensor:
     return volume + spread
 
 
-@pytest.mark.parametrize("function", [perceptron, deep, products, shapes, odd], ids=lambda f: f.__name__)
+FUNCTIONS = [perceptron, deep, products, shapes, weighted_classes, odd]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
 def test_each_chain_is_a_program_of_one_vector(function: Callable[[Tensor], Tensor]) -> None:
     """Value and gradient, as traced and traced again."""
     single = trace(grad_and_value(function), torch.randn(12, dtype=DOUBLE))
