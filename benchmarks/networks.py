@@ -203,6 +203,8 @@ def page(rows: list[dict[str, Any]]) -> str:
     missing = [f"`{name}`" for name in FAMILIES if name not in {row["net"] for row in rows}]
     notes = [f"Above {SECONDS:g} s: {', '.join(slow)}."] if slow else []
     notes += [f"Not measured yet: {', '.join(missing)}."] if missing else []
+    larger = [f"`{row['net']}` ({row['input'][-1]})" for row in rows if row["net"] in SIZES]
+    notes += [f"With more than 64 x 64 pixels, the fewest that they take: {', '.join(larger)}."] if larger else []
     return f"""# What can be removed from a network
 
 `find_nodes` says which nodes of a network can be removed without changing what the others compute, and why the rest

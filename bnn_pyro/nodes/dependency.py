@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from bnn_pyro.nodes.folding import folded, is_folding, unfolded
+from bnn_pyro.nodes.index_mappings import IndexMapping, mapped
 from bnn_pyro.nodes.mixing import channel_dim, holds, mixing
 from bnn_pyro.nodes.parameters import Parameters, Side
 from bnn_pyro.nodes.pieces import backwards, cuts, onwards, pieces
@@ -60,13 +61,6 @@ class _End(nn.Linear):
         return input * self.weight
 
 
-class _Channel(NamedTuple):
-    """A channel and the one it comes from, under the names that Torch-Pruning's index mappings read and return."""
-
-    idx: int
-    root_idx: int
-
-
 _Pruning = Callable[..., object]  # a function of Torch-Pruning that prunes channels of a layer
 
 
@@ -75,7 +69,7 @@ class _Edge(Protocol):
 
     target: _Node
     handler: _Pruning
-    index_mapping: Iterable[Callable[[Sequence[_Channel]], Sequence[_Channel]] | None]
+    index_mapping: Iterable[IndexMapping | None]
 
     def is_triggered_by(self, pruning: _Pruning) -> bool: ...
 
@@ -185,13 +179,13 @@ class Graph:
         found = pieces(source.grad_fn, result.grad_fn, self._convolved)
         is_reshaped = tp.ops.module2type(result.module) == tp.ops.OPTYPE.RESHAPE
         if found is None or (is_reshaped and self._flattens(result)):
-            return _mapped(front.channels, front.channels, edge.index_mapping)
+            return mapped(front.channels, front.channels, edge.index_mapping)
         is_split = cuts(source.grad_fn, self._convolved) is not None
         reshaped = [] if is_split else list(edge.index_mapping)[:1]  # the second one is that of a concatenation
         if is_back:
             places, there = backwards(front.channels, found)
-            return _mapped(front.channels[places], there, reshaped)
-        here, middle = _mapped(front.channels, front.channels, reshaped)
+            return mapped(front.channels[places], there, reshaped)
+        here, middle = mapped(front.channels, front.channels, reshaped)
         places, there = onwards(middle, found)
         return here[places], there
 
@@ -222,21 +216,6 @@ class Graph:
         is_output_side = self._graph.is_out_channel_pruning_fn(front.pruning)
         sides = parameters.sides(front.node.module, is_output_side=is_output_side)
         return sides or [(NO_PARAMETER, id(front.node))]
-
-
-def _mapped(
-    roots: Numbers, channels: Numbers, mappings: Iterable[Callable[[Sequence[_Channel]], Sequence[_Channel]] | None]
-) -> tuple[Numbers, Numbers]:
-    """Which of the roots of channels are led on, and where the mappings of an edge lead each of them."""
-    steps = [mapping for mapping in mappings if mapping is not None]
-    if not steps:
-        return roots, channels
-    found: Sequence[_Channel] = [_Channel(*pair) for pair in zip(channels.tolist(), roots.tolist(), strict=True)]
-    for mapping in steps:
-        found = mapping(found)
-    pairs = [(channel.root_idx, channel.idx) for channel in found if channel.root_idx is not None]
-    here, there = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    return here, there
 
 
 def _is_product_of_matrices(node: _Node) -> bool:

@@ -46,8 +46,9 @@ class Trial:
     def settle(self, groups: Sequence[NodeGroup]) -> list[tuple[NodeGroup, str | None]]:
         """Each group as it can be removed, and None; or the group and why it cannot.
 
-        All are tried at once, and halves of them where that fails: in most nets all can be removed. A bar shows the
-        progress in a terminal where it takes more than two seconds.
+        All are tried at once: in most nets all can be removed. Where that fails, those that a gradient suspects are
+        tried one by one and the others at once, and halves of what still fails. A bar shows the progress in a terminal
+        where it takes more than two seconds.
         """
         with tqdm(total=len(groups), desc="find_nodes", unit="group", delay=2, leave=False, disable=None) as bar:
             return self._settle(groups, bar)
@@ -57,6 +58,10 @@ class Trial:
             settled = [self._settle_one(group) if len(groups) < 2 else (group, None) for group in groups]
             bar.update(len(groups))
             return settled
+        suspects = self._suspects(groups) if len(groups) > 2 else set()
+        if 0 < len(suspects) < len(groups):
+            others = iter(self._settle([group for group in groups if group.name not in suspects], bar))
+            return [self._settle([group], bar)[0] if group.name in suspects else next(others) for group in groups]
         middle = len(groups) // 2
         return [*self._settle(groups[:middle], bar), *self._settle(groups[middle:], bar)]
 
@@ -88,6 +93,31 @@ class Trial:
                 return _IS_COUNTED
         alone = [group for group in groups if group.size == 1 and group.writers and not group.can_be_empty]
         return self._fault_of_doubles(alone) if alone else None
+
+    def _suspects(self, groups: Sequence[NodeGroup]) -> set[str]:
+        """The names of groups on whose unread nodes the output depends, by one gradient for all of them.
+
+        It is that of the output, summed with weights, by a factor of what writes half of each group's nodes, which no
+        reader looks at. No group is judged by it: it says which are to be tried apart.
+        """
+        keep = {g.name: torch.arange(g.size) < _about_half(g.size) for g in groups}
+        x, closed = self._inputs[0], _unread(groups, keep, self._parameters)
+        factors = [x.new_zeros((), requires_grad=True) for _ in groups]
+        for group, factor in zip(groups, factors, strict=True):
+            for axis in group.writers:
+                tensor = closed[axis.parameter]
+                unread = ~_across(axis, keep[group.name], tensor)
+                closed[axis.parameter] = tensor + factor * tensor.detach() * unread
+        try:
+            with torch.enable_grad(), same_random_numbers(x):
+                output: Tensor = functional_call(self._net, closed, (x.clone(),)).flatten()
+                weights = torch.arange(1, len(output) + 1, device=output.device).to(output).cos()
+                found = torch.autograd.grad((output * weights).sum(), factors, allow_unused=True)
+        except Exception:  # whatever the net's own code raises that is not made for gradients
+            return set()
+        return {
+            group.name for group, slope in zip(groups, found, strict=True) if slope is not None and bool(slope != 0)
+        }
 
     def _fault_of_doubles(self, groups: Sequence[NodeGroup]) -> str | None:
         """Put two nodes in the place of each only node that always stands, whose removal cannot be tried."""

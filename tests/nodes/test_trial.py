@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -199,3 +200,49 @@ def test_a_net_that_casts_is_tried_out_in_its_own_dtype() -> None:
     for inner, groups in ((net, 1), (mixing, 0)):
         casting = Net(lambda outer, x: outer.inner(x.float()), inner=inner)
         assert len(find_nodes(casting, torch.randn(7, 5)).groups) == groups
+
+
+class Block(nn.Module):
+    """Two linear layers, with softmax between them where channels are to be mixed."""
+
+    def __init__(self, *, is_mixed: bool) -> None:
+        super().__init__()
+        self.first, self.last, self.is_mixed = nn.Linear(5, 6), nn.Linear(6, 5), is_mixed
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return as many channels as there were."""
+        hidden = self.first(x)
+        output: Tensor = self.last(hidden.softmax(-1) if self.is_mixed else torch.tanh(hidden))
+        return x + output
+
+
+def in_blocks(number: int) -> NodeGroup:
+    """The hidden channels of a block, as if they could all be removed."""
+    index = torch.arange(6)
+    writers = (Axis(f"{number}.first.weight", 0, index), Axis(f"{number}.first.bias", 0, index))
+    return NodeGroup(f"{number}.first", 6, writers, (Axis(f"{number}.last.weight", 1, index),), can_be_empty=True)
+
+
+def test_a_gradient_says_which_groups_are_to_be_tried_apart() -> None:
+    """Each faulty one is tried alone, and all others at once."""
+    faulty = (2, 5)
+    net = nn.Sequential(*(Block(is_mixed=number in faulty) for number in range(8))).double()
+    trial, groups = Trial(net, torch.randn(3, 5).double()), [in_blocks(number) for number in range(8)]
+    assert trial._suspects(groups) == {"2.first", "5.first"}
+    with mock.patch.object(trial, "_fault", wraps=trial._fault) as fault:
+        settled = trial.settle(groups)
+    assert [group.name for group, _ in settled] == [group.name for group in groups]
+    assert [number for number, (_, reason) in enumerate(settled) if reason == IS_MIXED] == list(faulty)
+    assert [len(call.args[0]) for call in fault.call_args_list] == [8, 6, 1, 1]
+
+
+def test_a_net_without_gradients_is_tried_by_halves() -> None:
+    class Detached(Block):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                return super().forward(x)
+
+    net = nn.Sequential(*(Detached(is_mixed=number == 1) for number in range(4))).double()
+    trial, groups = Trial(net, torch.randn(3, 5).double()), [in_blocks(number) for number in range(4)]
+    assert trial._suspects(groups) == set()
+    assert [reason for _, reason in trial.settle(groups)] == [None, IS_MIXED, None, None]
