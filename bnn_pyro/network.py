@@ -57,7 +57,8 @@ class SparseNetwork(nn.Module):
         bayesian: (name, parameter) -> whether it gets a slab; by default the weights and biases of all ``Linear``
             layers, convolutions, BatchNorms, ``MultiheadAttention`` and recurrent layers, whose rows are those of
             their gates. Those of transposed convolutions stay points, as their weights do not have one row a node, and
-            so do the projections of an LSTM.
+            so do the projections of an LSTM; and those that do not require grad, such as a pretrained body's, unless
+            none of them does.
 
     Raises:
         ValueError: If ``prior`` or ``likelihood`` lacks a method; if nothing is Bayesian, or parameters of one layer
@@ -333,7 +334,7 @@ def _features(layout: InputLayout, example: Inputs, reads: Tensor) -> Tensor:
 
 
 def _has_rows(net: nn.Module) -> Callable[[str, nn.Parameter], bool]:
-    """Returns the choice of the layers whose parameters have one row a node."""
+    """Returns the choice of the layers whose parameters have one row a node, without those that are frozen."""
     layers = [(name, module) for name, module in net.named_modules() if isinstance(module, _LAYERS)]
     chosen = [(name, module) for name, module in layers if not isinstance(module, _ConvTransposeNd)]
     leaves = ("weight", "bias", "in_proj_weight", "in_proj_bias")
@@ -346,7 +347,9 @@ def _has_rows(net: nn.Module) -> Callable[[str, nn.Parameter], bool]:
         for leaf, _ in module.named_parameters(recurse=False)
         if leaf.startswith(recurrent)
     }
-    return lambda name, parameter: name in names
+    trained = {name for name, parameter in net.named_parameters() if name in names and parameter.requires_grad}
+    kept = trained or names
+    return lambda name, parameter: name in kept
 
 
 def _moved(group: NodeGroup, device: torch.device) -> NodeGroup:

@@ -1,9 +1,11 @@
 """That a frozen part in evaluation mode is left alone by training, evaluation and what comes after."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from bnn_pyro import Gaussian, SparseNetwork, fit
+from bnn_pyro import Gaussian, SparseNetwork, SpikeSlab, fit, prune
 from bnn_pyro.frozen import frozen_modules, train_others
 from bnn_pyro.likelihoods import Categorical
 
@@ -34,6 +36,29 @@ def test_all_others_are_trained() -> None:
     net = pretrained()
     train_others(net, frozen_modules(net, ()))
     assert [name for name, training in modes(net).items() if training] == ["", "1"]
+
+
+def test_what_is_frozen_has_no_slab_unless_all_is() -> None:
+    net, x = pretrained(), torch.randn(2, 6)
+    how: dict[str, Any] = {"prior": SpikeSlab(Gaussian(), inclusion=0.5), "likelihood": Categorical(), "num_data": 40}
+    model = SparseNetwork(net, x, **how)
+    assert [parameter.name for parameter in model.bayesian] == ["1.weight", "1.bias"]
+    assert model.frozen == ("0", "0.0", "0.1", "0.2", "0.3") and list(model.groups) == ["0.0"]
+    whole = SparseNetwork(net.requires_grad_(False), x, **how)
+    assert [parameter.name for parameter in whole.bayesian][0] == "0.0.weight" and len(whole.bayesian) == 6
+
+
+def test_nodes_of_a_frozen_body_are_chosen_and_cut_and_the_others_stay() -> None:
+    torch.manual_seed(0)
+    net, x = pretrained(), 1 + 0.3 * torch.randn(41, 6)
+    prior, y = SpikeSlab(Gaussian(), inclusion=0.5), (x[:, 0] > 1).long()
+    model = SparseNetwork(net, x[:2], prior=prior, likelihood=Categorical(), num_data=41)
+    posterior = fit(model, (x, y), epochs=2, batch_size=8, seed=0, progress=False)
+    body = posterior.model.net.get_submodule("0")
+    assert torch.equal(body(x), net[0](x)) and not body.training
+    kept = torch.arange(8) % 2 == 0
+    small = prune(posterior, keep={"0.0": kept})
+    torch.testing.assert_close(small.get_submodule("0")(x), net[0](x)[:, kept])
 
 
 def test_fit_leaves_a_frozen_body_as_it_is() -> None:
