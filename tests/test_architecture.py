@@ -21,7 +21,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "bnn_pyro.priors": (),
     "bnn_pyro.input_layout": (),
     "bnn_pyro.nodes": ("bnn_pyro.input_layout",),
-    "bnn_pyro.likelihoods": ("bnn_pyro.arguments", "bnn_pyro.devices"),
+    "bnn_pyro.weighted_means": ("bnn_pyro.devices",),
+    "bnn_pyro.likelihoods": ("bnn_pyro.arguments", "bnn_pyro.weighted_means"),
     "bnn_pyro.networks": ("bnn_pyro.arguments",),
     "bnn_pyro.data": ("bnn_pyro.arguments", "bnn_pyro.fields"),
     "bnn_pyro.tracing": (),
@@ -30,7 +31,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "bnn_pyro.fields": (),
     "bnn_pyro.locks": (),
     "bnn_pyro.storage": ("bnn_pyro.locks",),
-    "bnn_pyro.evaluation": ("bnn_pyro.devices", "bnn_pyro.input_layout"),
+    "bnn_pyro.evaluation": ("bnn_pyro.weighted_means", "bnn_pyro.input_layout"),
     "bnn_pyro.frozen": (),
     # The network and its posteriors.
     "bnn_pyro.gated_parameters": ("bnn_pyro.priors", "bnn_pyro.nodes"),

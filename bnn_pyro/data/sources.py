@@ -19,6 +19,7 @@ from torch.utils.data import (
     default_collate,
 )
 
+from bnn_pyro.data.exchange import exchanged, own_rows
 from bnn_pyro.data.mapped import Spool, converted, of_array
 
 _ROWS_AT_ONCE = 1024  # that are collated, of a data set
@@ -53,6 +54,23 @@ def as_tensor(name: str, values: Any) -> Tensor:
         frame = frame.astype(np.int64)
     tensor = torch.from_numpy(np.array(frame, order="C"))
     return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
+
+
+def as_targets(name: str, values: Any) -> Tensor:
+    """Return observations, or weights of rows, as `as_tensor` does; a table of one column is one number per row.
+
+    Args:
+        name: The argument's name, for the message.
+        values: What `as_tensor` takes.
+
+    Returns:
+        A tensor, of a DataFrame of one column of shape ``(rows,)``.
+
+    Raises:
+        TypeError: If it is another thing, or does not hold numbers.
+    """
+    found = as_tensor(name, values)
+    return found.squeeze(1) if _is_table(values) and found.dim() == 2 and found.shape[1] == 1 else found
 
 
 def _array(values: Any) -> Any:
@@ -129,11 +147,14 @@ def _split(batch: Any) -> tuple[Any, Any, Any]:
     return batch, None, None
 
 
-def _read(name: str, data: Any) -> tuple[Any, Tensor | None, Tensor | None, Any]:
+def _read(name: str, data: Any, *, is_shared: bool = False) -> tuple[Any, Tensor | None, Tensor | None, Any]:
     """Read a data set or a loader batch by batch: inputs, targets and weights or None, and the first batch or None.
 
-    What is read is held in memory, and in temporary files beyond a gigabyte.
+    What is read is held in memory, and in temporary files beyond a gigabyte. Where all processes read and the loader
+    has a sampler for that, each reads its own rows, and they exchange them.
     """
+    count, own = (len(data.dataset), _own(name, data)) if is_shared and _is_shared(data) else (0, None)
+    data = data if own is None else own
     first: Any = None
     inputs: dict[Any, Spool] = {}
     others: list[Spool | None] = [Spool(), Spool()]
@@ -149,11 +170,14 @@ def _read(name: str, data: Any) -> tuple[Any, Tensor | None, Tensor | None, Any]
                 spool.add(as_tensor(name, part))
     if first is None:
         return None, None, None, None
-    read = {key: spool.tensor() for key, spool in inputs.items()}
+    parts = [*(spool.tensor() for spool in inputs.values()), *(spool.tensor() for spool in others if spool is not None)]
+    parts = parts if own is None else exchanged(parts, count)
+    given = iter(parts)
+    read = {key: next(given) for key in inputs}
     x = _split(first)[0]
     whole: Any = read if isinstance(x, Mapping) else tuple(read.values()) if _is_several(x) else read[0]
     whole = _real(whole, _has_tensors(data)) if isinstance(whole, Tensor) else whole
-    targets, weights = (None if spool is None else spool.tensor() for spool in others)
+    targets, weights = (None if spool is None else next(given) for spool in others)
     return whole, targets, weights, first
 
 
@@ -185,7 +209,7 @@ def as_inputs_and_targets(name: str, data: Any) -> tuple[Any, Tensor]:
     return x, y
 
 
-def as_observations(name: str, data: Any) -> tuple[Any, Tensor, Tensor | None]:
+def as_observations(name: str, data: Any, *, is_shared: bool = False) -> tuple[Any, Tensor, Tensor | None]:
     """Return data as inputs, targets and weights, read whole: into memory, and into temporary files beyond a gigabyte.
 
     Args:
@@ -195,6 +219,8 @@ def as_observations(name: str, data: Any) -> tuple[Any, Tensor, Tensor | None]:
             also be a tuple or a dictionary of several inputs, and a batch or an item a dictionary of inputs with the
             targets as ``labels``. Rows come in the order of the data set, all of them, though the loader shuffles
             them, drops the last ones, or shares them with other processes of ``torch.distributed``.
+        is_shared: Whether all processes of ``torch.distributed`` read the data, at the same time. Of a loader with a
+            ``DistributedSampler`` each then reads every so-manieth row alone, and they give them to each other.
 
     Returns:
         Inputs, as `as_inputs` returns them, targets, and weights or None.
@@ -207,7 +233,7 @@ def as_observations(name: str, data: Any) -> tuple[Any, Tensor, Tensor | None]:
     if isinstance(data, TensorDataset):
         data = data.tensors
     if isinstance(data, Dataset | DataLoader) and not isinstance(data, Sequence):
-        x, y, weight, first = _read(name, data)
+        x, y, weight, first = _read(name, data, is_shared=is_shared)
         if y is None:
             raise ValueError(f"{refusal} of pairs, got {type(data).__name__} of {_kind(first)}")
         return x, y if _has_tensors(data) or not y.is_floating_point() else _real(y, False), weight
@@ -219,8 +245,31 @@ def as_observations(name: str, data: Any) -> tuple[Any, Tensor, Tensor | None]:
         raise ValueError(f"{refusal}, got {type(data).__name__} of {', '.join(type(part).__name__ for part in parts)}")
     if any(not getattr(part, "ndim", 1) for part in leaves):
         raise ValueError(f"{refusal}, got shapes {', '.join(str(tuple(part.shape)) for part in leaves)}")
-    weights = as_tensor(name, parts[2]) if len(parts) == 3 else None
-    return as_inputs(name, parts[0]), as_tensor(name, parts[1]), weights
+    weights = as_targets(name, parts[2]) if len(parts) == 3 else None
+    return as_inputs(name, parts[0]), as_targets(name, parts[1]), weights
+
+
+def as_scored(x: Any, y: Any = None, weight: Any = None) -> tuple[Any, Any, Any]:
+    """Return inputs, observations and weights of rows to score, of data that may hold them all.
+
+    Args:
+        x: Inputs; or, where ``y`` is None, what `as_observations` takes.
+        y: Observations.
+        weight: Weights of the rows.
+
+    Returns:
+        Inputs, observations, and weights or None; those that were given apart are not looked at.
+
+    Raises:
+        TypeError: If an item of the data holds no numbers.
+        ValueError: If without ``y`` the data hold no observations, or weights are given twice.
+    """
+    if y is not None:
+        return x, y, weight
+    x, y, beside = as_observations("x", x)
+    if weight is not None and beside is not None:
+        raise ValueError("weight must be None where x holds weights of the rows, got both")
+    return x, y, beside if weight is None else weight
 
 
 def _leaves(inputs: Any) -> Sequence[Any]:
@@ -283,6 +332,27 @@ def _shares_with_all(sampler: DistributedSampler[Any]) -> bool:
     """Return whether the other processes of ``torch.distributed`` have the rows that this one is not given."""
     is_there = distributed.is_available() and distributed.is_initialized()
     return is_there and sampler.num_replicas == distributed.get_world_size()
+
+
+def _is_shared(data: Any) -> bool:
+    """Return whether it is a loader whose rows the processes of ``torch.distributed`` have among them."""
+    sampler = getattr(data, "sampler", None)
+    return isinstance(data, DataLoader) and isinstance(sampler, DistributedSampler) and _shares_with_all(sampler)
+
+
+def _own(name: str, loader: DataLoader[Any]) -> DataLoader[Any] | None:
+    """Return a loader of the rows that this process reads; None where it has to read all."""
+    dataset: Any = loader.dataset
+    rows = own_rows(loader.sampler, len(dataset))  # type: ignore[arg-type]
+    if rows is None:
+        return None
+    subset = DataLoader(
+        Subset(dataset, rows),
+        batch_size=loader.batch_size,
+        collate_fn=loader.collate_fn,
+        num_workers=loader.num_workers,
+    )
+    return _in_order(name, subset)
 
 
 def _kind(first: Any) -> str:

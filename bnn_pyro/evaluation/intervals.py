@@ -4,12 +4,13 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.evaluation.normal_mixture import NormalMixture
+from bnn_pyro.weighted_means import checked_weight, weighted_mean
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 """The probabilities of the central intervals that are scored."""
 
 
-def interval_metrics(predictive: NormalMixture, y: Tensor) -> dict[str, float]:
+def interval_metrics(predictive: NormalMixture, y: Tensor, *, weight: Tensor | None = None) -> dict[str, float]:
     r"""Score predictive distributions by CRPS, and by coverage and width of their central intervals.
 
     The central interval of probability :math:`1 - \alpha` goes from the :math:`\alpha / 2` to the
@@ -23,6 +24,7 @@ def interval_metrics(predictive: NormalMixture, y: Tensor) -> dict[str, float]:
     Args:
         predictive: The predictive distributions.
         y: Targets, shape ``(rows,)``.
+        weight: How many rows each row counts for, shape ``(rows,)``, by which every mean is weighted; None for 1.
 
     Returns:
         The nine scores under the names above.
@@ -38,6 +40,13 @@ def interval_metrics(predictive: NormalMixture, y: Tensor) -> dict[str, float]:
     low, high = predictive.interval(torch.tensor(LEVELS, dtype=torch.float64, device="cpu"))
     names = [round(100 * level) for level in LEVELS]
     covered = [(below >= (1 - level) / 2) & (below <= (1 + level) / 2) for level in LEVELS]
+    if weight is not None:
+        weight = checked_weight(weight, len(y))
+        return {
+            "crps": weighted_mean(predictive.crps(y), weight),
+            **{f"coverage{name}": weighted_mean(hits, weight) for name, hits in zip(names, covered, strict=True)},
+            **{f"width{name}": weighted_mean(width, weight) for name, width in zip(names, high - low, strict=True)},
+        }
     return {
         "crps": float(predictive.crps(y).mean()),
         **{f"coverage{name}": int(hits.sum()) / len(y) for name, hits in zip(names, covered, strict=True)},

@@ -9,10 +9,11 @@ from torch.distributions import Normal
 from torch.nn.functional import one_hot
 
 from bnn_pyro.devices import with_double
+from bnn_pyro.evaluation.calibration_error import BINS, bins_of, calibration_error
 from bnn_pyro.evaluation.intervals import interval_metrics
 from bnn_pyro.evaluation.normal_mixture import NormalMixture
+from bnn_pyro.weighted_means import checked_weight, weighted_error, weighted_mean
 
-ECE_BINS = 15
 QUANTILE_LEVELS = 19
 SUM_TOLERANCE = 1e-3
 Z95 = 1.959963984540054  # the 97.5 % quantile of the standard normal
@@ -58,7 +59,7 @@ class CoverageCurve:
         return nominal, observed
 
 
-def classification_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
+def classification_metrics(probabilities: Tensor, labels: Tensor, *, weight: Tensor | None = None) -> dict[str, float]:
     """Score predicted class probabilities by accuracy, NLL, ECE and Brier score.
 
     - `accuracy`: share of rows whose most probable class is the label;
@@ -71,6 +72,7 @@ def classification_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, f
     Args:
         probabilities: Predicted probabilities, `(rows, classes)`, each row summing to 1 within 1e-3.
         labels: Integer labels in 0 ... classes - 1, `(rows,)`.
+        weight: How many rows each row counts for, shape `(rows,)`, by which every mean is weighted; None for 1.
 
     Returns:
         The four scores under the names above.
@@ -79,15 +81,24 @@ def classification_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, f
         ValueError: If a shape or value is another, or there are no rows.
     """
     p, y = _checked_classes(probabilities, labels)
+    hits, errors = p.argmax(1) == y, (p - one_hot(y, p.shape[1])).square().sum(1)
+    if weight is not None:
+        weight = checked_weight(weight, len(y))
+        return {
+            "accuracy": weighted_mean(hits, weight),
+            "nll": -weighted_mean(_log_probability(p, y), weight),
+            "ece": calibration_error(p, y, weight),
+            "brier": weighted_mean(errors, weight),
+        }
     return {
-        "accuracy": _share(p.argmax(1) == y),
+        "accuracy": _share(hits),
         "nll": -float(_log_probability(p, y).mean()),
-        "ece": _calibration_error(p, y),
-        "brier": float((p - one_hot(y, p.shape[1])).square().sum(1).mean()),
+        "ece": calibration_error(p, y),
+        "brier": float(errors.mean()),
     }
 
 
-def reliability_curve(probabilities: Tensor, labels: Tensor, bins: int = ECE_BINS) -> ReliabilityCurve:
+def reliability_curve(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> ReliabilityCurve:
     """Return accuracy against confidence in equal-width bins of the top probability, for a calibration plot.
 
     The bins are those of the ECE: `[b / bins, (b + 1) / bins)`, the last one closed.
@@ -107,8 +118,7 @@ def reliability_curve(probabilities: Tensor, labels: Tensor, bins: int = ECE_BIN
     _check_count("bins", bins)
     p, y = _checked_classes(probabilities, labels)
     confidence, predicted = p.max(1)
-    edges = torch.linspace(0, 1, bins + 1, dtype=p.dtype, device=p.device)
-    index = torch.bucketize(confidence, edges[1:-1], right=True)
+    index = bins_of(confidence, bins)
     empty = p.new_zeros(bins)
     counts = empty.long().index_add(0, index, torch.ones_like(index))
     return ReliabilityCurve(
@@ -118,7 +128,9 @@ def reliability_curve(probabilities: Tensor, labels: Tensor, bins: int = ECE_BIN
     )
 
 
-def regression_metrics(mean: Tensor, sd: Tensor, y: Tensor, *, y_std: float = 1.0) -> dict[str, float]:
+def regression_metrics(
+    mean: Tensor, sd: Tensor, y: Tensor, *, y_std: float = 1.0, weight: Tensor | None = None
+) -> dict[str, float]:
     """Score a predictive mixture of normals, one a posterior draw, by RMSE, NLL, CRPS, calibration and intervals.
 
     The predictive density of row n is `p_n(y) = (1/S) sum_s N(y; mean_sn, sd_sn²)`. Targets may be standardised; RMSE,
@@ -138,6 +150,7 @@ def regression_metrics(mean: Tensor, sd: Tensor, y: Tensor, *, y_std: float = 1.
         sd: Standard deviation of each draw, noise included, `(draws, rows)`.
         y: Targets on the scale of the means, `(rows,)`.
         y_std: Standard deviation by which the targets were divided; 1 if they are on their original scale.
+        weight: How many rows each row counts for, shape `(rows,)`, by which every mean is weighted; None for 1.
 
     Returns:
         The scores under the names above.
@@ -147,12 +160,19 @@ def regression_metrics(mean: Tensor, sd: Tensor, y: Tensor, *, y_std: float = 1.
     """
     _check_factor(y_std)
     mean, sd, y = map(with_double, _checked_normals(mean, sd, y))
-    curve = coverage_curve(mean, sd, y)
+    curve = coverage_curve(mean, sd, y, weight=weight)
+    density, intervals = _log_density(mean, sd, y), NormalMixture(y_std * mean.double(), y_std * sd.double())
+    if weight is None:
+        error, average = _root_mean_squared_error(mean.mean(0), y), float(density.mean())
+    else:
+        weight = checked_weight(weight, len(y))
+        error = math.sqrt(weighted_mean((mean.mean(0) - y).square(), weight))
+        average = weighted_mean(density, weight)
     return {
-        "rmse": y_std * _root_mean_squared_error(mean.mean(0), y),
-        "nll": math.log(y_std) - float(_log_density(mean, sd, y).mean()),
+        "rmse": y_std * error,
+        "nll": math.log(y_std) - average,
         "ece": float((curve.nominal - curve.observed).abs().mean()),
-        **interval_metrics(NormalMixture(y_std * mean.double(), y_std * sd.double()), y_std * y.double()),
+        **interval_metrics(intervals, y_std * y.double(), weight=weight),
     }
 
 
@@ -191,7 +211,7 @@ def normal_log_scores(mean: Tensor, sd: Tensor, y: Tensor, *, y_std: float = 1.0
     return _log_density(*_checked_normals(mean, sd, y)) - math.log(y_std)
 
 
-def paired_difference(first: Tensor, second: Tensor) -> tuple[float, float]:
+def paired_difference(first: Tensor, second: Tensor, *, weight: Tensor | None = None) -> tuple[float, float]:
     """Return the mean difference of two predictions' scores on the same rows, and its standard error.
 
     The error is that of a mean over independent rows, `sd(first - second) / sqrt(rows)`.
@@ -199,6 +219,7 @@ def paired_difference(first: Tensor, second: Tensor) -> tuple[float, float]:
     Args:
         first: Score of each row, `(rows,)`.
         second: Those of the other prediction, `(rows,)`.
+        weight: How many rows each row counts for, `(rows,)`; None for 1.
 
     Returns:
         Mean of `first - second`, and its standard error; NaN of a single row.
@@ -212,6 +233,9 @@ def paired_difference(first: Tensor, second: Tensor) -> tuple[float, float]:
             f"got {tuple(first.shape)} and {tuple(second.shape)}."
         )
     difference = with_double(first).double() - with_double(second).double()
+    if weight is not None:
+        weight = checked_weight(weight, len(difference))
+        return weighted_mean(difference, weight), weighted_error(difference, weight)
     return float(difference.mean()), standard_error(difference)
 
 
@@ -228,7 +252,9 @@ def standard_error(scores: Tensor) -> float:
     return math.sqrt(variance / len(scores))
 
 
-def coverage_curve(mean: Tensor, sd: Tensor, y: Tensor, levels: int = QUANTILE_LEVELS) -> CoverageCurve:
+def coverage_curve(
+    mean: Tensor, sd: Tensor, y: Tensor, levels: int = QUANTILE_LEVELS, *, weight: Tensor | None = None
+) -> CoverageCurve:
     """Return observed against nominal coverage at the quantiles of a mixture of normals, for a calibration plot.
 
     A target is at or below the q-quantile of the mixture when the mixture's distribution function there,
@@ -240,6 +266,7 @@ def coverage_curve(mean: Tensor, sd: Tensor, y: Tensor, levels: int = QUANTILE_L
         sd: Standard deviation of each draw, noise included, `(draws, rows)`.
         y: Targets on the scale of the means, `(rows,)`.
         levels: Number of quantile levels `k / (levels + 1)`; 19 gives .05, .10, ..., .95.
+        weight: How many rows each row counts for, `(rows,)`; None for 1.
 
     Returns:
         The curve, one point a level, on the device of the targets.
@@ -251,7 +278,11 @@ def coverage_curve(mean: Tensor, sd: Tensor, y: Tensor, levels: int = QUANTILE_L
     mean, sd, y = _checked_normals(mean, sd, y)
     below = Normal(mean, sd, validate_args=False).cdf(y).mean(0)
     nominal = torch.arange(1, levels + 1, dtype=y.dtype, device=y.device) / (levels + 1)
-    return CoverageCurve(nominal, (below.unsqueeze(1) <= nominal).to(y.dtype).mean(0), len(y))
+    hits = (below.unsqueeze(1) <= nominal).to(y.dtype)
+    if weight is None:
+        return CoverageCurve(nominal, hits.mean(0), len(y))
+    share = checked_weight(weight, len(y))
+    return CoverageCurve(nominal, (share / share.sum()).to(hits) @ hits, len(y))
 
 
 def _root_mean_squared_error(center: Tensor, y: Tensor) -> float:
@@ -259,18 +290,6 @@ def _root_mean_squared_error(center: Tensor, y: Tensor) -> float:
     from torchmetrics.functional.regression import mean_squared_error
 
     return float(mean_squared_error(center, y, squared=False))
-
-
-def _calibration_error(p: Tensor, y: Tensor) -> float:
-    """Return the ECE of checked probabilities and labels.
-
-    torchmetrics takes all for logits if one is above 1, by rounding say, and gives a confidence of 1 a bin of its own,
-    both in float32; the largest number below 1 avoids both.
-    """
-    from torchmetrics.functional.classification import multiclass_calibration_error  # half of the library's import time
-
-    below_one = p.clamp(max=1 - torch.finfo(torch.float32).eps)
-    return float(multiclass_calibration_error(below_one, y, p.shape[1], n_bins=ECE_BINS, norm="l1"))
 
 
 def _share(hits: Tensor) -> float:

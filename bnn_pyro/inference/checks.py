@@ -11,22 +11,11 @@ from bnn_pyro.data.sources import as_observations
 from bnn_pyro.devices import checked_device
 from bnn_pyro.evaluation.scale import largest_rms, mean_and_sd, scale_warnings
 from bnn_pyro.input_layout import InputLayout, InputPart
-from bnn_pyro.likelihoods import (
-    CorrelatedNoise,
-    GaussianNoise,
-    HeteroscedasticNoise,
-    Likelihood,
-    MeanDependentNoise,
-    MultiOutputNoise,
-    RowWeights,
-    StudentT,
-    with_weights,
-)
+from bnn_pyro.likelihoods import Likelihood, RowWeights, with_weights
+from bnn_pyro.likelihoods.kinds import REAL, in_dtype
 from bnn_pyro.network import SparseNetwork
 
 logger = logging.getLogger(__name__)
-
-_REAL = (CorrelatedNoise, GaussianNoise, HeteroscedasticNoise, MeanDependentNoise, MultiOutputNoise, StudentT)
 
 Data = Any
 """A pair (x, y) of tensors, arrays or DataFrames, anything with ``x`` and ``y``, a ``Dataset`` or a ``DataLoader``.
@@ -43,6 +32,7 @@ def as_pair(
     *,
     device: str | torch.device | None = None,
     likelihood: Likelihood | None = None,
+    is_shared: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Returns data as (x, y), read whole into memory by :func:`~bnn_pyro.data.sources.as_observations`.
 
@@ -52,9 +42,11 @@ def as_pair(
         layout: How the inputs lie in one tensor; None takes a tensor of real numbers as it is, and nothing else.
         device: The device to move them to; None for the inputs' own.
         likelihood: What the observations are; only `RowWeights` takes weights, which are then joined to the targets.
+        is_shared: Whether all processes of ``torch.distributed`` read the data, at the same time.
 
     Returns:
-        Inputs as one tensor and observations, on one device; real observations have the inputs' dtype.
+        Inputs as one tensor and observations, on one device; real observations have the inputs' dtype, those of whole
+        numbers too where the likelihood takes real ones.
 
     Raises:
         TypeError: If the data holds no numbers.
@@ -64,9 +56,10 @@ def as_pair(
             likelihood says.
     """
     place = None if device is None else checked_device(device)
-    inputs, y, weight = as_observations(name, data)
-    y = y if weight is None else _weighted(name, y, weight, likelihood)
+    inputs, y, weight = as_observations(name, data, is_shared=is_shared)
     x = (layout or _PLAIN).pack(name, inputs)
+    y = in_dtype(likelihood, y, x.dtype)
+    y = y if weight is None else _weighted(name, y, weight, likelihood)
     if x.is_complex() or y.is_complex():
         raise ValueError(f"{name} must hold real numbers, got {x.dtype} and {y.dtype}")
     if not len(x) or len(x) != len(y):
@@ -225,7 +218,7 @@ def warn_of_scales(x: Tensor, y: Tensor, likelihood: Likelihood, layout: InputLa
         likelihood: What they are.
         layout: How the inputs lie in ``x``; those of whole numbers have no scale. None for one tensor of real numbers.
     """
-    is_real = isinstance(likelihood, _REAL)
+    is_real = isinstance(likelihood, REAL)
     target = mean_and_sd(y[~y.isnan()]) if is_real else None
     some = every(x, max(1, len(x) // _SCALE_ROWS)) if is_mapped(x) else x
     real = some if layout is None else layout.real_numbers(some)

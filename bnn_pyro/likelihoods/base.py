@@ -116,6 +116,17 @@ def targets_alone(likelihood: Likelihood, y: Tensor) -> Tensor:
     return targets(y) if callable(targets) else y
 
 
+def weights_of(likelihood: Likelihood, y: Tensor) -> Tensor | None:
+    """Return the weights that stand beside targets, by a likelihood's method ``weights``; None where there are none.
+
+    Args:
+        likelihood: The likelihood.
+        y: Targets as it takes them.
+    """
+    weights = getattr(likelihood, "weights", None)
+    return weights(y) if callable(weights) else None
+
+
 def latent_site(likelihood: Likelihood) -> str | None:
     """Return the name of the site that a likelihood's prior samples; None if there is none.
 

@@ -1,5 +1,6 @@
 """Mixture: what a likelihood without a form of its own predicts, one distribution per draw of the posterior."""
 
+import inspect
 import math
 from collections.abc import Callable
 
@@ -8,9 +9,10 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from bnn_pyro.devices import with_double
+from bnn_pyro.weighted_means import checked_weight, weighted_mean
 
-Metrics = Callable[[Tensor, Tensor], dict[str, float]]
-"""Scores of expected targets, ``(rows, *targets)``, against the targets."""
+Metrics = Callable[..., dict[str, float]]
+"""Scores of expected targets, ``(rows, *targets)``, against the targets, and with weights of the rows as a third."""
 
 _SAMPLES = 2_000  # per row, that quantiles are taken of
 _SEED = 0
@@ -24,7 +26,8 @@ class Mixture:
 
     Args:
         draws: The distribution of each draw, of batch shape ``(draws, rows)``.
-        metrics: Scores beside the negative log-likelihood; None for none.
+        metrics: Scores beside the negative log-likelihood, a function of expected targets and targets, and of weights
+            where rows have such; None for none.
         expected: What each draw expects, such as probabilities, shape ``(draws, rows, ...)``; None for its mean.
         is_real: Whether targets are real numbers with a unit, in which errors and densities can be reported.
         scale: Factor from the targets that the model saw to the unit of reports, and
@@ -91,12 +94,20 @@ class Mixture:
         per_row = math.log(self.scale) * self._numbers(y)
         return draws.logsumexp(0) - math.log(len(draws)) - per_row
 
-    def scores(self, y: Tensor) -> dict[str, float]:
+    def scores(self, y: Tensor, *, weight: Tensor | None = None) -> dict[str, float]:
         """Return ``nll``, the mean of minus `log_prob`, and what ``metrics`` adds.
 
         Args:
             y: Targets, shape ``(rows, ...)``.
+            weight: How many rows each row counts for, shape ``(rows,)``, by which every mean is weighted; None for 1.
+
+        Raises:
+            ValueError: If the weights are not such, or ``metrics`` takes none.
         """
+        if weight is not None:
+            weight = checked_weight(weight, len(y))
+            own = {} if self.metrics is None else _weighting(self.metrics)(self.mean, y, weight)
+            return {**own, "nll": -weighted_mean(self.log_prob(y), weight)}
         own = {} if self.metrics is None else self.metrics(self.mean, y)
         return {**own, "nll": -float(with_double(self.log_prob(y)).double().mean())}
 
@@ -159,3 +170,13 @@ class Mixture:
     def _numbers(self, y: Tensor) -> Tensor | int:
         """Return how many numbers each row has, gaps left out."""
         return (~y.isnan()).flatten(1).sum(1) if y.dim() > 1 else 1
+
+
+def _weighting(metrics: Metrics) -> Metrics:
+    """Return metrics that take weights of rows, or raise."""
+    try:
+        inspect.signature(metrics).bind(None, None, None)
+    except TypeError as error:
+        name = getattr(metrics, "__name__", repr(metrics))
+        raise ValueError(f"metrics must take (mean, y, weight) where rows have weights, got {name}: {error}") from error
+    return metrics

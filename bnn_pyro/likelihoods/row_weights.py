@@ -42,7 +42,7 @@ class RowWeights:
     A row of weight 2 counts like two rows, one of weight 0 like none. ``fit``, ``sample``, ``fit_sghmc`` and
     ``train_dense`` take data (x, y, weight), or targets with their weights of `with_weights`. This is a weighted
     log-likelihood, whose posterior is the general one of Bissiri, Holmes and Walker (2016). Predictions are those of
-    the likelihood itself, and are scored without weights; `evaluate` takes targets with or without them.
+    the likelihood itself; scores of targets with weights, as of validation rows, are weighted means.
 
     Args:
         base: The likelihood of one observation.
@@ -62,6 +62,14 @@ class RowWeights:
             return y
         plain = y[..., :-1].reshape(*y.shape[:-1], *self.shape)
         return plain.long() if isinstance(self.base, Categorical | ClassMap) else plain
+
+    def weights(self, y: Tensor) -> Tensor | None:
+        """Return the weights that stand beside targets, shape ``(rows,)``; None where there are none.
+
+        Args:
+            y: Targets, with weights or without.
+        """
+        return y[..., -1] if self._has_weights(y) else None
 
     def _has_weights(self, y: Tensor) -> bool:
         numbers = math.prod(self.shape) + 1

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from bnn_pyro.arguments import check_reals, check_wholes
-from bnn_pyro.data.sources import as_inputs, as_tensor, check_finite
+from bnn_pyro.data.sources import as_inputs, as_scored, as_targets, check_finite
 from bnn_pyro.evaluation import ClassProbabilities, NormalMixture
 from bnn_pyro.gated_parameters import gate_site
 from bnn_pyro.likelihoods import Categorical, Mixture, Prediction
-from bnn_pyro.likelihoods.base import targets_alone
+from bnn_pyro.likelihoods.base import targets_alone, weights_of
+from bnn_pyro.likelihoods.kinds import in_dtype
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.network_draws import NetworkDraws, latent_of
 from bnn_pyro.posterior.scores import average, predictive_distribution, scores
@@ -156,13 +157,23 @@ class Posterior(ABC):
         return predictive_distribution(drawn, y_mean=y_mean, y_std=y_std)
 
     def evaluate(
-        self, x: Inputs, y: Inputs, *, num_samples: int | None = None, batch_size: int = 1024, y_std: float = 1.0
+        self,
+        x: Inputs,
+        y: Inputs | None = None,
+        *,
+        weight: Inputs | None = None,
+        num_samples: int | None = None,
+        batch_size: int = 1024,
+        y_std: float = 1.0,
     ) -> dict[str, float]:
         """Score what `predict` predicts, the mean over draws; `evaluate_median` scores the median model.
 
         Args:
-            x: Inputs, shape ``(rows, *input_shape)``: a tensor, an array, a DataFrame, a Dataset or a DataLoader.
-            y: Observations, shape ``(rows, ...)``.
+            x: Inputs, shape ``(rows, *input_shape)``: a tensor, an array, a DataFrame, a Dataset or a DataLoader; or
+                without ``y`` all that `fit` takes as data: (x, y), (x, y, weight), a Dataset or a DataLoader of such.
+            y: Observations, shape ``(rows, ...)``; None where ``x`` holds them.
+            weight: How many rows each row counts for, shape ``(rows,)``, by which every mean over rows is weighted;
+                None for 1, and for the weights beside the observations.
             num_samples: How many draws, as in `predict`; None for 32 of a guide, and for all that are held.
             batch_size: Rows at a time.
             y_std: Standard deviation by which y was divided, so that errors are reported on its original scale.
@@ -176,15 +187,25 @@ class Posterior(ABC):
             ValueError: If x or y has the wrong shape, is not finite or out of range, or so is a number.
         """
         wanted = self._wanted(num_samples)
+        x, y, weight = as_scored(x, y, weight)
         x = self._checked(x, num_samples=wanted, batch_size=batch_size)
-        return self._scores(*self._outputs(x, wanted, batch_size), y, y_std)
+        return self._scores(*self._outputs(x, wanted, batch_size), y, weight, y_std)
 
-    def evaluate_median(self, x: Inputs, y: Inputs, *, batch_size: int = 1024, y_std: float = 1.0) -> dict[str, float]:
+    def evaluate_median(
+        self,
+        x: Inputs,
+        y: Inputs | None = None,
+        *,
+        weight: Inputs | None = None,
+        batch_size: int = 1024,
+        y_std: float = 1.0,
+    ) -> dict[str, float]:
         """Score the median-probability model, the single network that `prune` ships; `evaluate` scores the posterior.
 
         Args:
-            x: Inputs, shape ``(rows, *input_shape)``: a tensor, an array, a DataFrame, a Dataset or a DataLoader.
-            y: Observations, shape ``(rows,)``.
+            x: Inputs, or inputs and observations, as for `evaluate`.
+            y: Observations, shape ``(rows, ...)``; None where ``x`` holds them.
+            weight: How many rows each row counts for, shape ``(rows,)``, as for `evaluate`.
             batch_size: Rows at a time.
             y_std: Standard deviation by which y was divided, so that errors are reported on its original scale.
 
@@ -194,22 +215,26 @@ class Posterior(ABC):
         Raises:
             ValueError: If x or y has the wrong shape, is not finite or out of range, or so is a number.
         """
+        x, y, weight = as_scored(x, y, weight)
         x = self._checked(x, batch_size=batch_size)
-        return self._scores(*self._median_outputs(x, batch_size), y, y_std)
+        return self._scores(*self._median_outputs(x, batch_size), y, weight, y_std)
 
     def _wanted(self, num_samples: int | None) -> int:
         """Return how many draws are meant; None means all that are held, or 32 where they are made afresh."""
         return (self.num_draws or _DRAWS) if num_samples is None else num_samples
 
-    def _scores(self, output: Tensor, latent: Tensor | None, y: Inputs, y_std: float) -> dict[str, float]:
+    def _scores(
+        self, output: Tensor, latent: Tensor | None, y: Inputs, weight: Inputs | None, y_std: float
+    ) -> dict[str, float]:
         """Return the scores of the net's outputs, shape ``(draws, rows, out)``, with the latents, ``(draws, ...)``."""
         check_reals({"y_std": y_std})
         if not 0 < y_std < math.inf:
             raise ValueError(f"y_std must be positive and finite, got {y_std}")
-        y = as_tensor("y", y).to(self._like.device)
+        y = self._targets(y)
         self.model.likelihood.check(output[0], y)
-        targets = targets_alone(self.model.likelihood, y)
-        return scores(self.model.likelihood.predict(output, latent), targets, y_std=y_std)
+        targets, beside = targets_alone(self.model.likelihood, y), weights_of(self.model.likelihood, y)
+        weight = beside if weight is None else as_targets("weight", weight).to(y.device)
+        return scores(self.model.likelihood.predict(output, latent), targets, y_std=y_std, weight=weight)
 
     @abstractmethod
     def network_draws(self, *, num_samples: int | None = None) -> list[NetworkDraws]:
@@ -355,6 +380,9 @@ class Posterior(ABC):
         """Return the slabs among the sites' values, by parameter, and the gates, by group."""
         weights = {p.name: values[p.name] for p in self.model.bayesian}
         return weights, {name: values[gate_site(name)] for name in self.model.groups}
+
+    def _targets(self, y: Inputs) -> Tensor:
+        return in_dtype(self.model.likelihood, as_targets("y", y).to(self._like.device), self._like.dtype)
 
     @property
     def _like(self) -> Tensor:

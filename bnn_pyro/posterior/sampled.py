@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bnn_pyro.data.sources import as_tensor
 from bnn_pyro.evaluation.spacing import evenly_spaced
 from bnn_pyro.gated_parameters import gate_site
 from bnn_pyro.likelihoods import Classes, Normals
@@ -175,8 +174,8 @@ class SampledPosterior(Posterior):
         x = self._checked(x, batch_size=batch_size)
         drawn = self._drawn_networks(self._all)
         latent = None if drawn.latent is None else drawn.latent.unsqueeze(1)
-        y = as_tensor("y", y)
-        y = y.to(self._like if y.is_floating_point() else self._like.device)
+        y = self._targets(y)
+        y = y.to(self._like) if y.is_floating_point() else y
         self.model.likelihood.check(drawn.first(1).outputs(x, batch_size)[0], y)
         found = []
         for rows, targets in zip(x.split(batch_size), y.split(batch_size), strict=True):

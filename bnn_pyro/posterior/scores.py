@@ -45,24 +45,25 @@ def predictive_distribution(
     return _mixture(predicted).scaled(mean=y_mean, std=y_std)
 
 
-def scores(predicted: Prediction, y: Tensor, *, y_std: float = 1.0) -> dict[str, float]:
+def scores(predicted: Prediction, y: Tensor, *, y_std: float = 1.0, weight: Tensor | None = None) -> dict[str, float]:
     """Return the scores of a prediction.
 
     Args:
         predicted: The predictive distribution, averaged over its draws.
         y: Observations, shape ``(rows, ...)``.
         y_std: Standard deviation by which y was divided, so that errors are reported on its original scale.
+        weight: How many rows each row counts for, shape ``(rows,)``, by which every mean is weighted; None for 1.
 
     Returns:
         Those of `bnn_pyro.evaluation.metrics.classification_metrics` or of
         `bnn_pyro.evaluation.metrics.regression_metrics`; of other targets those that their likelihood brings.
     """
     if isinstance(predicted, Classes):
-        return classification_metrics(predicted.probabilities, y)
+        return classification_metrics(predicted.probabilities, y, weight=weight)
     if isinstance(predicted, Normals) and predicted.mean.dim() == 2:
-        return regression_metrics(predicted.mean, predicted.sd, y, y_std=y_std)
+        return regression_metrics(predicted.mean, predicted.sd, y, y_std=y_std, weight=weight)
     scaled = _mixture(predicted).scaled(std=y_std)
-    return scaled.scores(y * y_std if scaled.is_real else y)
+    return scaled.scores(y * y_std if scaled.is_real else y, weight=weight)
 
 
 def log_scores(predicted: Prediction, y: Tensor, *, y_std: float = 1.0) -> Tensor:

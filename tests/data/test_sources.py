@@ -20,7 +20,14 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from bnn_pyro.data.sources import as_inputs, as_inputs_and_targets, as_observations, as_tensor
+from bnn_pyro.data.sources import (
+    as_inputs,
+    as_inputs_and_targets,
+    as_observations,
+    as_scored,
+    as_targets,
+    as_tensor,
+)
 
 X, Y = torch.arange(12.0).reshape(6, 2), torch.arange(6) % 3
 FRAME = pd.DataFrame(X.numpy(), columns=["x", "y"])
@@ -167,6 +174,26 @@ def test_what_is_no_tensor_gets_the_default_dtype() -> None:
     assert as_inputs_and_targets("data", (whole, np.array([0, 1], dtype=np.int32)))[1].dtype == torch.int64
     gaps = pd.DataFrame({"a": pd.array([1, None], dtype="Int64"), "b": [0.5, 1.5]})
     assert as_tensor("y", gaps).isnan().tolist() == [[False, False], [True, False]]
+
+
+def test_a_table_of_one_column_is_one_target_per_row() -> None:
+    column = pd.DataFrame({"price": [1.5, 2.5, 0.5]})
+    expected = torch.tensor([1.5, 2.5, 0.5])
+    assert torch.equal(as_targets("y", column), expected) and torch.equal(as_targets("y", column["price"]), expected)
+    x, y, weight = as_observations("data", (np.ones((3, 2)), column, column))
+    assert torch.equal(y, expected) and weight is not None and torch.equal(weight, expected)
+    assert as_observations("data", (column, column))[0].shape == (3, 1)
+    assert as_targets("y", column.to_numpy()).shape == as_targets("y", torch.ones(3, 1)).shape == (3, 1)
+
+
+def test_rows_to_score_hold_their_observations_or_have_them_apart() -> None:
+    weight = torch.arange(len(X))
+    assert as_scored(X, Y)[:2] == (X, Y) and as_scored(X, Y)[2] is None
+    found = as_scored((X, Y, weight))
+    assert all(torch.equal(*pair) for pair in zip(found, (X, Y, weight), strict=True))
+    assert torch.equal(as_scored((X, Y), weight=weight)[2], weight)
+    with pytest.raises(ValueError, match="weight must be None where x holds weights of the rows, got both"):
+        as_scored((X, Y, weight), weight=weight)
 
 
 def test_streams_of_a_known_length_and_nothing() -> None:

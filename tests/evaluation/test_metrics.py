@@ -292,3 +292,38 @@ def test_paired_difference_by_hand() -> None:
 def test_paired_difference_refuses(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match="must have one shape"):
         paired_difference(*map(torch.zeros, shapes))
+
+
+# weights of rows: those of repeated rows
+
+
+def repeats(rows: int) -> tuple[Tensor, Tensor]:
+    """Return whole weights, some of them 0, and the row numbers that each is repeated by."""
+    weight = torch.randint(4, (rows,), generator=torch.Generator().manual_seed(1))
+    return weight, torch.arange(rows).repeat_interleave(weight)
+
+
+def test_weighted_scores_are_those_of_repeated_rows() -> None:
+    weight, twice = repeats(300)
+    p, labels = random_classes(300)
+    found = classification_metrics(p, labels, weight=weight)
+    assert found == pytest.approx(classification_metrics(p[twice], labels[twice]), abs=1e-6)
+    assert found != pytest.approx(classification_metrics(p, labels), abs=1e-3)
+    mean, sd, y = random_normals(4, 300)
+    scores = regression_metrics(mean, sd, y, y_std=3.0, weight=weight)
+    assert scores == pytest.approx(regression_metrics(mean[:, twice], sd[:, twice], y[twice], y_std=3.0), rel=1e-6)
+    curve, repeated = (
+        coverage_curve(mean, sd, y, weight=weight),
+        coverage_curve(mean[:, twice], sd[:, twice], y[twice]),
+    )
+    torch.testing.assert_close(curve.observed, repeated.observed)
+
+
+def test_weighted_differences_of_pairs() -> None:
+    weight, twice = repeats(300)
+    one, two = torch.randn(2, 300, generator=torch.Generator().manual_seed(2))
+    found, expected = paired_difference(one, two, weight=weight), paired_difference(one[twice], two[twice])
+    assert found[0] == pytest.approx(expected[0]) and found[1] > expected[1]  # repeated rows are no independent ones
+    assert paired_difference(one, two, weight=torch.ones(300)) == pytest.approx(paired_difference(one, two))
+    with pytest.raises(ValueError, match=r"weight must have shape \(300,\)"):
+        classification_metrics(*random_classes(300), weight=weight[:4])

@@ -70,3 +70,16 @@ def test_bad_input() -> None:
         normals().quantile(1.0)
     with pytest.raises(ValueError, match=r"level must be in \(0, 1\), got 0"):
         normals().interval(0.0)
+
+
+def test_weights_weigh_the_rows_and_custom_metrics_have_to_take_them() -> None:
+    weight = torch.tensor([1.0, 0.0, 2.0, 1.0, 3.0])
+    twice = torch.arange(5).repeat_interleave(weight.long())
+    repeated = Mixture(dist.Normal(MEAN[:, twice], SD[:, twice]), real_metrics, is_real=True)
+    assert normals().scores(Y, weight=weight) == pytest.approx(repeated.scores(Y[twice]))
+    custom = Mixture(dist.Normal(MEAN, SD), lambda mean, y: {"bias": float((mean - y).mean())})
+    assert set(custom.scores(Y)) == {"bias", "nll"}
+    with pytest.raises(
+        ValueError, match=r"metrics must take \(mean, y, weight\) where rows have weights, got <lambda>"
+    ):
+        custom.scores(Y, weight=weight)

@@ -41,13 +41,16 @@ def test_density_is_multiplied_by_the_weight(likelihood: RowWeights, outputs: in
 
 
 @every_likelihood
-def test_a_weighted_fit_is_scored_without_weights(likelihood: RowWeights, outputs: int, y: Tensor) -> None:
+def test_a_weighted_fit_is_scored_with_its_weights(likelihood: RowWeights, outputs: int, y: Tensor) -> None:
     net = networks.mlp(3, (4,), outputs).double()
     model = SparseNetwork(net, X[:2], prior=Gaussian(), likelihood=likelihood, num_data=ROWS)
     posterior = fit(model, (X, with_weights(y, WEIGHT)), epochs=1, seed=0)
-    median = posterior.evaluate_median(X, y)
-    assert median == posterior.evaluate_median(X, with_weights(y, WEIGHT))
+    median = posterior.evaluate_median(X, with_weights(y, WEIGHT))
     assert posterior.history[0]["train_nll"] == pytest.approx(median["nll"])
+    twice = torch.arange(ROWS).repeat_interleave(WEIGHT.long())
+    assert median == pytest.approx(posterior.evaluate_median(X[twice], y[twice]), rel=1e-5, abs=1e-6)
+    assert median == posterior.evaluate_median((X, y, WEIGHT)) == posterior.evaluate_median(X, y, weight=WEIGHT)
+    assert median["nll"] != pytest.approx(posterior.evaluate_median(X, y)["nll"])
     assert posterior.is_classification == isinstance(likelihood.base, Categorical)
 
 

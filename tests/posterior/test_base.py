@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 import bnn_pyro.posterior
 from bnn_pyro import prune
@@ -99,6 +100,30 @@ def test_evaluates_the_median_model_and_draws(kind: type[Posterior]) -> None:
         torch.manual_seed(3)
         assert found == pytest.approx(classification_metrics(posterior.predict(x, num_samples=num_samples), y))
     assert list(found) == list(of_median)
+
+
+@every_kind
+def test_rows_to_score_come_in_all_forms_and_may_have_weights(kind: type[Posterior]) -> None:
+    posterior = KINDS[kind]()
+    x, y, weight = rows(posterior), torch.randint(3, (9,)), torch.arange(9) % 3
+    twice = torch.arange(9).repeat_interleave(weight)
+    median = posterior.evaluate_median(x, y)
+    loader = DataLoader(TensorDataset(x, y), batch_size=4)
+    assert posterior.evaluate_median((x, y)) == posterior.evaluate_median(loader) == median
+    assert posterior.evaluate_median((x.float().numpy(), y.numpy())) == pytest.approx(median, rel=1e-4)
+    weighted = posterior.evaluate_median(x, y, weight=weight)
+    assert weighted == pytest.approx(posterior.evaluate_median(x[twice], y[twice]), rel=1e-5, abs=1e-6)
+    assert weighted == posterior.evaluate_median(DataLoader(TensorDataset(x, y, weight), batch_size=4))
+    torch.manual_seed(3)
+    drawn = posterior.evaluate((x, y, weight), num_samples=2)
+    torch.manual_seed(3)
+    assert drawn == posterior.evaluate(x, y, weight=weight.numpy(), num_samples=2)
+    with pytest.raises(ValueError, match="weight must be None where x holds weights of the rows, got both"):
+        posterior.evaluate((x, y, weight), weight=weight)
+    with pytest.raises(ValueError, match=r"weight must have shape \(9,\)"):
+        posterior.evaluate(x, y, weight=weight[:3])
+    with pytest.raises(ValueError, match="x must be a pair"):
+        posterior.evaluate(x)
 
 
 @every_kind

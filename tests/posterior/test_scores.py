@@ -18,6 +18,13 @@ def test_scores_are_those_of_the_metrics() -> None:
     assert scores(NORMALS, TARGETS, y_std=2.0) == regression_metrics(*NORMALS, TARGETS, y_std=2.0)
 
 
+def test_weights_are_those_of_the_metrics() -> None:
+    weight = torch.arange(5)
+    assert scores(CLASSES, LABELS, weight=weight) == classification_metrics(*CLASSES[:1], LABELS, weight=weight)
+    assert scores(NORMALS, TARGETS, weight=weight) == regression_metrics(*NORMALS, TARGETS, weight=weight)
+    assert scores(CLASSES, LABELS, weight=weight) != scores(CLASSES, LABELS)
+
+
 def test_distributions_have_the_log_scores() -> None:
     classes = predictive_distribution(CLASSES, y_mean=3.0, y_std=2.0)
     assert isinstance(classes, ClassProbabilities)

@@ -82,9 +82,10 @@ def fit(
 
     Where ``torch.distributed`` is initialised, as under ``torchrun``, its processes share every batch: each is given
     all rows and computes its part, with one draw of the network for all; the sum of the gradients makes the same step
-    in each. With as many parts in one process (``Compute(accumulate=...)``) the steps are the same up to rounding, and
-    those of the undivided batch where no BatchNorm and no local reparameterisation is at work. A BatchNorm normalises
-    each part by its own statistics; running ones are averaged.
+    in each. Of a ``DataLoader`` with a ``DistributedSampler`` each reads its own rows alone, and they exchange them.
+    With as many parts in one process (``Compute(accumulate=...)``) the steps are the same up to rounding, and those of
+    the undivided batch where no BatchNorm and no local reparameterisation is at work. A BatchNorm normalises each part
+    by its own statistics; running ones are averaged.
 
     Args:
         model: The network; ``model.num_data`` must be the number of training rows (after the validation split).
@@ -148,7 +149,8 @@ def fit(
     _check_options(batch_size, schedule, clip_norm, guide, optimizer, augmentation, validation)
     saving = Checkpoint.of(checkpoint)
     _check_model(model)
-    x, y = as_pair("data", data, model.layout, device=device, likelihood=model.likelihood)
+    is_shared = Processes.found(compute.data_parallel).count > 1
+    x, y = as_pair("data", data, model.layout, device=device, likelihood=model.likelihood, is_shared=is_shared)
     processes = Processes.found(compute.data_parallel, device=x.device)
     compute.check_inputs(x)
     _check_shares(batch_size, compute.accumulate, processes, optimizer, saving)

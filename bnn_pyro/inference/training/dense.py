@@ -95,7 +95,8 @@ def train_dense(
     if compute.engine not in ("auto", "eager"):
         raise ValueError(f"engine must be 'auto' or 'eager', as dense training is eager, got {compute.engine!r}")
     check_augmentation(augmentation)
-    inputs, *others = as_observations("data", data)
+    is_shared = Processes.found(compute.data_parallel).count > 1
+    inputs, *others = as_observations("data", data, is_shared=is_shared)
     layout = InputLayout.of("data", inputs, net)
     rows = (inputs, *(part for part in others if part is not None))
     x, y = as_pair("data", rows, layout, device=device, likelihood=likelihood)

@@ -635,7 +635,7 @@ def test_outputs_are_drawn_for_small_batches_alone(rows: int, monkeypatch: pytes
         ({"data": (X.long(), Y)}, "floating-point inputs"),
         ({"data": X}, "data must be a pair"),
         ({"data": (X, Y + 1)}, "data does not fit the likelihood: y must hold labels in 0 ... 2"),
-        ({"data": (X, Y.int())}, "dtype torch.int64"),
+        ({"data": (X, Y.float())}, "dtype torch.int64"),
         ({"data": (inputs(12, 5), Y)}, r"inputs of shape \(rows, 6\), got \(12, 5\)"),
         ({"data": (inputs(13), labels(13))}, r"num_data must be the number of training rows .* \(13\), got 12"),
         (

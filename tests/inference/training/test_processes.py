@@ -84,6 +84,12 @@ def test_a_loader_may_share_its_rows_with_the_other_processes(found: list[dict[s
         assert_same(process["sampler"], found[0]["eager"], 1e-12)
 
 
+def test_each_process_reads_its_own_rows_alone(found: list[dict[str, Any]]) -> None:
+    """But for row 0, which says what the items are."""
+    for rank, process in enumerate(found):
+        assert set(process["rows read"]) - {0} == set(range(rank, len(DATA[0]), 2)) - {0}
+
+
 def test_each_process_may_have_a_run_of_its_own(found: list[dict[str, Any]]) -> None:
     for rank, process in enumerate(found):
         assert_same(process["alone"], state(train("jittered", seed=rank)), 1e-12)

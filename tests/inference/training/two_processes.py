@@ -8,7 +8,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor, distributed
-from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from bnn_pyro import fit, recipes
 from bnn_pyro.data import Split, load
@@ -38,6 +38,20 @@ CASES: dict[str, dict[str, Any]] = {
     "images": {"batch_size": 6},  # with a BatchNorm
     "shrinking": {"schedule": Schedule(shrink_below=0.3, frozen_kl_weight=0.5, freeze=1), "validation": DATA},
 }
+
+
+class Counted(Dataset[tuple[Tensor, Tensor]]):
+    """The rows, and the numbers of those that were read."""
+
+    def __init__(self) -> None:
+        self.read: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(DATA[0])
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        self.read.add(row)
+        return DATA[0][row], DATA[1][row]
 
 
 class Stop(Exception):
@@ -107,8 +121,9 @@ def main(folder: Path) -> None:
     found: dict[str, Any] = {name: state(train(name, seed=rank)) for name in CASES}  # the first one's net is taken
     found["gradients"] = gradients(batch_size=12)
     found["noisy"] = gradients(batch_size=12, elbo=SparseELBO(local_reparameterization=True))
-    rows = TensorDataset(*DATA)
+    rows = Counted()
     found["sampler"] = state(train("eager", data=DataLoader(rows, batch_size=4, sampler=DistributedSampler(rows))))
+    found["rows read"] = sorted(rows.read)
     found["resumed"] = state(train("shrinking", checkpoint=folder / "by_one.pt"))
     stopped(folder / "by_two.pt", "shrinking", after=3)
     found["job"] = {k: v for k, v in job(folder / f"written_by_{rank}").items() if k.startswith("test_")}
