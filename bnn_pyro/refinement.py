@@ -17,7 +17,7 @@ from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.sample import check_draws, sample
 from bnn_pyro.inference.mcmc.starts import starting_points
 from bnn_pyro.inference.mcmc.stopping import StoppingRule
-from bnn_pyro.likelihoods import Likelihood
+from bnn_pyro.likelihoods import Likelihood, RowWeights
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.nodes import Nodes
 from bnn_pyro.posterior.base import Posterior
@@ -305,6 +305,8 @@ def without_gates(
     """
     opened = model.replaced(model.net, Nodes((), model.nodes.dense), model.selection)
     opened.spike, opened.inclusion, opened.slab = None, {}, slab or opened.slab
+    if likelihood is not None and isinstance(opened.likelihood, RowWeights) and not isinstance(likelihood, RowWeights):
+        likelihood = RowWeights(likelihood, opened.likelihood.shape)  # the rows keep their weights
     opened.likelihood = likelihood or opened.likelihood
     return opened
 

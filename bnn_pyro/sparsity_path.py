@@ -21,6 +21,7 @@ from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
 from bnn_pyro.inference.training.batches import Change
 from bnn_pyro.inference.training.compute import Compute
+from bnn_pyro.likelihoods.base import targets_alone, weights_of
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.empty_groups import empty_groups
@@ -350,5 +351,7 @@ def _point(
 
 def _scores(posterior: Posterior, rows: tuple[Tensor, Tensor]) -> Tensor:
     x, y = rows
-    draws = _DRAWS if posterior.num_draws is None else None
-    return log_scores(posterior.predict(x, num_samples=draws, return_draws=True), y)
+    likelihood, draws = posterior.model.likelihood, _DRAWS if posterior.num_draws is None else None
+    weight = weights_of(likelihood, y)
+    found = log_scores(posterior.predict(x, num_samples=draws, return_draws=True), targets_alone(likelihood, y))
+    return found if weight is None else found * weight / weight.mean()  # whose mean is the weighted one

@@ -46,13 +46,24 @@ class Split:
     Attributes:
         x: Inputs, float32 of shape ``(N, *input_shape)``.
         y: Targets of shape ``(N,)``: int64 labels for classification, float32 for regression.
+        weight: How many rows each row counts for, float32 of shape ``(N,)``; None for 1.
     """
 
     x: Tensor
     y: Tensor
+    weight: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def rows(self, numbers: Tensor) -> "Split":
+        """Return some of the rows.
+
+        Args:
+            numbers: Their numbers.
+        """
+        weight = None if self.weight is None else self.weight[numbers]
+        return Split(self.x[numbers], self.y[numbers], weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +113,11 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input, without the dimension of the rows."""
         return tuple(self.train.x.shape[1:])
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether the training rows have weights."""
+        return self.train.weight is not None
 
     @property
     def outputs(self) -> int:

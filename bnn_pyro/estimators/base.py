@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from bnn_pyro.data import Dataset
@@ -36,6 +37,7 @@ Table = Any
 """Numbers in rows and columns, as scikit-learn takes them: an array, a DataFrame, a list of lists."""
 
 _ROWS_AT_ONCE = 256  # so that memory does not grow with draws times rows
+_LEAST_SHARE = 0.1  # of the rows, that weights sum to without a warning
 _SHOWN_ROWS = 1_000  # training rows that are kept for the importance of inputs without gates
 
 
@@ -90,7 +92,7 @@ class SparseBayesEstimator(KeptInputs, BaseEstimator):  # type: ignore[misc]
     # ---- fitting -----------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _dataset(self, x: Floats, y: Any) -> tuple[Dataset, Scaling]:
+    def _dataset(self, x: Floats, y: Any, weight: Floats | None) -> tuple[Dataset, Scaling]:
         """Return checked arrays as the data of a run, and their scaling."""
 
     def _checked(self, X: Table, **options: Any) -> Any:
@@ -105,10 +107,11 @@ class SparseBayesEstimator(KeptInputs, BaseEstimator):  # type: ignore[misc]
                 "OneHotEncoder in a ColumnTransformer"
             ) from error
 
-    def _fit(self, X: Table, y: Any, **options: Any) -> None:
+    def _fit(self, X: Table, y: Any, sample_weight: ArrayLike | None, **options: Any) -> None:
         """Check data and parameters, run the recipe and keep what predictions need."""
         x, y = self._checked(X, y=y, ensure_min_samples=2, **options)
-        dataset, scaling = self._dataset(x, y)
+        x, y, weight = _weighted(x, y, sample_weight)
+        dataset, scaling = self._dataset(x, y, weight)
         settings = table_recipe(
             dataset.task,
             len(x),
@@ -126,7 +129,7 @@ class SparseBayesEstimator(KeptInputs, BaseEstimator):  # type: ignore[misc]
         is_asked = settings.refinement is not None and not settings.refine_if_worth
         self._keep(run, scaling, seed, refine_was_asked_for=is_asked)
         shown = np.linspace(0, len(x) - 1, min(len(x), _SHOWN_ROWS)).round().astype(int)
-        self._rows = (x[shown], np.asarray(y)[shown])
+        self._rows = (x[shown], np.asarray(y)[shown], None if weight is None else weight[shown])
         self._importances = None
 
     def _keep(self, run: Run, scaling: Scaling, seed: int, *, refine_was_asked_for: bool) -> None:
@@ -174,6 +177,24 @@ class SparseBayesEstimator(KeptInputs, BaseEstimator):  # type: ignore[misc]
         with torch.no_grad():
             for rows in x.split(_ROWS_AT_ONCE):
                 yield known(net.mixture.likelihood.predict(net.outputs(rows.to(device)), net.mixture.latent))
+
+
+def _weighted(x: Floats, y: Any, sample_weight: ArrayLike | None) -> tuple[Floats, Any, Floats | None]:
+    """Return the rows whose weight is not 0, and their weights; None where all of them are 1."""
+    if sample_weight is None:
+        return x, y, None
+    weight = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
+    counts = weight > 0
+    x, y, weight = x[counts], np.asarray(y)[counts], weight[counts]
+    if len(x) < 2:
+        raise ValueError(f"sample_weight must be positive in at least 2 rows, got {len(x)}")
+    if weight.sum() < _LEAST_SHARE * len(x):
+        warnings.warn(
+            f"sample_weight sums to {weight.sum():.3g} for {len(x)} rows, which then count as so few: divide it by its "
+            "mean if it says something of ratios alone",
+            stacklevel=4,
+        )
+    return x, y, None if (weight == 1).all() else weight
 
 
 def to_numpy(parts: list[Tensor]) -> Floats:

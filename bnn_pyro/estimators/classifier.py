@@ -60,12 +60,16 @@ class SparseBayesClassifier(ClassifierMixin, SparseBayesEstimator):  # type: ign
 
     classes_: NDArray[Any]
 
-    def fit(self, X: Table, y: ArrayLike) -> "SparseBayesClassifier":
+    def fit(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> "SparseBayesClassifier":
         """Fit the network.
 
         Args:
             X: Inputs, numbers of shape ``(rows, features)``; an array or a DataFrame.
             y: Classes, shape ``(rows,)``, of any kind that can be sorted.
+            sample_weight: How many rows each row counts for, shape ``(rows,)``, not negative; None for 1. A row of
+                weight 2 is as good as two rows, one of weight 0 is left out, and so is a class without other rows.
+                Their sum says how much there is to learn from beside the prior: weights that say something of ratios
+                alone should sum to the number of rows.
 
         Returns:
             The estimator itself.
@@ -77,8 +81,9 @@ class SparseBayesClassifier(ClassifierMixin, SparseBayesEstimator):  # type: ign
         Warns:
             ConvergenceWarning: If no node of a layer is left, chains have not mixed, or refining was asked for and
                 could not be done.
+            UserWarning: If the weights sum to less than a tenth of the number of rows.
         """
-        self._fit(X, y)
+        self._fit(X, y, sample_weight)
         return self
 
     def predict(self, X: Table) -> NDArray[Any]:
@@ -113,11 +118,11 @@ class SparseBayesClassifier(ClassifierMixin, SparseBayesEstimator):  # type: ign
         """
         return to_numpy([cast(Classes, part).probabilities for part in self._predicted(X)])
 
-    def _dataset(self, x: Floats, y: Any) -> tuple[Dataset, Scaling]:
+    def _dataset(self, x: Floats, y: Any, weight: Floats | None) -> tuple[Dataset, Scaling]:
         check_classification_targets(y)
         classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"y must have at least two classes to tell apart, got one class: {classes[0]!r}")
         self.classes_ = classes
-        scaling = Scaling.of(x)
-        return scaling.dataset(x, torch.from_numpy(labels.astype(np.int64)), tuple(map(str, classes))), scaling
+        scaling, numbers = Scaling.of(x, weight=weight), torch.from_numpy(labels.astype(np.int64))
+        return scaling.dataset(x, numbers, tuple(map(str, classes)), weight=weight), scaling

@@ -21,7 +21,7 @@ class KeptInputs:
     posterior_: Posterior
     n_features_in_: int
     _importances: Floats | None
-    _rows: tuple[Any, Any]
+    _rows: tuple[Any, Any, Any]
     _seed: int
 
     def get_support(self, indices: bool = False) -> NDArray[np.bool_] | NDArray[np.int64]:
@@ -89,7 +89,9 @@ class KeptInputs:
         if gamma is not None:
             return gamma
         if self._importances is None:
-            found = permutation_importance(self, *self._rows, n_repeats=_REPEATS, random_state=self._seed)
+            x, y, weight = self._rows
+            how = {"n_repeats": _REPEATS, "random_state": self._seed, "sample_weight": weight}
+            found = permutation_importance(self, x, y, **how)
             self._importances = found.importances_mean
         return self._importances
 

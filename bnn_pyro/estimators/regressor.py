@@ -65,12 +65,15 @@ class SparseBayesRegressor(RegressorMixin, SparseBayesEstimator):  # type: ignor
         >>> network = model.prune()  # a plain module: raw inputs in, original units out
     """
 
-    def fit(self, X: Table, y: ArrayLike) -> "SparseBayesRegressor":
+    def fit(self, X: Table, y: ArrayLike, sample_weight: ArrayLike | None = None) -> "SparseBayesRegressor":
         """Fit the network.
 
         Args:
             X: Inputs, numbers of shape ``(rows, features)``; an array or a DataFrame.
             y: Targets, shape ``(rows,)``.
+            sample_weight: How many rows each row counts for, shape ``(rows,)``, not negative; None for 1. A row of
+                weight 2 is as good as two rows, one of weight 0 is left out. Their sum says how much there is to learn
+                from beside the prior: weights that say something of ratios alone should sum to the number of rows.
 
         Returns:
             The estimator itself.
@@ -82,8 +85,9 @@ class SparseBayesRegressor(RegressorMixin, SparseBayesEstimator):  # type: ignor
         Warns:
             ConvergenceWarning: If no node of a layer is left, chains have not mixed, or refining was asked for and
                 could not be done.
+            UserWarning: If the weights sum to less than a tenth of the number of rows.
         """
-        self._fit(X, y, y_numeric=True)
+        self._fit(X, y, sample_weight, y_numeric=True)
         return self
 
     @overload
@@ -136,7 +140,7 @@ class SparseBayesRegressor(RegressorMixin, SparseBayesEstimator):  # type: ignor
     def _normals(self, X: Table) -> list[Normals]:
         return [cast(Normals, part) for part in self._predicted(X)]
 
-    def _dataset(self, x: Floats, y: Any) -> tuple[Dataset, Scaling]:
+    def _dataset(self, x: Floats, y: Any, weight: Floats | None) -> tuple[Dataset, Scaling]:
         targets = np.asarray(y, dtype=np.float64)
-        scaling = Scaling.of(x, targets)
-        return scaling.dataset(x, scaling.targets(targets)), scaling
+        scaling = Scaling.of(x, targets, weight=weight)
+        return scaling.dataset(x, scaling.targets(targets), weight=weight), scaling

@@ -30,17 +30,18 @@ class Scaling:
     y_std: float = 1.0
 
     @classmethod
-    def of(cls, x: Floats, y: Floats | None = None) -> "Scaling":
+    def of(cls, x: Floats, y: Floats | None = None, *, weight: Floats | None = None) -> "Scaling":
         """Return the scaling by some rows.
 
         Args:
             x: Inputs, shape ``(rows, features)``.
             y: Real targets, shape ``(rows,)``; None for classes.
+            weight: How many rows each row counts for, shape ``(rows,)``; None for 1.
         """
-        inputs = StandardScaler().fit(x)
+        inputs = StandardScaler().fit(x, sample_weight=weight)
         if y is None:
             return cls(inputs.mean_, inputs.scale_)
-        target = StandardScaler().fit(y.reshape(-1, 1))
+        target = StandardScaler().fit(y.reshape(-1, 1), sample_weight=weight)
         return cls(inputs.mean_, inputs.scale_, float(target.mean_[0]), float(target.scale_[0]))
 
     def inputs(self, x: Floats) -> Tensor:
@@ -59,15 +60,19 @@ class Scaling:
         """
         return torch.from_numpy((y - self.y_mean) / self.y_std)
 
-    def dataset(self, x: Floats, y: Tensor, classes: tuple[str, ...] | None = None) -> Dataset:
+    def dataset(
+        self, x: Floats, y: Tensor, classes: tuple[str, ...] | None = None, *, weight: Floats | None = None
+    ) -> Dataset:
         """Return rows as the data of a run, all of them to be trained on.
 
         Args:
             x: Inputs in their own units, shape ``(rows, features)``.
             y: Standardised targets, or int64 labels, shape ``(rows,)``.
             classes: What each label stands for; None for regression.
+            weight: How many rows each row counts for, shape ``(rows,)``; None for 1.
         """
-        rows = Split(self.inputs(x).float(), y.float() if classes is None else y)
+        weights = None if weight is None else torch.from_numpy(weight).float()
+        rows = Split(self.inputs(x).float(), y.float() if classes is None else y, weights)
         return Dataset(
             name="table",
             task="regression" if classes is None else "classification",

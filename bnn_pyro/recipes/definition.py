@@ -15,7 +15,15 @@ from bnn_pyro.data.augmentation import Augmentation
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
 from bnn_pyro.inference.svi.timetable import Timetable
-from bnn_pyro.likelihoods import Categorical, GaussianNoise, HeteroscedasticNoise, Likelihood, MeanDependentNoise
+from bnn_pyro.likelihoods import (
+    Categorical,
+    GaussianNoise,
+    HeteroscedasticNoise,
+    Likelihood,
+    MeanDependentNoise,
+    RowWeights,
+    with_weights,
+)
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.networks.named import NETS, check_widths, make_net, reads_images
 from bnn_pyro.networks.normalize import normalized
@@ -299,25 +307,27 @@ class Recipe:
             device: Where to.
 
         Returns:
-            Inputs and targets.
+            Inputs and targets; of weighted rows with their weights beside them, as `RowWeights` takes them.
         """
         x = split.x if self.reads_images else split.x.flatten(1)
-        return x.to(device), split.y.to(device)
+        y = split.y if split.weight is None else with_weights(split.y, split.weight)
+        return x.to(device), y.to(device)
 
-    def likelihood(self, task: str) -> Likelihood:
+    def likelihood(self, task: str, *, is_weighted: bool = False) -> Likelihood:
         """Return the likelihood of a task: of classes, or normal with a noise that is learned.
 
         Args:
             task: ``"classification"`` or ``"regression"``.
+            is_weighted: Whether rows have weights.
 
         Raises:
             ValueError: If there is no such task.
         """
         if task not in ("classification", "regression"):
             raise ValueError(f"task must be classification or regression, got {task!r}")
-        if task == "classification":
-            return Categorical()
-        return NOISES["constant" if self.noise == "auto" else self.noise]()
+        noise = NOISES["constant" if self.noise == "auto" else self.noise]
+        likelihood: Likelihood = Categorical() if task == "classification" else noise()
+        return RowWeights(likelihood) if is_weighted else likelihood
 
     def outputs(self, num_classes: int | None) -> int:
         """Return the number of the network's outputs: one per class; one, or two with a noise that varies.

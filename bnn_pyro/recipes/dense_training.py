@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from bnn_pyro.arguments import check_reals, check_wholes
 from bnn_pyro.evaluation.noise_line import noise_line
-from bnn_pyro.likelihoods import GaussianNoise, Likelihood, MeanDependentNoise
+from bnn_pyro.likelihoods import GaussianNoise, Likelihood, MeanDependentNoise, RowWeights
+from bnn_pyro.likelihoods.base import targets_alone, weights_of
+from bnn_pyro.weighted_means import weighted_mean
 
 _LEAST_NOISE = 1e-6
 
@@ -51,19 +53,23 @@ def training_noise(dense: nn.Module, train: tuple[Tensor, Tensor], likelihood: L
 
     Args:
         dense: The network.
-        train: (x, y), the training rows.
+        train: (x, y), the training rows; weights beside the targets count for the errors' standard deviation alone.
         likelihood: What its output means.
 
     Returns:
         The standard deviation of the errors, shape ``()``; of `MeanDependentNoise` its two scales, shape ``(2,)``; not
         below 1e-6. None of likelihoods that learn no normal noise for one output.
     """
+    weight = weights_of(likelihood, train[1])
+    y = targets_alone(likelihood, train[1])
+    likelihood = likelihood.base if isinstance(likelihood, RowWeights) else likelihood
     if not isinstance(likelihood, GaussianNoise | MeanDependentNoise):
         return None
-    x, y = train
     with torch.no_grad():
-        mean: Tensor = dense(x).squeeze(-1)
+        mean: Tensor = dense(train[0]).squeeze(-1)
     errors = mean - y
+    if weight is not None and isinstance(likelihood, GaussianNoise):
+        return errors.new_tensor(math.sqrt(weighted_mean(errors.square(), weight))).clamp(min=_LEAST_NOISE)
     if isinstance(likelihood, GaussianNoise) or not (errors != 0).any():
         scale = errors.square().mean().sqrt().clamp(min=_LEAST_NOISE)
         return scale if isinstance(likelihood, GaussianNoise) else scale.expand(2)

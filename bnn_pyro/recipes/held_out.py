@@ -28,4 +28,4 @@ def split_rows(dataset: Dataset, fraction: float, seed: int) -> tuple[Split, Spl
     if not len(kept):
         raise ValueError(f"data must have 2 training rows at least, one of them to score, got {len(train)}")
     kept_rows, scored_rows = (torch.from_numpy(rows) for rows in (kept, held_out))
-    return Split(train.x[kept_rows], train.y[kept_rows]), Split(train.x[scored_rows], train.y[scored_rows])
+    return train.rows(kept_rows), train.rows(scored_rows)

@@ -78,7 +78,7 @@ def try_inputs(fits: TrialFits) -> InputTrial:
     if no_trial.is_empty or keep[name].all() or empty_groups(fits.posterior(input_gates=False).keep()):
         return no_trial
     scores = [_scores(fits.sampled(reads), y) for reads in (keep[name], None)]
-    return InputTrial(*paired_difference(*scores), len(y), inclusion)
+    return InputTrial(*paired_difference(*scores, weight=fits.weight), len(y), inclusion)
 
 
 def _scores(predicted: Prediction, y: Tensor) -> Tensor:

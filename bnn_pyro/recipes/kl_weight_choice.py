@@ -50,7 +50,7 @@ def choose_kl_weight(
         raise ValueError("settings must have a path, got None")
     kept, held_out = split_rows(dataset, plan.validation, seed)
     train, scored = (settings.tensors(part, device) for part in (kept, held_out))
-    likelihood = settings.likelihood(dataset.task)
+    likelihood = settings.likelihood(dataset.task, is_weighted=dataset.is_weighted)
     fitted = settings.with_kl_weight(settings.kl_weight).fit_options()  # so that the weight is that of the posterior
     with seeded(seed, torch.device(device)):
         dense = train_dense(

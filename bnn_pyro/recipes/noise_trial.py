@@ -37,7 +37,7 @@ class NoiseTrial:
         return {**asdict(self), "noise": self.noise}
 
 
-def try_noise(mean: Tensor, y: Tensor) -> NoiseTrial:
+def try_noise(mean: Tensor, y: Tensor, *, weight: Tensor | None = None) -> NoiseTrial:
     r"""Compare a noise that follows the prediction with a constant one, by the errors of held-out rows.
 
     Errors :math:`r = y - m` are modelled as :math:`N(0, \exp(a + b z)^2)` with :math:`z` the standardised prediction
@@ -50,6 +50,8 @@ def try_noise(mean: Tensor, y: Tensor) -> NoiseTrial:
     Args:
         mean: Predicted means, shape ``(rows,)``.
         y: Targets, shape ``(rows,)``, of at least 10 rows.
+        weight: How many rows each row counts for in the gain, shape ``(rows,)``; None for 1. Both noises are fitted to
+            the errors without weights.
 
     Returns:
         The trial; with predictions that are all alike, or errors that are all zero, it gains nothing.
@@ -74,4 +76,4 @@ def try_noise(mean: Tensor, y: Tensor) -> NoiseTrial:
         intercept, slope = noise_line(z[rest], errors[rest])
         following[here] = log_density(errors[here], intercept + slope * z[here])
         constant[here] = log_density(errors[here], errors[rest].square().mean().sqrt().log())
-    return NoiseTrial(*paired_difference(following, constant), len(y))
+    return NoiseTrial(*paired_difference(following, constant, weight=weight), len(y))

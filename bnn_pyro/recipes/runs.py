@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.arguments import check_seed
-from bnn_pyro.data import Dataset
+from bnn_pyro.data import Dataset, Split
 from bnn_pyro.devices import checked_device
 from bnn_pyro.evaluation.spacing import evenly_spaced
 from bnn_pyro.inference.generators import seeded
@@ -22,6 +22,7 @@ from bnn_pyro.inference.svi.fit import fit
 from bnn_pyro.inference.training.compute import Compute
 from bnn_pyro.inference.training.dense import train_dense
 from bnn_pyro.inference.training.processes import Processes
+from bnn_pyro.likelihoods.base import targets_alone
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
 from bnn_pyro.posterior.empty_groups import empty_groups
@@ -98,7 +99,7 @@ def run(
         begun_with = config_of(dataset, settings, seed=seed, device=device)
         begun_with = {name: value for name, value in begun_with.items() if name not in ("device", "torch", "notes")}
         splits = {"training": dataset.train, "test": dataset.test, "validation": dataset.validation}
-        rows = {f"{name} rows": None if rows is None else (rows.x, rows.y) for name, rows in splits.items()}
+        rows = {f"{name} rows": None if rows is None else _parts(rows) for name, rows in splits.items()}
         claim.begin({**begun_with, **rows})
         return _run(dataset, settings, seed, device, progress, start, claim)
 
@@ -190,6 +191,10 @@ def _chosen(
     return settings, found
 
 
+def _parts(rows: Split) -> tuple[Tensor, ...]:
+    return (rows.x, rows.y) if rows.weight is None else (rows.x, rows.y, rows.weight)
+
+
 def _record(trial: InputTrial | NoiseTrial | None) -> dict[str, Any] | None:
     return None if trial is None else trial.record()
 
@@ -218,7 +223,7 @@ def _fit_and_prune(
     claim: Claim | None,
 ) -> Run:
     train, test = (settings.tensors(part, device) for part in (dataset.train, dataset.test))
-    likelihood = settings.likelihood(dataset.task)
+    likelihood = settings.likelihood(dataset.task, is_weighted=dataset.is_weighted)
     make_untrained = partial(
         settings.make_net, dataset.input_shape, settings.outputs(dataset.num_classes), inputs=dataset.train.x
     )
@@ -248,7 +253,7 @@ def _fit_and_prune(
         y_mean=dataset.y_mean,
         train_x=shown_rows(train[0]),
         encoding=dataset.encoding,
-        train_y=shown_rows(train[1]),
+        train_y=shown_rows(targets_alone(likelihood, train[1])),
         validation=validation,
     )
 
@@ -276,7 +281,8 @@ def _refined(
     if not settings.reference:
         return replace(finished, refined=sampled)
     whole_net = replace(settings, reads=None)  # as the dense network
-    model = whole_net.make_model(finished.dense, train[0][:2], settings.likelihood(dataset.task), len(dataset.train))
+    likelihood = settings.likelihood(dataset.task, is_weighted=dataset.is_weighted)
+    model = whole_net.make_model(finished.dense, train[0][:2], likelihood, len(dataset.train))
     try:
         saving = None if claim is None else claim.checkpoint("reference")
         whole = sample_whole(model, train, settings.refinement, seed=seed, progress=progress, checkpoint=saving)

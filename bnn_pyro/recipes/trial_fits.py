@@ -73,10 +73,11 @@ class TrialFits:
     ) -> None:
         kept, held_out = split_rows(dataset, _FRACTION, seed)
         self.inputs = dataset.train.x[0].numel()
-        self.train, self.held_out = (settings.tensors(part, device) for part in (kept, held_out))
+        self.train, scored = (settings.tensors(part, device) for part in (kept, held_out))
+        self.held_out, self.weight = (scored[0], held_out.y.to(device)), held_out.weight
         self._how: dict[str, Any] = {"seed": seed, "progress": progress}
         self._checkpoint = checkpoint
-        self._likelihood = settings.likelihood(dataset.task)
+        self._likelihood = settings.likelihood(dataset.task, is_weighted=dataset.is_weighted)
         self._settings = settings.with_epochs(max(1, round(_SHARE * settings.epochs)))
         training = replace(settings.dense, epochs=max(1, round(_SHARE * settings.dense.epochs)))
         net = settings.make_net(dataset.input_shape, settings.outputs(dataset.num_classes))

@@ -98,7 +98,7 @@ def hold_trials(
         noise = None
         if asks_noise:
             mean, _ = cast(Normals, fits.predicted(input_gates=settings.select_inputs is True)).moments()
-            noise = try_noise(mean, fits.held_out[1])
+            noise = try_noise(mean, fits.held_out[1], weight=fits.weight)
     found = Trials(inputs, noise)
     logger.info("held-out rows: %s", found)
     return found

@@ -19,9 +19,10 @@ from bnn_pyro.estimators import SparseBayesClassifier, SparseBayesRegressor, bas
 from bnn_pyro.estimators.table_recipe import table_recipe
 from bnn_pyro.inference.mcmc import starts
 from bnn_pyro.inference.training.ensemble import train_ensemble
+from bnn_pyro.likelihoods import RowWeights
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.recipes import Recipe
-from tests.estimators.tables import TINY, names, numbers, tiny, tiny_classifier
+from tests.estimators.tables import LEARNING, TINY, names, numbers, tiny, tiny_classifier
 
 X, Y = numbers()
 
@@ -133,6 +134,57 @@ def test_progress_is_shown_on_demand(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().err == ""
     tiny(verbose=1)
     assert "dense" in capfd.readouterr().err
+
+
+# ---- weights of rows -------------------------------------------------------------------------------------------------
+
+
+def test_rows_of_weight_zero_are_left_out_and_weights_of_one_are_none() -> None:
+    counts = np.arange(len(X)) % 3 != 0
+    weighted, fewer = tiny().fit(X, Y, sample_weight=counts), tiny().fit(X[counts], Y[counts])
+    np.testing.assert_array_equal(weighted.predict(X), fewer.predict(X))
+    same = SparseBayesRegressor(**TINY).fit(X, Y, sample_weight=np.ones(len(X)))
+    np.testing.assert_array_equal(same.predict(X), tiny().predict(X))
+
+
+def test_heavy_rows_decide() -> None:
+    """Rows that contradict each other: predictions follow those of the larger weight."""
+    x, y = np.tile(np.linspace(-1, 1, 60)[:, None], (2, 1)), np.repeat([1.0, -1.0], 60)
+    weight = np.where(y > 0, 1.9, 0.1)
+    model = SparseBayesRegressor(**LEARNING).fit(x, y, sample_weight=weight)
+    assert model.predict(x).mean() == pytest.approx(0.9, abs=0.15)
+    assert abs(SparseBayesRegressor(**LEARNING).fit(x, y).predict(x).mean()) < 0.15
+    classes = SparseBayesClassifier(**LEARNING).fit(x, y > 0, sample_weight=weight)
+    assert classes.predict_proba(x)[:, 1].mean() == pytest.approx(0.95, abs=0.05)
+    assert classes.score(x, y > 0, sample_weight=weight) == pytest.approx(0.95)
+
+
+@pytest.mark.usefixtures("short_ensembles")
+@pytest.mark.filterwarnings("ignore:the chains of the refined network")
+def test_a_weighted_fit_is_refined_with_its_weights() -> None:
+    x, y = np.tile(np.linspace(-1, 1, 60)[:, None], (2, 1)), np.repeat([1.0, -1.0], 60)
+    model = tiny(refine=SHORT, steps=50).fit(x, y, sample_weight=np.where(y > 0, 1.9, 0.1))
+    assert model.refined_ is not None and isinstance(model.refined_.model.likelihood, RowWeights)
+    assert model.predict(x).mean() > 0.4
+    assert model.feature_importances_.shape == (1,)
+
+
+def test_weights_are_checked() -> None:
+    for weight, message in (
+        (np.full(len(X), -1.0), "Negative values"),
+        (np.r_[1.0, np.zeros(len(X) - 1)], "sample_weight must be positive in at least 2 rows, got 1"),
+        (np.ones(3), "inconsistent numbers of samples|sample_weight.shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SparseBayesRegressor(**TINY).fit(X, Y, sample_weight=weight)
+    with pytest.warns(UserWarning, match="sample_weight sums to 1 for 120 rows, which then count as so few: divide it"):
+        SparseBayesRegressor(**TINY).fit(X, Y, sample_weight=np.full(len(X), 1 / len(X)))
+
+
+def test_a_class_without_weight_is_none() -> None:
+    x, y = names()
+    model = SparseBayesClassifier(**TINY).fit(x, np.r_[["other"], y[1:]], sample_weight=np.r_[0.0, np.ones(len(x) - 1)])
+    assert model.classes_.tolist() == ["down", "up"]
 
 
 # ---- refined ---------------------------------------------------------------------------------------------------------

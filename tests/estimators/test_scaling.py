@@ -1,6 +1,7 @@
 """From the units of a table to those of a network and back."""
 
 import numpy as np
+import pytest
 import torch
 
 from bnn_pyro.estimators.scaling import Scaling
@@ -23,6 +24,19 @@ def test_what_is_constant_becomes_zero_and_keeps_its_unit() -> None:
     assert scaling.inputs(x).abs().max() < 1e-12
     assert scaling.y_std == 1 and scaling.y_mean == 1e6
     assert not scaling.targets(y).any()
+
+
+def test_weights_are_repeated_rows() -> None:
+    rng = np.random.default_rng(0)
+    x, y, weight = rng.normal(5.0, 3.0, (20, 2)), rng.normal(size=20), rng.integers(1, 4, 20)
+    twice = np.arange(20).repeat(weight)
+    found, expected = Scaling.of(x, y, weight=weight.astype(float)), Scaling.of(x[twice], y[twice])
+    np.testing.assert_allclose(found.x_mean, expected.x_mean)
+    np.testing.assert_allclose(found.x_std, expected.x_std)
+    assert [found.y_mean, found.y_std] == pytest.approx([expected.y_mean, expected.y_std])
+    rows = found.dataset(x, found.targets(y), weight=weight.astype(float))
+    assert rows.is_weighted and rows.train.weight is not None and rows.train.weight.tolist() == weight.tolist()
+    assert not found.dataset(x, found.targets(y)).is_weighted
 
 
 def test_a_dataset_has_all_rows_for_training_and_none_for_tests() -> None:
