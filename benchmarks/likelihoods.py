@@ -216,9 +216,9 @@ drawn around, with their noise; `constant` that of the best constant output with
 
 {markdown_table(head, lines)}
 
-Weighted likelihoods are fitted with their weights and scored without them. `refine`, `predictive` and prediction bands
-take them all, bands those with one number or class per row; `bnn-pyro compare` and the command line take classes and
-one real number per row.
+Rows that are scored have no weights here; where they have some, the scores are weighted means. `refine`, `predictive`
+and prediction bands take all likelihoods, bands those with one number or class per row; `bnn-pyro compare` and the
+command line take classes and one real number per row.
 """
 
 
