@@ -197,8 +197,12 @@ class GuidePosterior(Posterior):
     def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
         at_once = num_samples if self.settled is not None else draws_at_once(self.model, num_samples)
         counts = (min(at_once, num_samples - start) for start in range(0, num_samples, at_once))
-        parts = (self.network_draws(num_samples=count)[0] for count in counts)
-        return joined((part.outputs(x, batch_size), part.latent) for part in parts)
+        return joined(self._some_outputs(x, count, batch_size) for count in counts)
+
+    def _some_outputs(self, x: Tensor, count: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
+        """Return outputs and latents of some draws, which are gone before others are drawn."""
+        (drawn,) = self.network_draws(num_samples=count)
+        return drawn.outputs(x, batch_size), drawn.latent
 
     @torch.no_grad()
     def _medians(self) -> dict[str, Tensor]:

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from bnn_pyro.network import SparseNetwork
 
-_ACTIVATION_BYTES = 2**28  # of the largest output of a module, for all draws and rows of one call
-_PARAMETER_BYTES = 2**28  # of the parameters of all draws that are held together
+# A call takes some five times the first, and drawing twice the second; 2**28 each took 3.2 GB for a ResNet-18.
+_ACTIVATION_BYTES = 2**26  # of the largest output of a module, for all draws and rows of one call
+_PARAMETER_BYTES = 2**27  # of the parameters of all draws that are held together
 _HELD_BYTES = 2**30  # of those of all draws that a posterior keeps
 _LEAST_ROWS = 16  # for which fewer draws are taken at once, as products of a few rows are slow
 

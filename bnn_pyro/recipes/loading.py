@@ -18,6 +18,9 @@ DENSE = "dense"
 def load_run(folder: str | Path) -> Posterior:
     """Load the posterior of a run from its folder, on the CPU.
 
+    Of a table it takes inputs as it was trained on, `load_table(folder).raw_inputs()(x)` of rows ``x`` in their own
+    units; `bnn_pyro.recipes.predict_frame` takes a DataFrame as it is.
+
     Args:
         folder: The folder that `run` or `bnn-pyro fit` wrote.
 
@@ -42,6 +45,9 @@ def load_run(folder: str | Path) -> Posterior:
 def load_pruned(folder: str | Path) -> nn.Module:
     """Load the pruned network of a run from its folder, on the CPU.
 
+    Of a table it takes inputs as it was trained on, `load_table(folder).raw_inputs()(x)` of rows ``x`` in their own
+    units; `bnn_pyro.recipes.predict_frame` takes a DataFrame as it is.
+
     Args:
         folder: The folder that `run` or `bnn-pyro fit` wrote.
 
@@ -59,6 +65,9 @@ def load_pruned(folder: str | Path) -> nn.Module:
 
 def load_dense(folder: str | Path) -> nn.Module:
     """Load the dense network of a run from its folder, on the CPU.
+
+    Of a table it takes inputs as it was trained on, `load_table(folder).raw_inputs()(x)` of rows ``x`` in their own
+    units; `bnn_pyro.recipes.predict_frame` takes a DataFrame as it is.
 
     Args:
         folder: The folder that `run` or `bnn-pyro fit` wrote.

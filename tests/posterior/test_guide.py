@@ -322,7 +322,7 @@ def test_bad_input_to_predict(fitted: GuidePosterior, x: Tensor, options: dict[s
     [
         (labels()[:5], {}, r"y must have shape \(12,\)"),
         (labels() + 1, {}, "y must hold labels in 0 ... 2"),
-        (labels().int(), {}, "dtype torch.int64"),
+        (labels().float(), {}, "dtype torch.int64"),
         (labels(), {"num_samples": 0}, "num_samples must be at least 1, got 0"),
         (labels(), {"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],

@@ -1,5 +1,8 @@
 """How much is computed at once: all of what is small, parts of what is large, and the same numbers."""
 
+import weakref
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -51,3 +54,19 @@ def test_parts_predict_what_the_whole_does(monkeypatch: pytest.MonkeyPatch) -> N
         assert memory.draws_at_once(posterior.model, 10) == 3
         torch.manual_seed(0)
         torch.testing.assert_close(posterior.predict(X, num_samples=10), whole)
+
+
+def test_draws_of_one_part_are_gone_when_the_next_ones_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    posterior = fit(model_of(mlp(6, (8,), 3)), (X, Y), epochs=1, progress=False, seed=0)
+    monkeypatch.setattr(memory, "_PARAMETER_BYTES", 1)  # each draw by itself
+    make, seen = posterior.network_draws, list[weakref.ref[Any]]()
+
+    def watched(*, num_samples: int | None = None) -> Any:
+        assert all(reference() is None for reference in seen)
+        found = make(num_samples=num_samples)
+        seen.append(weakref.ref(found[0]))
+        return found
+
+    monkeypatch.setattr(posterior, "network_draws", watched)
+    posterior.predict(X, num_samples=4)
+    assert len(seen) == 4
