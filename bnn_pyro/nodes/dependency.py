@@ -24,6 +24,7 @@ from bnn_pyro.nodes.ties import Numbers, Ties
 NO_PARAMETER = ""  # stands for the parameter on the sides of an operation without any, which are numbered
 IS_EXCLUDED = "is excluded by name"
 _IS_NO_PARAMETER = "it is, or is read by, a layer whose weight is no plain parameter of the expected size"
+_IS_ELSEWHERE = "Torch-Pruning leads its channels to places that a layer on their way does not have"
 IS_OUTPUT = "is the output of the net"
 _IS_ATTENTION = "its channels are those of attention as a whole, of which only heads can go"
 _BY_CHANNEL = (tp.ops.OPTYPE.ELEMENTWISE, tp.ops.OPTYPE.EXPAND)  # what a graph takes to work channel by channel
@@ -283,7 +284,9 @@ def _settle(front: Front, sides: list[Side], ties: Ties, graph: Graph, parameter
         return
     for side in sides:
         if side[0] != NO_PARAMETER:
-            ties.block(side, front.channels[front.channels >= parameters.length(side)], _IS_NO_PARAMETER)
+            length = parameters.length(side)
+            reason = _IS_ELSEWHERE if length else _IS_NO_PARAMETER
+            ties.block(side, front.channels[front.channels >= length], reason)
 
 
 def tied_layers(

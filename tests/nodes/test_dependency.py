@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from bnn_pyro.nodes import find_nodes, parameter_axes
+from bnn_pyro.nodes.dependency import _IS_ELSEWHERE
 from bnn_pyro.nodes.kinds import kind_of
 from tests.nodes.nets import CASES, Net, axes_of, between, group_of, nodes_of
 
@@ -93,3 +95,14 @@ def test_only_the_channels_that_cannot_be_removed_stay_dense() -> None:
     assert nodes.dense["first"].startswith(
         "2 of its 6 channels: is the output of the net; 4 of its 6 channels: the net"
     )
+
+
+def test_channels_that_are_led_astray_say_so() -> None:
+    """Attention in windows: a reshaped tensor is taken for one with more channels; no layer's weight is at fault."""
+    torch.manual_seed(0)
+    sizes = {"stem_channels": 4, "partition_size": 2, "block_channels": [8], "block_layers": [1], "head_dim": 4}
+    options: dict[str, Any] = {**sizes, "stochastic_depth_prob": 0.0, "num_classes": 3}
+    nodes = find_nodes(torchvision.models.MaxVit(input_size=(8, 8), **options), torch.randn(2, 3, 8, 8))
+    astray = {name: reason for name, reason in nodes.dense.items() if name.endswith("to_qkv")}
+    assert len(astray) == 2 and set(astray.values()) == {_IS_ELSEWHERE}
+    assert {group.name: group.size for group in nodes.groups}["stem.0.0"] == 4 and len(nodes.groups) == 7
