@@ -205,7 +205,7 @@ def test_seconds_that_are_too_few_shorten_it(caplog: pytest.LogCaptureFixture) -
     plan = replace(PLAN, warmup=20_000, thinning=5_000)
     found = refined(posterior, rows, plan=plan, until=StoppingRule(seconds=1.0, median=1 + 1e-9), engine="traced")
     assert "would take longer than 1 seconds" in caplog.text and "1 seconds are over" in caplog.text
-    assert found.draws.seconds < 10 and found.draws.thinning < 5_000 and found.num_draws >= 4 * 3
+    assert found.draws.thinning < 5_000 and found.num_draws >= 4 * 3
 
 
 # ---- weights of chains -----------------------------------------------------------------------------------------------
