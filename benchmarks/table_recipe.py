@@ -136,6 +136,12 @@ def _batches(data: Dataset, batch_size: int, hidden: tuple[int, ...] = (50, 50),
     return replace(larger, dense=replace(usual.dense, epochs=epochs, batch_size=batch_size))
 
 
+def _from_draws(data: Dataset) -> Recipe:
+    """Return the default with chains that start at draws of the guide."""
+    usual = _usual(data)
+    return replace(usual, refinement=replace(usual.refinement or Refinement(), start="draws"))
+
+
 DEEP = (16, 16, 16, 16)
 LONG = {"hold": 0.4, "kl_warmup": 0.4}
 SETTINGS: dict[str, Callable[[Dataset], Recipe]] = {
@@ -147,6 +153,7 @@ SETTINGS: dict[str, Callable[[Dataset], Recipe]] = {
     "default, batches of 256, 100-100": lambda data: _batches(data, 256, (100, 100)),
     "default, 16,000 batches of 256": lambda data: _batches(data, 256, steps=16_000),
     "default, 16,000 batches of 256, 100-100": lambda data: _batches(data, 256, (100, 100), 16_000),
+    "default, chains from draws": _from_draws,
     "default, no gates on inputs": lambda data: replace(_usual(data), select_inputs=False),
     "default, gates on inputs": lambda data: replace(_usual(data), select_inputs=True),
     "default, constant noise": lambda data: replace(_usual(data), noise="constant"),
