@@ -1,5 +1,6 @@
 """A function of tensors at the price of its operations: traced, compiled where that pays, eager where neither works."""
 
+import builtins
 import copy
 import logging
 import time
@@ -12,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, fx
 
-from bnn_pyro.tracing.compiling import compiling
+from bnn_pyro.tracing.compiling import compiling, forgotten_with
 from bnn_pyro.tracing.trace import Traced, trace
 
 logger = logging.getLogger(__name__)
@@ -159,8 +160,11 @@ class Engine(Generic[Result]):
             return graph(*inputs, *live, *noise)
 
         start = time.perf_counter()
-        # a code object of its own: torch.compile counts recompilations, and gives up, by code object
-        own = types.FunctionType(whole.__code__.replace(), whole.__globals__, whole.__name__, None, whole.__closure__)
+        # a code object of its own: torch.compile counts recompilations, and gives up, by code object; and
+        # globals of its own, where torch.compile puts what it has made
+        own_globals = {"__name__": __name__, "__builtins__": builtins}
+        own = types.FunctionType(whole.__code__.replace(), own_globals, whole.__name__, None, whole.__closure__)
+        forgotten_with(own)
         try:
             way.compiled = torch.compile(own, dynamic=False, fullgraph=True, options=COMPILER)
             with (

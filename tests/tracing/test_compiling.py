@@ -1,13 +1,17 @@
-"""FutureWarnings while compiling: those of the compiler's own code are left out, others are shown."""
+"""FutureWarnings of the compiler's own code are left out, others are shown; programs go with their functions."""
 
+import builtins
+import gc
+import types
 import warnings
+import weakref
 
 import pytest
 import torch
 from torch import Tensor
 
 from bnn_pyro.inference.mcmc.potential import leapfrog
-from bnn_pyro.tracing.compiling import compiling
+from bnn_pyro.tracing.compiling import compiling, forgotten_with
 from bnn_pyro.tracing.trace import trace
 
 
@@ -45,3 +49,26 @@ def test_a_program_is_compiled_without_them(monkeypatch: pytest.MonkeyPatch) -> 
         return 2 * x
 
     assert torch.equal(leapfrog.compiled(trace(double, x), x)(x), 2 * x)
+
+
+def test_what_a_function_was_compiled_to_goes_with_it() -> None:
+    """The code that is compiled, and the constants in it, are kept by torch otherwise."""
+
+    def run() -> tuple[weakref.ref[Tensor], weakref.ref[types.CodeType]]:
+        constant = torch.ones(2)
+
+        def whole(x: Tensor) -> Tensor:
+            return x + constant
+
+        own_globals = {"__name__": __name__, "__builtins__": builtins}
+        own = types.FunctionType(whole.__code__.replace(), own_globals, "own", None, whole.__closure__)
+        forgotten_with(own)
+        compiled = torch.compile(own, backend="eager", fullgraph=True, dynamic=False)
+        with compiling():
+            assert compiled(torch.ones(2)).tolist() == [2, 2]
+        return weakref.ref(constant), weakref.ref(own.__code__)
+
+    constant, code = run()
+    for _ in range(3):  # one cycle holds the next
+        gc.collect()
+    assert constant() is None and code() is None
