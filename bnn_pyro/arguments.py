@@ -1,6 +1,7 @@
 """What arguments must be: types and ranges, checked where a call begins."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
 from numbers import Integral, Real
 from types import MappingProxyType
 
@@ -113,6 +114,50 @@ def check_methods(name: str, value: object, *methods: str) -> None:
     """
     if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
         raise ValueError(f"{name} must be an object with the methods {', '.join(methods)}, got {value!r}")
+
+
+def check_path(name: str, value: object) -> None:
+    """Check that an argument is a path.
+
+    Args:
+        name: Its name, for the message.
+        value: Its value.
+
+    Raises:
+        TypeError: If it is neither text nor a path.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, got {type(value).__name__}")
+
+
+def check_choice(name: str, value: object, choices: Collection[str]) -> None:
+    """Check that an argument is one of some names.
+
+    Args:
+        name: Its name, for the message.
+        value: Its value.
+        choices: The names.
+
+    Raises:
+        ValueError: If it is none of them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def check_callable(name: str, value: object, what: str = "a function") -> None:
+    """Check that an argument can be called.
+
+    Args:
+        name: Its name, for the message.
+        value: Its value.
+        what: What it must be, for the message.
+
+    Raises:
+        TypeError: If it cannot.
+    """
+    if not callable(value):
+        raise TypeError(f"{name} must be {what}, got {value!r}")
 
 
 def check_type(name: str, value: object, kind: type | tuple[type, ...]) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_model, save, save_model
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from bnn_pyro.arguments import check_choice, check_path, check_type
 from bnn_pyro.fields import VALUES, WHOLE, Rule, check_fields, is_whole, optional
 from bnn_pyro.identity import digest
 from bnn_pyro.input_layout import Inputs, output_of
@@ -47,9 +48,11 @@ def export_net(net: nn.Module, example_input: Inputs, path: str | Path, *, form:
     Raises:
         ValueError: If there is no such form, no row, or a package that is needed is not installed.
     """
-    if form not in FORMS:
-        raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+    check_type("net", net, nn.Module)
+    check_path("path", path)
+    check_choice("form", form, FORMS)
     for tensor in tree_leaves(example_input):
+        check_type("example_input", tensor, Tensor)
         if not len(tensor):
             raise ValueError(f"example_input must have a row, got shape {tuple(tensor.shape)}")
     plain = copy.deepcopy(net).cpu().eval().requires_grad_(False)
@@ -231,9 +234,20 @@ def save_net(net: nn.Module, folder: str | Path) -> None:
         net: A network as `bnn_pyro.prune` returns it.
         folder: Folder to write ``weights.safetensors`` and ``architecture.json`` into; it is made where it is absent.
     """
-    path = Path(folder)
+    check_type("net", net, nn.Module)
+    check_path("folder", folder)
+    path, sizes = Path(folder), architecture_of(net)
+    is_new = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
-    sizes = architecture_of(net)
+    try:
+        _write_net(net, path, sizes)
+    except BaseException:
+        if is_new:
+            path.rmdir()  # nothing is left in it
+        raise
+
+
+def _write_net(net: nn.Module, path: Path, sizes: Architecture) -> None:
     with whole_file(path / _DESCRIPTION) as description, whole_file(path / _WEIGHTS) as partial:
         description.write_text(json.dumps(sizes, indent=1), encoding="utf-8")
         try:
@@ -287,6 +301,8 @@ def load_net(folder: str | Path, dense: nn.Module) -> nn.Module:
     Raises:
         ValueError: If the folder holds no network, a damaged one, or one that is not cut from ``dense``.
     """
+    check_path("folder", folder)
+    check_type("dense", dense, nn.Module)
     path = Path(folder)
     try:
         net = build(dense, _check_weights(path / _WEIGHTS, _read_sizes(path / _DESCRIPTION)))

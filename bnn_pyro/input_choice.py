@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bnn_pyro.arguments import check_seed, check_types
 from bnn_pyro.evaluation.metrics import paired_difference, standard_error
 from bnn_pyro.inference.checks import Data, as_pair
 from bnn_pyro.inference.generators import seeded
@@ -95,6 +96,8 @@ def choose_inputs(
 
     Source: Breiman (2001), *Random forests*, for the importance of a permuted column.
     """
+    check_types({"posterior": (posterior, Posterior), "settings": (settings, Refinement)})
+    check_seed(seed, progress)
     layout = posterior.model.layout
     train, (x, y) = as_pair("data", data, layout), as_pair("held_out", held_out, layout)
     x, y = x.to(train[0]), y.to(train[1])

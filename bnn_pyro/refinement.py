@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from bnn_pyro.arguments import check_type, check_whole
+from bnn_pyro.arguments import check_seed, check_type, check_types, check_whole
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.checks import Data, as_pair
 from bnn_pyro.inference.mcmc.budget import transitions_within, within
@@ -148,6 +148,8 @@ def refine(
     Source: Sommer et al. (2025), *Microcanonical Langevin ensembles: Advancing the sampling of Bayesian neural
     networks*.
     """
+    check_types({"posterior": (posterior, Posterior), "settings": (settings, Refinement)})
+    check_seed(seed, progress)
     x, y = as_pair("data", data, posterior.model.layout, likelihood=posterior.model.likelihood)
     model = selected_network(posterior, slab=settings.slab, likelihood=settings.likelihood, inputs=inputs).to(x)
     settings = _fitted(settings, model)

@@ -12,7 +12,7 @@ from pyro.infer import ELBO
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
-from bnn_pyro.arguments import check_reals, check_seed, check_type
+from bnn_pyro.arguments import check_callable, check_reals, check_seed, check_type
 from bnn_pyro.evaluation.metrics import paired_difference, standard_error
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.checks import Data, as_pair, hold_out
@@ -234,6 +234,8 @@ def sparsity_path(
     check_seed(seed, progress)
     if model.spike is None:
         raise ValueError("model must have a prior with gates, such as SpikeSlab, got a bare slab")
+    if checkpoint is not None:
+        check_callable("checkpoint", checkpoint, "a function from a part's name to a Checkpoint")
     if checkpoint is not None and seed is None:
         raise ValueError("seed must be given with a checkpoint, got None")
     x, y = as_pair("data", data, model.layout, likelihood=model.likelihood)

@@ -1,6 +1,7 @@
 """The distributions of the spike-and-slab variational family: the hard gate and the gated slab."""
 
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from pyro.distributions import RelaxedBernoulliStraightThrough
@@ -58,6 +59,8 @@ class HardGate(RelaxedBernoulliStraightThrough):
         gradient: GateGradient = "reinmax",
         validate_args: bool | None = None,
     ) -> None:
+        if not isinstance(gradient, str) or gradient not in get_args(GateGradient):
+            raise ValueError(f"gradient must be one of {', '.join(get_args(GateGradient))}, got {gradient!r}")
         self.gradient = gradient
         super().__init__(temperature, logits=logits, validate_args=validate_args)
 

@@ -179,6 +179,7 @@ KINDS: dict[str, tuple[Any, ...]] = {
     "choice": ("none of these", 3, [], object()),
     "object": (3, "x", [], object()),
     "sizes": (3, "x", object(), (2.5,), (0,), ("3",), (None,)),
+    "shape": (3, "x", object(), (2.5,), (), (-1,), ("3",), (None,)),
 }
 
 # what is called -> kind of argument -> names of the arguments
@@ -322,6 +323,7 @@ def single(row: int = 0) -> Iterator[Row]:
         yield Row(name, "validation", "a fifth", "validation must be a pair")
         yield Row(name, "checkpoint", 3, "checkpoint must be a path")
         yield Row(name, "checkpoint", "no/such/folder/run.pt", "checkpoint must be a file in a folder that exists")
+    yield Row("sparsity_path", "checkpoint", "run.pt", "checkpoint must be a function")
     yield Row("sample", "checkpoint", 3, "checkpoint must be a path")
     yield Row("sample", "model", 3, "model must be a SparseNetwork or a function")
     yield Row("fit", "augmentation", 3, "augmentation must be a function")
@@ -345,17 +347,23 @@ def single(row: int = 0) -> Iterator[Row]:
     yield Row("find_nodes", "exclude", ["nothing"], "exclude")
 
 
-def rows() -> Iterator[Row]:
-    """All rows."""
-    yield from single()
-    for what, kinds in ARGUMENTS.items():
+def of_kinds(arguments: dict[str, dict[str, str]]) -> Iterator[Row]:
+    """Rows of the values that no argument of a kind can have.
+
+    Args:
+        arguments: What is called -> kind of argument -> names of the arguments.
+    """
+    for what, kinds in arguments.items():
         for kind, names in kinds.items():
             for name in names.split():
                 for value in KINDS[kind]:
                     yield Row(what, name, value, name)
 
 
-ACCEPTED: set[tuple[str, str]] = set()
+def rows() -> Iterator[Row]:
+    """All rows."""
+    yield from single()
+    yield from of_kinds(ARGUMENTS)
 
 
 def shown(value: Any) -> str:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from bnn_pyro.arguments import check_path
 from bnn_pyro.comparison.page import comparison_page
 from bnn_pyro.comparison.plots import plot_agreement, plot_inclusions, plot_predictions
 from bnn_pyro.comparison.run import Compared
@@ -23,6 +24,7 @@ def check_comparison_folder(path: str | Path) -> Path:
     Raises:
         ValueError: If it is no folder, or one that holds a comparison.
     """
+    check_path("path", path)
     folder = Path(path).resolve()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out must be a folder, got the file '{folder}'")

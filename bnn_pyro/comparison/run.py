@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bnn_pyro.arguments import check_seed, check_types
 from bnn_pyro.comparison.answers import Answer, answer, compared_rows, distances
 from bnn_pyro.comparison.methods import METHODS, Comparison, Job
 from bnn_pyro.data import Dataset
@@ -73,6 +74,8 @@ def compare(
         ValueError: If there is no such device, or data and recipe do not fit each other.
     """
     start = time.perf_counter()
+    check_types({"dataset": (dataset, Dataset), "plan": (plan, Comparison)})
+    check_seed(seed, progress)
     place = checked_device(device)
     train, test = (plan.recipe.tensors(part, place) for part in (dataset.train, dataset.test))
     names = plan.chosen()

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision.datasets import MNIST, FashionMNIST
 
-from bnn_pyro.arguments import check_flags, check_reals, check_seed, check_whole
+from bnn_pyro.arguments import check_flags, check_path, check_reals, check_seed, check_whole
 from bnn_pyro.data.encoding import TableEncoding, TargetEncoding, mean_and_std
 from bnn_pyro.data.frames import FRAME, Unread
 from bnn_pyro.data.images import Images, read_cifar10, read_cifar10_jpeg, read_mnist
@@ -131,6 +131,7 @@ def is_data(name: str) -> bool:
     Args:
         name: The name.
     """
+    check_path("name", name)
     return name in DATASETS or has_columns(name) or Path(name).suffix.lower() == ".npz"
 
 
@@ -140,6 +141,7 @@ def has_columns(name: str) -> bool:
     Args:
         name: The name, or path.
     """
+    check_path("name", name)
     return name == FRAME or Path(name).suffix.lower() in SUFFIXES
 
 

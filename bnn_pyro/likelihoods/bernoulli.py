@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from bnn_pyro.arguments import check_flags
 from bnn_pyro.likelihoods.checks import check_finite, check_targets
 from bnn_pyro.likelihoods.mixture import Mixture
 from bnn_pyro.likelihoods.target_metrics import label_metrics
@@ -37,6 +38,7 @@ class Bernoulli:
 
     def __post_init__(self) -> None:
         """Check the weights."""
+        check_flags({"missing": self.missing})
         if self.weight is not None:
             if not isinstance(self.weight, tuple | list):
                 raise ValueError(f"weight must hold one number for each label, got {self.weight!r}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bnn_pyro.arguments import check_flags, check_whole
 from bnn_pyro.likelihoods.checks import check_class_weights, check_finite, check_labels
 from bnn_pyro.likelihoods.class_targets import GAP, ClassTargets
 from bnn_pyro.likelihoods.mixture import Mixture
@@ -35,8 +36,8 @@ class ClassMap:
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
-        if self.dims < 1:
-            raise ValueError(f"dims must be at least 1, got {self.dims}; Categorical() is for one label per row")
+        check_whole("dims", self.dims)  # Categorical() is for one label per row
+        check_flags({"missing": self.missing})
         object.__setattr__(self, "weight", check_class_weights(self.weight))
 
     def prior(self, *, like: Tensor | None = None) -> None:

@@ -6,7 +6,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from bnn_pyro.arguments import check_whole
+from bnn_pyro.arguments import check_flags, check_whole
 from bnn_pyro.likelihoods.base import NOISE_SITE
 from bnn_pyro.likelihoods.checks import check_means_of_targets, check_positive, needed
 from bnn_pyro.likelihoods.correlated_normal import CorrelatedNormal
@@ -51,6 +51,7 @@ class CorrelatedNoise:
         check_whole("targets", self.targets, 2)
         check_positive("concentration", self.concentration, "the concentration of the LKJ prior")
         check_positive("prior_scale", self.prior_scale)
+        check_flags({"missing": self.missing})
 
     def prior(self, *, like: Tensor | None = None) -> Tensor:
         """Sample the scales and the odds of partial correlations, shape ``(K (K + 1) / 2,)``.

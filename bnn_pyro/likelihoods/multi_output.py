@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from bnn_pyro.arguments import check_flags
 from bnn_pyro.likelihoods.base import NOISE_SITE
 from bnn_pyro.likelihoods.checks import check_means_of_targets, check_positive, needed
 from bnn_pyro.likelihoods.half_cauchy import HalfCauchy
@@ -44,6 +45,7 @@ class MultiOutputNoise:
         if not self.event or min(self.event) < 1:
             raise ValueError(f"shape must have a dimension, and none below 1, got {self.shape}")
         check_positive("prior_scale", self.prior_scale)
+        check_flags({"shared": self.shared, "missing": self.missing})
 
     @property
     def event(self) -> tuple[int, ...]:

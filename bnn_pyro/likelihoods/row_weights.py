@@ -9,6 +9,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from bnn_pyro.arguments import check_methods
 from bnn_pyro.likelihoods.base import Likelihood, Prediction
 from bnn_pyro.likelihoods.categorical import Categorical
 from bnn_pyro.likelihoods.class_map import ClassMap
@@ -27,6 +28,9 @@ def with_weights(y: Tensor, weight: Tensor) -> Tensor:
     Raises:
         ValueError: If there is not one weight per row, or a weight is negative or not finite.
     """
+    for name, value in {"y": y, "weight": weight}.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
     if weight.shape != y.shape[:1]:
         raise ValueError(f"weight must have shape {tuple(y.shape[:1])}, one for each row, got {tuple(weight.shape)}")
     if not bool((weight.isfinite() & (weight >= 0)).all()):
@@ -47,10 +51,17 @@ class RowWeights:
     Args:
         base: The likelihood of one observation.
         shape: Shape of the targets of one row; ``()`` for one number or label.
+
+    Raises:
+        ValueError: If ``base`` is no likelihood.
     """
 
     base: Likelihood
     shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the likelihood."""
+        check_methods("base", self.base, "prior", "distribution", "check", "predict")
 
     def targets(self, y: Tensor) -> Tensor:
         """Return targets without their weights.

@@ -10,6 +10,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from bnn_pyro.arguments import check_reals
 from bnn_pyro.likelihoods.base import NOISE_SITE
 from bnn_pyro.likelihoods.checks import check_column, check_positive, check_real, check_rows, needed
 from bnn_pyro.likelihoods.half_cauchy import HalfCauchy
@@ -101,6 +102,7 @@ class StudentT:
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
+        check_reals({"df": self.df})
         if not 2 < self.df < float("inf"):
             raise ValueError(f"df must be above 2 and finite, got {self.df}")
         check_positive("prior_scale", self.prior_scale)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from bnn_pyro.arguments import check_wholes
+from bnn_pyro.arguments import check_flags, check_whole, check_wholes
 
 _LARGE: dict[int, tuple[tuple[int, ...], bool]] = {  # depth -> blocks of each stage, and whether they are bottlenecks
     18: ((2, 2, 2, 2), False),
@@ -42,6 +42,7 @@ def resnet(
     Raises:
         ValueError: There is no net of that depth, or a size is not positive.
     """
+    check_whole("depth", depth)
     if depth in _LARGE:
         blocks, is_bottleneck = _LARGE[depth]
         first = 64 if width is None else width
@@ -80,8 +81,10 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         check_wholes({"in_channels": in_channels, "out_features": out_features, "width": width})
-        if not blocks or min(blocks) < 1:
-            raise ValueError(f"blocks must be the number of blocks of each stage, each at least 1, got {tuple(blocks)}")
+        check_flags({"bottleneck": bottleneck})
+        if not isinstance(blocks, Sequence) or not blocks:
+            raise ValueError(f"blocks must be the number of blocks of each stage, each at least 1, got {blocks!r}")
+        check_wholes({f"blocks[{place}]": count for place, count in enumerate(blocks)})
         make = Bottleneck if bottleneck else BasicBlock
         self.stem = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)

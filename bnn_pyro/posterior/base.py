@@ -50,6 +50,9 @@ class Posterior(ABC):
     def __init__(
         self, model: SparseNetwork, *, history: Sequence[Mapping[str, Any]] = (), kl_weight: float = 1.0
     ) -> None:
+        check_reals({"kl_weight": kl_weight})
+        if not (math.isfinite(kl_weight) and kl_weight >= 0):
+            raise ValueError(f"kl_weight must be finite and not negative, got {kl_weight}")
         self.model = model
         self.history = list(history)
         self.kl_weight = kl_weight

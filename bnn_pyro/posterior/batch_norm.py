@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from bnn_pyro.arguments import check_type, check_wholes
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.memory import draws_held
 from bnn_pyro.posterior.settled_draws import SettledDraws
@@ -32,8 +33,9 @@ def settle_batch_norm(posterior: GuidePosterior, x: Tensor, *, draws: int = 32, 
     Raises:
         ValueError: If there is no row, or ``draws`` or ``batch_size`` is below 1.
     """
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, got {draws}")
+    check_type("posterior", posterior, GuidePosterior)
+    check_type("x", x, Tensor)
+    check_wholes({"draws": draws, "batch_size": batch_size})
     model = posterior.model
     if not running_statistics(model.net, frozen=model.frozen):
         return

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bnn_pyro.arguments import check_type
 from bnn_pyro.likelihoods.base import latent_site
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
@@ -58,6 +59,9 @@ class Ensemble(Posterior):
         history: Sequence[Mapping[str, object]] = (),
         temperature: Temperature = "cooled",
     ) -> None:
+        check_type("model", model, SparseNetwork)
+        if not all(isinstance(snapshot, Snapshot) for snapshot in snapshots):
+            raise TypeError("snapshots must be a sequence of Snapshots")
         if not snapshots:
             raise ValueError("snapshots must hold at least one, got none")
         super().__init__(_with_weights(model, snapshots[-1]), history=history)

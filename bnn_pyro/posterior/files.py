@@ -11,6 +11,7 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from bnn_pyro.arguments import check_path, check_type
 from bnn_pyro.fields import COUNT, NUMBER, RECORDS, STATE, TENSOR, TEXT, VALUES, Rule, check_fields, is_number, one_of
 from bnn_pyro.identity import differences, is_short, network_identity, others
 from bnn_pyro.network import SparseNetwork
@@ -94,6 +95,7 @@ def save_posterior(posterior: Posterior | Draws, path: Path) -> None:
     Raises:
         ValueError: If it is no posterior, or the folder of the file does not exist.
     """
+    check_path("path", path)
     kind = next((kind for kind in KINDS if isinstance(posterior, kind.type)), None)
     if kind is None:
         names = ", ".join(known.type.__name__ for known in KINDS)
@@ -128,6 +130,9 @@ def load_posterior(
         ValueError: If there is no such file, it is damaged, it was saved from another guide or a model with another
             net, prior or likelihood, or model and guide are not what such a file takes.
     """
+    check_path("path", path)
+    if model is not None:
+        check_type("model", model, SparseNetwork)
     content = read_file(path, writer=_WRITER)
     kind = next((kind for kind in KINDS if isinstance(content, dict) and kind.mark in content), None)
     if not isinstance(content, dict) or kind is None:
@@ -291,7 +296,19 @@ def snapshot_of(saved: Content, model: SparseNetwork) -> Snapshot:
     small = smaller_model(model, keep, kept_positions(model.net, model.nodes.groups, keep))
     small.net.load_state_dict(saved["net"])
     small.net.eval()
-    return Snapshot(small, keep, saved["latent"])
+    return Snapshot(small, keep, _checked_latent(saved["latent"], model))
+
+
+def _checked_latent(latent: object, model: SparseNetwork) -> Tensor | None:
+    """Return the latent of a likelihood, if it is as the likelihood's prior draws it."""
+    if latent is None:
+        return None
+    with torch.random.fork_rng([]):
+        drawn = model.likelihood.prior(like=torch.empty((), device="cpu"))
+    if drawn is None or not isinstance(latent, Tensor) or latent.shape != drawn.shape:
+        wanted = "None" if drawn is None else f"a tensor of shape {tuple(drawn.shape)}"
+        raise TypeError(f"the latent of a snapshot must be {wanted}")
+    return latent
 
 
 def _is_temperature(value: object) -> bool:

@@ -9,6 +9,7 @@ import torch
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
+from bnn_pyro.arguments import check_methods, check_type
 from bnn_pyro.gated_parameters import gate_site
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
@@ -83,6 +84,8 @@ class GuidePosterior(Posterior):
         kl_weight: float = 1.0,
         settled: SettledDraws | None = None,
     ) -> None:
+        check_type("model", model, SparseNetwork)
+        check_methods("guide", guide, "median", "parameters", "state_dict")
         super().__init__(model, history=history, kl_weight=kl_weight)
         self.guide: Any = guide  # whatever its class offers besides
         self.settled = settled

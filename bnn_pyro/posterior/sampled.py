@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from bnn_pyro.arguments import check_types
 from bnn_pyro.evaluation.spacing import evenly_spaced
 from bnn_pyro.gated_parameters import gate_site
 from bnn_pyro.likelihoods import Classes, Normals
@@ -61,20 +62,19 @@ class SampledPosterior(Posterior):
         stacking: What they were found from; None where they are not of a stacking.
 
     Raises:
-        ValueError: If the draws lack one of the network's sites, or have it in another shape, or the weights are no
-            such weights.
+        ValueError: If the draws lack a site of the network, or have it in another shape, or the weights are none.
     """
 
     def __init__(self, model: SparseNetwork, draws: Draws, *, chain_weights: Tensor | Stacking | None = None) -> None:
+        check_types({"model": (model, SparseNetwork), "draws": (draws, Draws)})
         super().__init__(copy.deepcopy(model).to(draws.vectors))
         self.model.net.eval()
         self.draws = draws if draws.judged == () else replace(draws, judged=())
         self.stacking = chain_weights if isinstance(chain_weights, Stacking) else None
         given = chain_weights.weights if isinstance(chain_weights, Stacking) else chain_weights
         self.chain_weights = None if given is None else checked_weights(given, len(draws.energy))
-        shapes = {p.name: p.shape for p in model.bayesian}
-        shapes |= {gate_site(name): (group.size,) for name, group in model.groups.items()}
-        for name, shape in shapes.items():
+        gates = {gate_site(name): (group.size,) for name, group in model.groups.items()}
+        for name, shape in ({p.name: p.shape for p in model.bayesian} | gates).items():
             if name not in draws.values or tuple(draws.values[name].shape[2:]) != tuple(shape):
                 found = tuple(draws.values[name].shape[2:]) if name in draws.values else "none"
                 raise ValueError(f"draws must have the site {name!r} of shape {tuple(shape)}, got {found}")

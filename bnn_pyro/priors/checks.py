@@ -1,6 +1,7 @@
 """What the hyper-parameters of priors must be; of torch and Python alone, as the priors are."""
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 
 from torch import Tensor
@@ -36,6 +37,25 @@ def check_positive(name: str, value: float | Tensor) -> None:
     check_real(name, value)
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be positive, got {value} (it must be finite too)")
+
+
+def check_shape(shape: object, least: int, words: str) -> None:
+    """Check the shape of weights.
+
+    Args:
+        shape: The shape.
+        least: The smallest size.
+        words: What a shape must be, for the message.
+
+    Raises:
+        TypeError: If it is no sequence of whole numbers.
+        ValueError: If it is empty, or a size is below the smallest one.
+    """
+    sizes = tuple(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else None
+    if sizes is None or not all(isinstance(size, int) and not isinstance(size, bool) for size in sizes):
+        raise TypeError(f"shape must {words}: a sequence of whole numbers, got {shape!r}")
+    if not sizes or min(sizes) < least:
+        raise ValueError(f"shape must {words}, got {sizes}")
 
 
 def check_size(name: str, value: object) -> None:

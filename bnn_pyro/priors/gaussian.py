@@ -53,4 +53,5 @@ def gaussian(name: str, shape: Sequence[int], *, sigma: float | Tensor = 1.0, li
         ValueError: If ``shape`` is empty, or ``sigma`` is a number that is not positive or a tensor that does not fit
             it.
     """
+    check_positive("sigma", sigma)
     return slab(name, shape, scale=sigma, like=like)

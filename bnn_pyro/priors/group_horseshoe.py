@@ -9,7 +9,7 @@ from pyro.distributions import Gamma, InverseGamma
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
-from bnn_pyro.priors.checks import check_positive
+from bnn_pyro.priors.checks import check_positive, check_size
 from bnn_pyro.priors.numbers import as_tensor
 from bnn_pyro.priors.slab import guide_hints
 
@@ -103,10 +103,9 @@ def half_cauchy(
 
     Source: Wand, Ormerod, Padoan, Fruhwirth (2011), *Mean field variational Bayes for elaborate distributions*.
     """
-    if not isinstance(scale, Tensor) and not scale > 0:
-        raise ValueError(f"scale must be positive, got {scale}")
-    if size is not None and size < 1:
-        raise ValueError(f"size must be at least 1, got {size}")
+    check_positive("scale", scale)
+    if size is not None:
+        check_size("size", size)
     scale = as_tensor(scale, like)
     half, one = torch.full_like(scale, 0.5), torch.ones_like(scale)
     factors: list[TorchDistributionMixin] = [Gamma(half, scale.pow(-2)), InverseGamma(half, one)]
@@ -126,9 +125,16 @@ def regularized_scale(scale: Tensor, slab_width: Tensor | float | None) -> Tenso
 
     Returns:
         The regularised scale, of the same shape.
+
+    Raises:
+        TypeError: If ``scale`` is no tensor, or ``slab_width`` neither a tensor nor a number.
+        ValueError: If ``slab_width`` is a number that is not positive.
     """
+    if not isinstance(scale, Tensor):
+        raise TypeError(f"scale must be a tensor, got {type(scale).__name__}")
     if slab_width is None:
         return scale
+    check_positive("slab_width", slab_width)
     # not sqrt(1 + square): a horseshoe's draw may be so large that its square is not finite
     return scale / torch.hypot(torch.ones_like(scale), scale / slab_width)
 
@@ -163,9 +169,11 @@ def group_horseshoe_scale(
     Raises:
         ValueError: If ``size`` is below 1, or one of the scales is a number that is not positive.
     """
-    for key, value in {"global_scale": global_scale, "node_scale": node_scale, "slab_width": slab_width}.items():
-        if value is not None and not isinstance(value, Tensor) and not value > 0:
-            raise ValueError(f"{key} must be positive, got {value}")
+    check_size("size", size)
+    check_positive("global_scale", global_scale)
+    check_positive("node_scale", node_scale)
+    if slab_width is not None:
+        check_positive("slab_width", slab_width)
     like = global_scale if isinstance(global_scale, Tensor) else like
     tau = half_cauchy(f"{name}.tau", node_scale, size=size, init=init, like=like)
     s = global_scale.unsqueeze(-1) if isinstance(global_scale, Tensor) and global_scale.dim() else global_scale

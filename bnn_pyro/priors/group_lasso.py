@@ -8,7 +8,7 @@ import torch
 from pyro.distributions import Gamma
 from torch import Tensor
 
-from bnn_pyro.priors.checks import check_positive
+from bnn_pyro.priors.checks import check_positive, check_size
 from bnn_pyro.priors.numbers import as_tensor
 from bnn_pyro.priors.slab import guide_hints
 
@@ -73,8 +73,8 @@ def group_lasso_rate(
     Raises:
         ValueError: If ``shape`` or ``rate`` is not positive.
     """
-    if not (shape > 0 and rate > 0):
-        raise ValueError(f"shape and rate must be positive, got {shape} and {rate}")
+    check_positive("shape", shape)
+    check_positive("rate", rate)
     c, d = (as_tensor(value, like) for value in (shape, rate))
     value: Tensor = pyro.sample(name, Gamma(c, d), infer=guide_hints(init=init))
     return value
@@ -105,10 +105,9 @@ def group_lasso_scale(
     Raises:
         ValueError: If ``size`` or ``group_size`` is below 1, or ``rate`` is a number that is not positive.
     """
-    if size < 1 or group_size < 1:
-        raise ValueError(f"size and group_size must be at least 1, got {size} and {group_size}")
-    if not isinstance(rate, Tensor) and not rate > 0:
-        raise ValueError(f"rate must be positive, got {rate}")
+    check_size("size", size)
+    check_size("group_size", group_size)
+    check_positive("rate", rate)
     rate = as_tensor(rate, like)
     concentration = torch.full_like(rate, (group_size + 1) / 2)
     prior = Gamma(concentration.unsqueeze(-1), rate.unsqueeze(-1) / 2).expand((*rate.shape, size)).to_event(1)

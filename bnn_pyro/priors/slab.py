@@ -9,6 +9,7 @@ from pyro.distributions import Normal
 from pyro.poutine.runtime import InferDict
 from torch import Size, Tensor
 
+from bnn_pyro.priors.checks import check_positive, check_shape
 from bnn_pyro.priors.numbers import as_tensor
 
 GateHint = int | tuple[int, Tensor]
@@ -73,10 +74,8 @@ def slab(
         ValueError: If ``shape`` is empty or has a negative size, or ``scale`` is a number that is not positive or a
             tensor whose last axis is not one a node.
     """
-    if not shape or min(shape) < 0:
-        raise ValueError(f"shape must have at least one dimension and no negative size, got {tuple(shape)}")
-    if not isinstance(scale, Tensor) and not scale > 0:
-        raise ValueError(f"scale must be positive, got {scale}")
+    check_shape(shape, 0, "have at least one dimension and no negative size")
+    check_positive("scale", scale)
     scale = as_tensor(scale, like)
     if scale.dim() and scale.shape[-1] not in (1, shape[0]):
         raise ValueError(f"scale must have one entry a node ({shape[0]}), got shape {tuple(scale.shape)}")

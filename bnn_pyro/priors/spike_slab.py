@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from bnn_pyro.priors.checks import check_positive
+from bnn_pyro.priors.checks import check_positive, check_shape
 from bnn_pyro.priors.gates import check_inclusion, gate
 from bnn_pyro.priors.group_horseshoe import GroupHorseshoe, group_horseshoe_scale
 from bnn_pyro.priors.group_lasso import group_lasso_scale
@@ -74,6 +74,7 @@ def spike_slab_gaussian(
     Raises:
         ValueError: If ``shape`` is empty or has a size below 1, or a number is out of range.
     """
+    _sizes(shape)
     check_positive("sigma", sigma)
     like = inclusion if isinstance(inclusion, Tensor) else like
     return _gated(name, shape, as_tensor(sigma, like), inclusion, temperature, gates)
@@ -156,8 +157,7 @@ def spike_slab_group_horseshoe(
 
 
 def _sizes(shape: Sequence[int]) -> tuple[int, int]:
-    if not shape or min(shape) < 1:
-        raise ValueError(f"shape must be (nodes, weights a node) with positive sizes, got {tuple(shape)}")
+    check_shape(shape, 1, "be (nodes, weights a node) with positive sizes")
     return shape[0], torch.Size(shape[1:]).numel()
 
 

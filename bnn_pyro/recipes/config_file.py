@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from bnn_pyro.arguments import check_path
 from bnn_pyro.data import Dataset
 from bnn_pyro.data.augmentation import Augmentation
 from bnn_pyro.fields import COUNT, COUNTS, NUMBER, POSITIVE, TEXT, WHOLE, check_fields, one_of
@@ -87,6 +88,7 @@ def read_config(folder: str | Path) -> tuple[Config, Recipe]:
     Raises:
         ValueError: If the folder holds no whole run.
     """
+    check_path("folder", folder)
     path = Path(folder) / "config.json"
     config = read_json(path, what="the config.json of a run")
     try:

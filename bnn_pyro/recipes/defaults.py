@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from bnn_pyro.arguments import check_whole
+from bnn_pyro.arguments import check_choice, check_path, check_whole
 from bnn_pyro.data import DATASETS, is_data
 from bnn_pyro.data.augmentation import Augmentation
 from bnn_pyro.inference.mcmc.stopping import StoppingRule
@@ -14,7 +14,7 @@ from bnn_pyro.inference.sgmcmc.sampler import Sampler
 from bnn_pyro.inference.svi.schedule import LearningRates, Schedule
 from bnn_pyro.networks.named import default_widths, reads_images
 from bnn_pyro.priors import Gaussian
-from bnn_pyro.recipes.definition import Recipe, check_names
+from bnn_pyro.recipes.definition import METHODS, Recipe, check_names
 from bnn_pyro.recipes.dense_training import DenseTraining
 from bnn_pyro.refinement import Refinement
 
@@ -115,6 +115,8 @@ def recipe(
     """
     prior = default_prior(method) if prior is None else prior
     check_data(data)
+    check_choice("task", task, get_args(Task))
+    check_whole("rows", rows)
     if inputs is not None:
         check_whole("inputs", inputs)
     check_names(net=net, prior=prior, method=method)
@@ -259,6 +261,7 @@ def default_prior(method: str) -> str:
     Args:
         method: One of `METHODS`.
     """
+    check_choice("method", method, METHODS)
     return "ss-ghs" if method == "svi" else "ss-ig"
 
 
@@ -271,5 +274,6 @@ def check_data(data: str) -> None:
     Raises:
         ValueError: If there is none; the message lists the known ones.
     """
+    check_path("data", data)
     if not is_data(data):
         raise ValueError(f"data must be one of {', '.join(DATASETS)}, or a path to a .csv or .npz file, got {data!r}")

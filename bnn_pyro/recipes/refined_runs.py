@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from bnn_pyro.arguments import check_path, check_seed, check_types
 from bnn_pyro.data import Dataset
 from bnn_pyro.fields import check_fields
 from bnn_pyro.inference.generators import seeded
@@ -70,6 +71,9 @@ def refine_run(
         ValueError: If the folder holds no whole run, or one that is refined already, the data are not the run's, no
             node of a group is left, or a checkpoint is there from a call with other options.
     """
+    check_path("folder", folder)
+    check_types({"dataset": (dataset, Dataset), "refinement": (refinement, Refinement)})
+    check_seed(seed, progress)
     path = Path(folder)
     config, settings = read_config(path)
     metrics = _metrics(path)
@@ -186,6 +190,7 @@ def load_refined(folder: str | os.PathLike[str]) -> SampledPosterior:
     Raises:
         ValueError: If the folder holds no whole run, or one that is not refined.
     """
+    check_path("folder", folder)
     path = Path(folder)
     _, settings = read_config(path)
     if settings.refinement is None or not (path / REFINED_FILES[0]).exists():

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnn_pyro.arguments import check_seed
+from bnn_pyro.arguments import check_flags, check_path, check_seed, check_types
 from bnn_pyro.data import Dataset, Split
 from bnn_pyro.devices import checked_device
 from bnn_pyro.evaluation.spacing import evenly_spaced
@@ -91,7 +91,11 @@ def run(
         OSError: If the folder cannot be written to.
     """
     start = time.perf_counter()
+    check_types({"dataset": (dataset, Dataset), "settings": (settings, Recipe)})
     check_seed(seed, progress)
+    check_flags({"resume": resume})
+    if out is not None:
+        check_path("out", out)
     device = checked_device(device)
     if out is None or not Processes.found(device=device).is_first:
         return _run(dataset, settings, seed, device, progress, start, None)
@@ -160,6 +164,8 @@ def train_run(
     Raises:
         ValueError: If there is no such device, or data and settings do not fit each other.
     """
+    check_types({"dataset": (dataset, Dataset), "settings": (settings, Recipe)})
+    check_seed(seed, progress)
     device = checked_device(device)
     settings, found = _chosen(dataset, settings, seed, device, progress)
     with seeded(seed, device):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bnn_pyro.arguments import check_path
 from bnn_pyro.data import TableEncoding
 from bnn_pyro.data.encoding import LevelColumn
 from bnn_pyro.likelihoods import NOISE_SITE, Classes, GaussianNoise, Likelihood
@@ -166,6 +167,7 @@ def load_table(folder: str | Path) -> TableEncoding:
     Raises:
         ValueError: If the folder holds no run on a table, or one from before ``table.json`` was written.
     """
+    check_path("folder", folder)
     found = find_table(folder)
     if found is None:
         raise ValueError(

@@ -100,7 +100,7 @@ def test_unknown_depths_are_refused(depth: int) -> None:
         ((1,), {"in_channels": 0}, "in_channels must be at least 1"),
         ((1,), {"out_features": 0}, "out_features must be at least 1"),
         ((), {}, "blocks must be the number of blocks of each stage"),
-        ((1, 0), {}, "blocks must be the number of blocks of each stage"),
+        ((1, 0), {}, r"blocks\[1\] must be at least 1, got 0"),
     ],
 )
 def test_bad_sizes_are_refused(blocks: tuple[int, ...], options: dict[str, int], message: str) -> None:

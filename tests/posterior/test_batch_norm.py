@@ -119,7 +119,7 @@ def test_refusals() -> None:
     posterior = posterior_of("residual convolutions")
     with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
         settle_batch_norm(posterior, inputs(), draws=0)
-    with pytest.raises(ValueError, match="x must have a row and batch_size be at least 1, got 12 rows and 0"):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         settle_batch_norm(posterior, inputs(), batch_size=0)
 
 

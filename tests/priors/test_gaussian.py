@@ -21,5 +21,5 @@ def test_no_gates_multiply_it() -> None:
 def test_sigma_must_be_positive(sigma: float) -> None:
     with pytest.raises(ValueError, match="sigma must be positive, got"):
         Gaussian(sigma=sigma)
-    with pytest.raises(ValueError, match="scale must be positive, got"):
+    with pytest.raises(ValueError, match="sigma must be positive, got"):
         gaussian("w", (3, 2), sigma=sigma)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from bnn_pyro.arguments import check_reals, check_whole
+from bnn_pyro.arguments import check_reals, check_type, check_whole, check_wholes
 from bnn_pyro.pruning.positions import select
 
 Temperature = float | Literal["cooled"]
@@ -262,6 +262,8 @@ class CyclicalCosine(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, *, steps: int, cycles: int = 1) -> None:
+        check_type("optimizer", optimizer, Optimizer)
+        check_wholes({"steps": steps, "cycles": cycles})
         if not 1 <= cycles <= steps:
             raise ValueError(f"cycles must be at least 1 and at most the {steps} steps, got {cycles}")
         self.length = steps / cycles

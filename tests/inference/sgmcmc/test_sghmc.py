@@ -369,5 +369,5 @@ def test_cyclical_cosine_is_taken_up() -> None:
 
 @pytest.mark.parametrize("cycles", [0, 11])
 def test_cycles_out_of_range(cycles: int) -> None:
-    with pytest.raises(ValueError, match=f"cycles must be at least 1 and at most the 10 steps, got {cycles}"):
+    with pytest.raises(ValueError, match=f"cycles must be at least 1.*, got {cycles}"):
         CyclicalCosine(SpikeSlabSGHMC(parameters((1,)), num_data=ROWS), steps=10, cycles=cycles)

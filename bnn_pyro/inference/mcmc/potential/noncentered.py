@@ -10,6 +10,7 @@ from pyro.distributions import Delta, Logistic, RelaxedBernoulli
 from pyro.infer.reparam import LocScaleReparam
 from pyro.infer.reparam.reparam import Reparam, ReparamMessage, ReparamResult
 
+from bnn_pyro.arguments import check_callable
 from bnn_pyro.inference.mcmc.potential.dependence import dependent_normals
 from guides.sites import base_distribution
 
@@ -72,6 +73,7 @@ def noncentered(model: Callable[..., object], sites: bool | Collection[str] = Tr
     Returns:
         The model, with the same arguments; it raises a ValueError if a name is not that of a latent Normal.
     """
+    check_callable("model", model, "a Pyro model")
     return _NonCentred(model, sites)
 
 

@@ -13,6 +13,7 @@ from torch import Size, Tensor
 from torch.func import grad_and_value, vmap
 from torch.utils._pytree import PyTree, tree_map
 
+from bnn_pyro.arguments import check_callable, check_flags
 from bnn_pyro.inference.generators import random_state
 from bnn_pyro.inference.mcmc.potential.dependence import trace_and_constants
 from bnn_pyro.inference.mcmc.potential.isolation import data_device, data_dtype, isolated
@@ -63,6 +64,8 @@ class Potential:
     def __init__(
         self, model: Callable[..., object], *args: object, compiled: bool = False, traced: bool = True, **kwargs: object
     ) -> None:
+        check_callable("model", model, "a Pyro model")
+        check_flags({"compiled": compiled, "traced": traced})
         self._args, self._kwargs, self._compiled, self._traced = args, kwargs, compiled and traced, traced
         self._programs: dict[tuple[str, Size], Callable[..., PyTree]] = {}
         self._single: dict[str, Traced] = {}
