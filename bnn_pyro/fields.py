@@ -1,11 +1,12 @@
 """What the fields of files must be: a rule for each, with the words that a message says it in."""
 
-import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
+_LARGEST = sys.float_info.max
 _SHOWN = 60  # characters of a value in a message
 
 
@@ -73,7 +74,8 @@ def is_number(value: object) -> bool:
     Args:
         value: The value; True and False are none.
     """
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_one = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_one and -_LARGEST <= value <= _LARGEST  # type: ignore[operator]  # NaN is no number, nor is 10**400
 
 
 def _all(test: Callable[[object], bool], values: Iterable[object]) -> bool:
@@ -82,6 +84,10 @@ def _all(test: Callable[[object], bool], values: Iterable[object]) -> bool:
 
 def _is_state(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+
+
+def _is_record(value: object) -> bool:
+    return isinstance(value, Mapping) and is_whole(value.get("epoch")) and is_number(value.get("seconds"))
 
 
 def one_of(*choices: object) -> Rule:
@@ -115,4 +121,9 @@ COUNTS = Rule("a list of whole numbers of 1 or more", lambda v: isinstance(v, li
 TENSOR = Rule("a tensor", lambda value: isinstance(value, Tensor))
 STATE = Rule("tensors by name", _is_state)
 VALUES = Rule("values by name", lambda v: isinstance(v, Mapping) and _all(TEXT.test, v))
+STATES = Rule("a list of tensors by name", lambda v: isinstance(v, list | tuple) and _all(_is_state, v))
 RECORDS = Rule("a list of values by name", lambda v: isinstance(v, list | tuple) and _all(VALUES.test, v))
+HISTORY = Rule(
+    "a list of records that have a whole number as epoch and a finite number as seconds",
+    lambda v: isinstance(v, list | tuple) and _all(_is_record, v),
+)

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from bnn_pyro import (
     Gaussian,
     GaussianNoise,
     OneShot,
+    Refinement,
     SamplingPlan,
     Schedule,
     SparseNetwork,
@@ -37,11 +39,17 @@ from bnn_pyro.posterior.ensemble import Ensemble, Snapshot
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.recipes import Recipe, load_pruned, load_run, load_table
 from bnn_pyro.recipes.config_file import config_of
+from bnn_pyro.recipes.loading import load_dense
+from bnn_pyro.recipes.prediction import predict_rows
+from bnn_pyro.recipes.refined_runs import load_refined
+from bnn_pyro.reports.claim import PROGRESS, Claim
 from bnn_pyro.reports.folder import write_networks
 from bnn_pyro.reports.measures import Run
 from bnn_pyro.reports.path_files import read_path, write_path
 from guides import AutoSpikeSlab
-from tests.reports.finished import sampled
+from tests.data.files import write_mnist
+from tests.data.test_images import write_jpeg
+from tests.reports.finished import refined, sampled
 
 Load = Callable[[Path], object]
 
@@ -54,21 +62,42 @@ STRANGE: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Subject:
-    """A file, the folder it stands in with what belongs to it, and what loads it."""
+    """A file, the folder it stands in with what belongs to it, and what loads it.
+
+    Attributes:
+        name: What kind of file it is.
+        folder: The folder.
+        file: The file's name.
+        load: Loads what is in the folder, and returns what tells whether it is right, such as a prediction.
+        is_sealed: Whether the file has a digest, so that what loads is as it was written.
+    """
 
     name: str
     folder: Path
     file: str
     load: Load
+    is_sealed: bool = False
 
 
-def mutated(content: bytes, chance: random.Random) -> bytes:
+class Mutation(NamedTuple):
+    """Other bytes of a file.
+
+    Attributes:
+        content: The bytes.
+        is_new: Whether a file was written of other values, instead of damaging one.
+    """
+
+    content: bytes
+    is_new: bool
+
+
+def mutated(content: bytes, chance: random.Random) -> Mutation:
     """Return other bytes: some of them changed, cut out, repeated, or values of JSON or of an archive replaced."""
     kinds: list[Callable[[bytes, random.Random], bytes]] = [_flipped, _zeroed, _cut, _repeated, _inserted]
     structured = _structured(content)
     if structured is not None and chance.random() < 0.6:
-        return structured(chance)
-    return chance.choice(kinds)(content, chance)
+        return Mutation(structured(chance), is_new=True)
+    return Mutation(chance.choice(kinds)(content, chance), is_new=False)
 
 
 def _flipped(content: bytes, chance: random.Random) -> bytes:
@@ -159,17 +188,45 @@ def run_folder(folder: Path) -> None:
     folder.mkdir()
     (folder / "table.csv").write_text(TABLE)
     dataset = load(str(folder / "table.csv"))
-    settings = Recipe(hidden=(5,), epochs=4, schedule=Schedule(), prior="ss-ig")
+    settings = Recipe(hidden=(5,), epochs=4, schedule=Schedule(), prior="ss-ig", refinement=Refinement())
     net = settings.make_net(dataset.input_shape, 1)
     model = settings.make_model(net, dataset.train.x[:2], GaussianNoise(), len(dataset.train))
     posterior = GuidePosterior(model, settings.make_guide(model))
     config = config_of(dataset, settings, seed=0, device=torch.device("cpu"))
     run = Run(posterior, prune(posterior), net, (dataset.test.x, dataset.test.y), encoding=dataset.encoding)
-    write_networks(folder, run, config=config, save_checkpoint=partial(save_posterior, posterior))
+    write_networks(folder, refined(run, draws=4), config=config, save_checkpoint=partial(save_posterior, posterior))
 
 
-def use_run(folder: Path) -> None:
-    load_run(folder).predict(torch.zeros(2, 4), num_samples=2)
+ROWS = torch.linspace(-1, 1, 8).reshape(2, 4)
+
+
+def use_run(folder: Path) -> object:
+    return predicted(load_run(folder))
+
+
+def use_net(load_net: Callable[[Path], nn.Module], folder: Path) -> object:
+    return load_net(folder)(ROWS)
+
+
+def use_images(name: str, folder: Path) -> object:
+    return load(name, data_dir=folder).train.x
+
+
+def predicted(posterior: Posterior) -> object:
+    torch.manual_seed(0)
+    return posterior.predict(ROWS, num_samples=2)
+
+
+def use_claim(folder: Path) -> None:
+    """Resume a run whose folder says what it was begun with."""
+    Claim(folder).begin({"seed": 0, "hidden": (3,), "rows": torch.ones(3)})
+
+
+def stopped_claim(folder: Path) -> None:
+    """Write what a run leaves that was stopped."""
+    (folder / PROGRESS).mkdir(parents=True)
+    (folder / PROGRESS / "dense.pt").touch()
+    Claim(folder).begin({"seed": 0, "hidden": (3,), "rows": torch.ones(3)})
 
 
 def subjects(place: Path) -> list[Subject]:
@@ -190,29 +247,45 @@ def subjects(place: Path) -> list[Subject]:
     for name, posterior in posteriors.items():
         (place / name).mkdir()
         save_posterior(posterior, place / name / "it.pt")
-        found.append(Subject(name, place / name, "it.pt", partial(use_posterior, name != "draws")))
+        found.append(Subject(name, place / name, "it.pt", partial(use_posterior, name != "draws"), is_sealed=True))
     rows = torch.randn(60, 4), torch.randn(60)
     how: dict[str, Any] = {"epochs": 2, "seed": 0, "progress": False}
     plan = SamplingPlan(kernel="chees", chains=2, warmup=2, draws=2, max_tree_depth=2)
+    single = SamplingPlan(kernel="nuts", chains=1, warmup=2, draws=2, max_tree_depth=2)
     runs: dict[str, Callable[[Path], object]] = {
         "svi": lambda path: fit(model, rows, checkpoint=path, **how),
         "sghmc": lambda path: fit_sghmc(model, rows, OneShot(cycles=1), checkpoint=path, **how),
         "dense": lambda path: train_dense(mlp(4, (6,), 1), rows, likelihood=GaussianNoise(), checkpoint=path, **how),
         "chains": lambda path: sample(model, rows, plan, engine="eager", seed=0, progress=False, checkpoint=path),
+        "one-chain": lambda path: sample(model, rows, single, engine="eager", seed=0, progress=False, checkpoint=path),
     }
     for name, run in runs.items():
         (place / name).mkdir()
         torch.manual_seed(0)
         run(place / name / "it.pt")
-        found.append(Subject(name, place / name, "it.pt", partial(resumed, run)))
-    for file in ("config.json", "checkpoint.pt"):
-        run_folder(place / f"run-{file}")
-        found.append(Subject(f"run-{file}", place / f"run-{file}", file, use_run))
-    for file in ("config.json", "weights.safetensors", "architecture.json"):
-        run_folder(place / f"pruned-{file}")
-        found.append(Subject(f"pruned-{file}", place / f"pruned-{file}", file, load_pruned))
-    run_folder(place / "table")
-    found.append(Subject("table", place / "table", "table.json", load_table))
+        found.append(Subject(name, place / name, "it.pt", partial(resumed, run), is_sealed=name != "one-chain"))
+    in_run: dict[str, tuple[Load, tuple[str, ...]]] = {
+        "run": (use_run, ("config.json", "checkpoint.pt")),
+        "pruned": (partial(use_net, load_pruned), ("config.json", "weights.safetensors", "architecture.json")),
+        "dense": (partial(use_net, load_dense), ("dense/weights.safetensors", "dense/architecture.json")),
+        "refined": (lambda folder: predicted(load_refined(folder)), ("config.json", "refined.pt")),
+        "table": (load_table, ("table.json",)),
+        "rows": (lambda folder: predict_rows(folder, folder / "table.csv").frame, ("table.csv", "table.json")),
+    }
+    for name, (loads, files) in in_run.items():
+        for file in files:
+            where = f"{name}-{Path(file).name}"
+            run_folder(place / where)
+            found.append(Subject(where, place / where, file, loads, is_sealed=file.endswith((".pt", ".safetensors"))))
+    stopped_claim(place / "claim")
+    found.append(Subject("claim", place / "claim", f"{PROGRESS}/call.json", use_claim))
+    write_mnist(place / "mnist", compress=True)
+    for kind in ("images-idx3", "labels-idx1"):
+        use = partial(use_images, "mnist")
+        found.append(Subject(f"mnist-{kind}", place / "mnist", f"MNIST/raw/train-{kind}-ubyte.gz", use))
+    (place / "jpeg").mkdir()
+    write_jpeg(place / "jpeg" / "cifar10_jpeg.npz")
+    found.append(Subject("jpeg", place / "jpeg", "cifar10_jpeg.npz", partial(use_images, "cifar10-jpeg")))
     (place / "path").mkdir()
     write_path([RECORD, {**RECORD, "chosen": False}], place / "path")
     found.append(Subject("path", place / "path", "path.json", read_path))
@@ -225,14 +298,15 @@ def subjects(place: Path) -> list[Subject]:
     return found
 
 
-def use_posterior(takes_network: bool, folder: Path) -> None:
+def use_posterior(takes_network: bool, folder: Path) -> object:
     """Load a posterior, and draw from it."""
     if takes_network:
-        load_posterior(folder / "it.pt", network()).predict(torch.zeros(2, 4), num_samples=2)
-    else:
-        load_posterior(folder / "it.pt")
+        return predicted(load_posterior(folder / "it.pt", network()))
+    return load_posterior(folder / "it.pt").vectors  # draws of any model
 
 
-def resumed(run: Callable[[Path], object], folder: Path) -> None:
+def resumed(run: Callable[[Path], object], folder: Path) -> object:
+    """Resume a run that has ended, and predict with what it gives."""
     torch.manual_seed(0)
-    run(folder / "it.pt")
+    found: Any = run(folder / "it.pt")
+    return predicted(found) if isinstance(found, Posterior) else found(ROWS)

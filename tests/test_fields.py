@@ -11,8 +11,8 @@ from bnn_pyro.fields import Rule, check_fields, one_of, optional, shown
 ROWS: tuple[tuple[Rule, tuple[Any, ...], tuple[Any, ...]], ...] = (
     (fields.TEXT, ("", "x"), (None, 3, b"x")),
     (fields.FLAG, (True, False), (0, 1, None)),
-    (fields.NUMBER, (0, -1.5), (True, "1", float("nan"), float("inf"), None)),
-    (fields.POSITIVE, (1, 0.1), (0, -1, True, "1")),
+    (fields.NUMBER, (0, -1.5, 10**300), (10**400, True, "1", float("nan"), float("inf"), None)),
+    (fields.POSITIVE, (1, 0.1), (0, -1, 10**400, True, "1")),
     (fields.WHOLE, (0, 5), (-1, 0.5, 1.0, True, None)),
     (fields.COUNT, (1, 5), (0, 1.0, True)),
     (fields.TEXTS, ([], ["a"]), ("a", [1], None)),
@@ -20,8 +20,10 @@ ROWS: tuple[tuple[Rule, tuple[Any, ...], tuple[Any, ...]], ...] = (
     (fields.COUNTS, ([1], [3, 4]), ([], [0], [1.0], None, "1")),
     (fields.TENSOR, (torch.ones(2),), ([1.0], None)),
     (fields.STATE, ({}, {"a": torch.ones(2)}), ({"a": 1}, {1: torch.ones(2)}, [], None)),
+    (fields.STATES, ([], [{"a": torch.ones(2)}]), ({}, [{"a": 1}], [torch.ones(2)], None)),
     (fields.VALUES, ({}, {"a": 1}), ({1: 2}, [], None)),
     (fields.RECORDS, ([], [{"a": 1}]), ([1], {"a": 1}, None)),
+    (fields.HISTORY, ([], [{"epoch": 1, "seconds": 0.5, "loss": 2}]), ([{"epoch": 1}], [{"seconds": 1}], [3], None)),
     (one_of("a", "b"), ("a",), ("c", ["a"], None)),
     (optional(fields.TEXT), (None, "a"), (1,)),
 )

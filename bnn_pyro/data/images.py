@@ -92,6 +92,8 @@ def _read_idx(path: Path) -> Bytes:
 
 # ---- CIFAR-10 --------------------------------------------------------------------------------------------------------
 
+_CIFAR_SIZE = (32, 32)
+
 
 def read_cifar10(folder: Path) -> Images:
     """Read CIFAR-10 from the six batches of its Python version, in torchvision's layout; download what is absent.
@@ -147,7 +149,13 @@ def read_cifar10_jpeg(folder: Path) -> Images:
 
 
 def _decoded(content: Bytes, offsets: NDArray[np.integer]) -> Bytes:
-    """Decode JPEG files, shape ``(rows, channels, height, width)``."""
+    """Decode JPEG files of the right size, shape ``(rows, channels, height, width)``."""
     files = (content[start:end].tobytes() for start, end in zip(offsets[:-1], offsets[1:], strict=True))
-    images = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return np.ascontiguousarray(np.stack([_pixels(file) for file in files]).transpose(0, 3, 1, 2))
+
+
+def _pixels(file: bytes) -> Bytes:
+    with Image.open(io.BytesIO(file), formats=("JPEG",)) as image:
+        if image.size != _CIFAR_SIZE:  # a header of a few bytes may ask for gigabytes
+            raise ValueError(f"images must have {_CIFAR_SIZE} pixels, got {image.size}")
+        return np.asarray(image.convert("RGB"))

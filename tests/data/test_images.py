@@ -94,6 +94,12 @@ def test_jpeg_archive_that_is_absent_or_broken(tmp_path: Path) -> None:
         write_jpeg(path, **changes)
         with pytest.raises(ValueError, match=r"cifar10_jpeg.npz'"):
             load("cifar10-jpeg", data_dir=tmp_path)
+    large = io.BytesIO()
+    Image.new("RGB", (33, 32)).save(large, "JPEG")
+    content, offsets = np.frombuffer(large.getvalue(), np.uint8), np.array([0, len(large.getvalue())])
+    write_jpeg(path, train_bytes=content, train_offsets=offsets)
+    with pytest.raises(ValueError, match=r"images must have \(32, 32\) pixels, got \(33, 32\)"):
+        load("cifar10-jpeg", data_dir=tmp_path)
     path.write_bytes(b"no archive")
     with pytest.raises(ValueError, match="must hold JPEG files, offsets, labels and class_names"):
         load("cifar10-jpeg", data_dir=tmp_path)

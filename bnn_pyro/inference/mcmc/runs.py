@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from bnn_pyro.fields import COUNTS, RECORDS, STATE, WHOLE, check_fields
+from bnn_pyro.fields import COUNTS, STATE, STATES, WHOLE, check_fields
 from bnn_pyro.inference.generators import random_state, reseed, set_random_state
 from bnn_pyro.inference.mcmc.chees import chees_batch
 from bnn_pyro.inference.mcmc.exact_gates_warmup import exact_gates_batch
@@ -309,7 +309,10 @@ class SequentialRun:
         Args:
             state: Its state.
         """
-        check_fields(state, {"done": WHOLE, "random": STATE, "finished": RECORDS}, "the state of the run")
+        check_fields(state, {"done": WHOLE, "random": STATE, "finished": STATES}, "the state of the run")
+        shape = (self.plan.draws, self.potential.size)
+        if any(chain["vectors"].shape != shape for chain in state["finished"]):
+            raise ValueError(f"'finished' in the state of the run must have chains of shape {shape}")
         device = self.potential.like.device
         self.done, self.seeds = state["done"], list(state["seeds"])
         self.finished = _moved(state["finished"], device)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
+from bnn_pyro.fields import STATE, STATES, check_fields
 from bnn_pyro.inference.mcmc.kernel import Move, State
 
 
@@ -61,6 +62,10 @@ class Track:
 
         Args:
             state: Its state.
+
+        Raises:
+            ValueError: If it is damaged.
         """
+        check_fields(state, {"kept": STATE, "pending": STATES}, "the track of the run")
         self.kept = {name: list(values) for name, values in state["kept"].items()}
         self.pending = list(state["pending"])

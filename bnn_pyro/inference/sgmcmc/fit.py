@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map_only
 from tqdm.auto import tqdm
 
 from bnn_pyro.arguments import check_seed, check_type, check_wholes
+from bnn_pyro.fields import FLAG, HISTORY, WHOLE, check_fields
 from bnn_pyro.identity import described, digest, network_identity
 from bnn_pyro.inference.checkpoint import Checkpoint, EpochFile, restoring
 from bnn_pyro.inference.checks import Data, as_pair, check_rows, hold_out, warn_of_scales
@@ -40,6 +41,7 @@ Record = dict[str, Any]
 SETTLED = 25  # epochs without a removal, after which the network is taken to stay as it is
 SETTLING_ROWS = 10_000  # for the running statistics of a snapshot's BatchNorms
 SAMPLER = ("rho", "momentum", "noise")  # the parts of the sampler's state
+_FIELDS = {"epochs": WHOLE, "is_over": FLAG, "history": HISTORY}  # of a state, what is used later on
 LATENT = "likelihood"  # the latent's name among the trained parameters; those of a net have a dot or are a layer's
 
 
@@ -125,6 +127,7 @@ def fit_sghmc(
             for name, option in {**options, **rows}.items():
                 begun_with |= described(name, option)
             if (state := file.begin(begun_with)) is not None:
+                check_fields(state, _FIELDS, file.path)
                 with restoring(file.path):
                     run.load(state, whole)
         start = time.perf_counter() - (run.history[-1]["seconds"] if run.history else 0.0)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from bnn_pyro.fields import FLAG, NUMBER, RECORDS, STATE, VALUES, WHOLE, check_fields, one_of
+from bnn_pyro.fields import FLAG, HISTORY, NUMBER, STATE, VALUES, WHOLE, check_fields, one_of
 from bnn_pyro.inference.checkpoint import Pace, check_begun_with
 from bnn_pyro.inference.generators import RandomState
 from bnn_pyro.inference.svi.run_identity import START, unlike
@@ -132,7 +132,7 @@ class RunFile:
 
 _FIELDS = {
     **{"settings": VALUES, "epoch": WHOLE, "since": WHOLE, "is_over": FLAG, "kl_weight": NUMBER},
-    **{"gate_mode": one_of("free", "open", "frozen"), "history": RECORDS, "model": STATE, "guide": STATE},
+    **{"gate_mode": one_of("free", "open", "frozen"), "history": HISTORY, "model": STATE, "guide": STATE},
     **{"keep": STATE, "steps": VALUES, "random": STATE},
 }
 

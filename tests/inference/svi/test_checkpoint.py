@@ -28,7 +28,7 @@ def progress(**changes: Any) -> Progress:
     """Some progress."""
     values: dict[str, Any] = {
         **{"epoch": 2, "since": 1, "is_over": False, "kl_weight": 0.5, "gate_mode": "free"},
-        **{"history": [{"epoch": 1, "loss": 1.0}], "model": {"w": torch.ones(2)}, "guide": {}},
+        **{"history": [{"epoch": 1, "loss": 1.0, "seconds": 0.5}], "model": {"w": torch.ones(2)}, "guide": {}},
         **{"keep": {"a": torch.tensor([True, False])}, "steps": {"adam": []}, "random": {"cpu": torch.get_rng_state()}},
     }
     return Progress(**{**values, **changes})
