@@ -1,9 +1,6 @@
 """A file is written whole or not at all, and a ValueError says what is wrong with another."""
 
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import torch
 from torch import nn
 
 from bnn_pyro.storage import load_into, read_file, read_whole, whole_file, write_whole
+from tests.small_disks import no_more_than
 
 FORM: Any = {"writer": "the test", "mark": "form", "form": 1, "keys": {"value"}}
 
@@ -41,17 +39,6 @@ def test_a_file_that_is_written_in_steps_appears_when_all_is_written(tmp_path: P
         partial.write_bytes(b"all of it")
         assert partial.parent == tmp_path and partial.suffix == ".pt2" and not (tmp_path / "net.v2.pt2").exists()
     assert [file.name for file in tmp_path.iterdir()] == ["net.v2.pt2"]
-
-
-@contextmanager
-def no_more_than(size: int) -> Iterator[None]:
-    """Let no file grow beyond some bytes, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("size", [0, 100, 5_000])

@@ -19,7 +19,7 @@ from bnn_pyro.reports.measures import Run, evaluate_run
 from bnn_pyro.reports.refined_files import REFINED_FILES
 from bnn_pyro.reports.tables import TABLE_FILES
 from tests.reports.finished import CONFIG, classification, refined, regression, write
-from tests.test_storage import no_more_than
+from tests.small_disks import no_more_than
 
 
 @pytest.fixture(scope="module")
