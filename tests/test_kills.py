@@ -6,7 +6,6 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,7 +15,10 @@ from tests import kills
 from tests.cli.calls import call, made_table
 
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULT = ("svi", "sghmc", "dense", "command-fit-terminated")
+DEFAULT = (
+    *("svi", "svi-within-a-write", "sample", "sample-early", "nuts", "sghmc", "sghmc-early", "dense"),
+    *("dense-at-the-end", "command-fit-terminated"),
+)
 OTHERS = tuple(name for name in kills.TRAPS if name not in DEFAULT)
 LINES = {
     "command-fit-terminated": "stopped after 4 of 6 epochs; the same command with --resume resumes it\n",
@@ -40,16 +42,7 @@ def killed(place: Path, names: tuple[str, ...]) -> Path:
 @cache
 def finished(what: str) -> kills.State:
     """What an undisturbed run ends with."""
-    return {"svi": kills.by_svi, "sghmc": kills.by_sghmc, "dense": kills.by_adam}[what](None)
-
-
-def outcome(folder: Path) -> dict[str, Any]:
-    """What a run of the command line has found, without its times."""
-    metrics = json.loads((folder / "metrics.json").read_text())
-    posterior = torch.load(folder / "checkpoint.pt", weights_only=True)
-    names = ("test_", "pruned_test_", "dense_test", "nodes", "params")
-    found = {name: value for name, value in metrics.items() if name.startswith(names)}
-    return {**found, **{k: v.tolist() for k, v in posterior["guide"].items()}}
+    return kills.API[what](None)
 
 
 def check(place: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +54,7 @@ def check(place: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) 
         folder = place / name
         if what != "command":
             assert codes[name] == -signal.SIGKILL
-            found = kills.RUNS[what](folder)
+            found = kills.run(what, folder)
             assert isinstance(found, dict)
             assert all(torch.equal(value, found[key]) for key, value in finished(what).items()), name
             assert {path.name for path in folder.iterdir()} == {"run.pt", "stderr"}
@@ -71,13 +64,13 @@ def check(place: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.chdir(folder)
         if expected is None:
             assert call(*kills.TABLE, "--out", "undisturbed")[::2] == (0, "")
-            expected = outcome(folder / "undisturbed")
+            expected = kills.outcome(folder / "undisturbed")
         code, _, line = call(*kills.TABLE)
         assert code == 2 and "out must not hold a run that was stopped" in line
         code, _, line = call(*kills.TABLE, "--resume", "--seed", "0", "--epochs", "7")
         assert code == 2 and line.startswith("error: epochs must be 6, as when the run in ")
         assert call(*kills.TABLE, "--resume")[::2] == (0, "")
-        assert outcome(folder / "runs" / "my-ss-ig-0") == expected, name
+        assert kills.outcome(folder / "runs" / "my-ss-ig-0") == expected, name
         assert not list((folder / "runs").rglob(".*")), "something is left"
 
 
