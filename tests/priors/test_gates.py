@@ -130,6 +130,19 @@ def test_inclusion_probability_by_hand() -> None:
     assert inclusion_probability((k0, k1, k2), n, constant=0) == pytest.approx((1 / k1,))
 
 
+def test_inclusion_probability_of_two_hidden_layers_by_hand() -> None:
+    """With another number of layers their square is not their double."""
+    k, n, c = (3, 5, 4, 2), 50, 1e-3
+    pairs = [(k[i], k[i + 1]) for i in range(3)]
+    u = sum(9 * (math.log(n) + math.log(3) + math.log(before + 1) + math.log(after)) for before, after in pairs)
+    expected = []
+    for layer, (before, after) in enumerate(pairs[:2]):
+        others = sum(math.log(k[m] + 1) for m in range(3) if m != layer)
+        rest = math.log(after) + math.log(before + 1) + math.log(n) + math.log(u)
+        expected.append(math.exp(-math.log(after) - c * (before + 1) * ((before + 1) ** 2 + others + 2 + rest)))
+    assert inclusion_probability(k, n, constant=c) == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("widths", "num_data", "constant", "message"),
     [

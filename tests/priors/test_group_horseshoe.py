@@ -95,6 +95,8 @@ def test_slab_scale_is_sigma_times_the_formula() -> None:
     t = s * (value["w.tau.alpha"] * value["w.tau.beta"]).sqrt()
     torch.testing.assert_close(value["_RETURN"], 0.5 * 1.5 * t / (1.5**2 + t**2).sqrt())
     assert trace.nodes["global_scale.alpha"]["fn"].rate == 1 / 4
+    sites = ("global_scale.alpha", "global_scale.beta", "w.tau.alpha", "w.tau.beta")
+    assert [trace.nodes[site]["infer"]["init"] for site in sites] == [1.0] * 4  # where a scale changes nothing
     rate = trace.nodes["w.tau.alpha"]["fn"].base_dist.rate
     torch.testing.assert_close(rate, torch.full_like(rate, 1 / 9))
 

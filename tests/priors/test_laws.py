@@ -1,5 +1,6 @@
 """Laws that every prior obeys: shapes, sites, dtype, plates, many draws at once."""
 
+import inspect
 from typing import Any
 
 import pyro
@@ -9,10 +10,26 @@ from pyro.infer import Predictive
 from torch import Tensor
 
 import bnn_pyro.priors
+from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from tests.cases import COMPOSED, DISTRIBUTIONS, NODES, PRIORS, SLABS, DistributionCase, PriorCase, SlabCase, covered
 from tests.models import traced
 
 DTYPES = (torch.float32, torch.float64)
+
+GATED = {"sigma": 1.0, "temperature": 0.5}
+SCALES = {"global_scale": 1.0, "slab_width": 1.0}
+DEFAULTS: dict[str, dict[str, float]] = {
+    "gate": {"temperature": 0.5},
+    "gaussian": {"sigma": 1.0},
+    "group_horseshoe_scale": {**SCALES, "node_scale": 1.0},
+    "group_lasso_rate": {"shape": 4.0, "rate": 2.0},
+    "half_cauchy": {"scale": 1.0},
+    "inclusion_probability": {"constant": 1e-9},
+    "slab": {"scale": 1.0},
+    "spike_slab_gaussian": GATED,
+    "spike_slab_group_horseshoe": {**GATED, **SCALES},
+    "spike_slab_group_lasso": GATED,
+}
 
 
 def latents(trace: Any) -> dict[str, Any]:
@@ -34,6 +51,18 @@ def test_sites_shapes_and_dtype(case: PriorCase, dtype: torch.dtype) -> None:
     assert {site["value"].dtype for site in found.values()} == {dtype}
     assert {site["fn"].batch_shape for site in found.values()} == {()}, "all dimensions must be declared as events"
     assert torch.isfinite(trace.log_prob_sum())
+
+
+def test_defaults_are_those_of_the_documents() -> None:
+    assert Gaussian() == Gaussian(sigma=1.0)
+    assert GroupLasso() == GroupLasso(sigma=1.0, rate_shape=4.0, rate_rate=2.0)
+    horseshoe = GroupHorseshoe(sigma=1.0, global_scale=1.0, node_scale=1.0, slab_width=1.0, learn_slab_width=False)
+    assert GroupHorseshoe() == horseshoe
+    assert SpikeSlab() == SpikeSlab(GroupHorseshoe(), inclusion=None, temperature=0.5)
+    for name, defaults in DEFAULTS.items():
+        parameters = inspect.signature(getattr(bnn_pyro.priors, name)).parameters.values()
+        numbers = {p.name: p.default for p in parameters if isinstance(p.default, float)}
+        assert numbers == defaults, name
 
 
 @pytest.mark.parametrize("dims", [(-1,), (-2,), (-2, -1)], ids=str)

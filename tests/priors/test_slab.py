@@ -48,6 +48,10 @@ def test_hints_reach_the_site() -> None:
     assert not {"gates", "init"} & set(site((3, 2))["infer"])
 
 
+def test_a_layer_that_has_lost_all_nodes() -> None:
+    assert site((0, 3))["value"].shape == (0, 3)
+
+
 @pytest.mark.parametrize(
     ("shape", "scale", "message"),
     [
