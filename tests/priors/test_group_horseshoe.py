@@ -77,6 +77,8 @@ def test_batches() -> None:
     s, c = torch.ones(5), torch.full((5,), 2.0)
     assert group_horseshoe_scale("w", 3, global_scale=s, slab_width=c).shape == (5, 3)
     assert group_horseshoe_scale("w", 3, global_scale=s.unsqueeze(-1), slab_width=None).shape == (5, 1, 3)
+    s, c = torch.ones(2, 5), torch.full((2, 5), 2.0)
+    assert group_horseshoe_scale("w", 3, global_scale=s, slab_width=c).shape == (2, 5, 3)
     assert half_cauchy("s", torch.ones(5, 1), size=3).shape == (5, 3)
     assert half_cauchy("s", torch.ones(5)).shape == (5,)
 

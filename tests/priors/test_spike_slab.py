@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.priors import (
+    Gaussian,
     GroupHorseshoe,
     SpikeSlab,
     spike_slab_gaussian,
@@ -105,6 +106,13 @@ def test_defaults_of_spike_slab() -> None:
     prior = SpikeSlab()
     assert (prior.slab, prior.inclusion, prior.temperature) == (GroupHorseshoe(), None, 0.5)
     assert SpikeSlab(inclusion={"hidden": 0.2}).inclusion == {"hidden": 0.2}
+
+
+@pytest.mark.parametrize("slab", [Gaussian, 3, "gaussian", None])
+def test_a_slab_that_is_none(slab: Any) -> None:
+    """A class has what is asked of a slab, as functions."""
+    with pytest.raises(TypeError, match="slab must be a slab"):
+        SpikeSlab(slab)
 
 
 @pytest.mark.parametrize(

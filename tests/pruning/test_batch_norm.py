@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bnn_pyro import prune
 from bnn_pyro.networks import mlp
-from bnn_pyro.pruning.batch_norm import recompute_batch_norm
+from bnn_pyro.pruning.batch_norm import evenly_spread, recompute_batch_norm, running_statistics
 from tests.posterior.test_guide import posterior_of
 from tests.test_network import inputs
 
@@ -71,6 +71,21 @@ def test_there_may_be_no_statistics() -> None:
     net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3, track_running_stats=False))
     fresh = recompute_batch_norm(net, torch.randn(4, 2))
     assert fresh is not net and not list(fresh.buffers())
+
+
+def test_running_statistics_are_found_by_name() -> None:
+    net = convolution()
+    found = running_statistics(net)
+    assert list(found) == ["1.running_mean", "1.running_var", "5.running_mean", "5.running_var"]
+    assert all(value is net.get_buffer(name) for name, value in found.items())
+    assert list(running_statistics(net, frozen=["1"])) == ["5.running_mean", "5.running_var"]
+    assert list(running_statistics(nn.BatchNorm1d(2))) == ["running_mean", "running_var"]
+
+
+def test_rows_are_evenly_spread() -> None:
+    x = torch.arange(10)
+    assert torch.equal(evenly_spread(x, 10), x)
+    assert evenly_spread(x, 4).tolist() == [0, 3, 6, 9] and evenly_spread(x[:0], 4).tolist() == []
 
 
 def test_a_pruned_net_gets_its_own_statistics() -> None:

@@ -7,6 +7,7 @@ import pyro
 import pytest
 import torch
 from pyro import poutine
+from pyro.infer.autoguide import AutoNormal
 from torch import Tensor, nn
 
 from bnn_pyro import fit, prune
@@ -17,7 +18,7 @@ from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.priors import Gaussian, GroupHorseshoe, GroupLasso, SpikeSlab
 from bnn_pyro.pruning.positions import compose, select
 from bnn_pyro.pruning.shrink import shrink
-from guides import AutoCentered, AutoSpikeSlab
+from guides import AutoCentered, AutoSpikeSlab, AutoSpikeSlabMultivariate
 from guides.sites import base_distribution
 from tests.posterior.test_guide import posterior_of
 from tests.pruning.masks import Masks, masks, set_gates, size
@@ -196,6 +197,26 @@ def test_shrink_changes_neither_argument() -> None:
         assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
     assert list(pyro.get_param_store()) == []
     assert small.guide.model.__self__ is small.model and small.kl_weight == posterior.kl_weight
+
+
+@pytest.mark.parametrize("guide_class", [AutoNormal, AutoSpikeSlabMultivariate])
+def test_other_guides_are_refused(guide_class: Any) -> None:
+    model = posterior_of().model
+    with pytest.raises(ValueError, match="guide must be an AutoSpikeSlab or AutoCentered to be shrunk, got Auto"):
+        shrink(model, guide_class(model.prior), {})
+
+
+def test_places_without_a_node_stay_without_one() -> None:
+    """As where a layer reads what others give besides: the numbers of those places are -1."""
+    posterior = posterior_of("concat")
+    some = masks(posterior.model, 0)
+    smaller = shrink(posterior.model, posterior.guide, some).model
+    before = posterior.model.nodes.groups
+    for group, old in zip(smaller.nodes.groups, before, strict=True):
+        for side, was in ((group.readers, old.readers), (group.writers, old.writers)):
+            for axis, whole in zip(side, was, strict=True):
+                assert bool((axis.index >= -1).all()) and int(axis.index.max()) == group.size - 1
+                assert bool((axis.index == -1).any()) == bool((whole.index == -1).any())
 
 
 @pytest.mark.parametrize(
