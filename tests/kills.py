@@ -80,7 +80,14 @@ def by_adam(path: Path | None) -> State:
     torch.manual_seed(1)
     net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.3), nn.Linear(6, 2))
     data = rows()[0], (rows()[1] > 0).long()
-    options: Any = {"likelihood": Categorical(), "epochs": 6, "batch_size": 20, "seed": 0, "progress": False}
+    options: Any = {
+        "likelihood": Categorical(),
+        "validation": 0.25,
+        "epochs": 6,
+        "batch_size": 20,
+        "seed": 0,
+        "progress": False,
+    }
     return dict(dense.train_dense(net, data, checkpoint=path, **options).state_dict())
 
 

@@ -55,6 +55,13 @@ def test_initial_rate_is_best_for_scales_of_one() -> None:
     assert abs(float(slope)) < 1e-9
 
 
+def test_slab_scale_is_sigma_times_tau() -> None:
+    trace = traced(GroupLasso(sigma=0.5).scale)("w", 4, 3, torch.tensor(2.0), torch.empty(0))
+    tau = trace.nodes["w.tau_squared"]["value"].sqrt()
+    torch.testing.assert_close(trace.nodes["_RETURN"]["value"], 0.5 * tau)
+    assert trace.nodes["w.tau_squared"]["infer"]["init"] == 1.0
+
+
 @pytest.mark.parametrize("name", ["sigma", "rate_shape", "rate_rate"])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_hyper_parameters_must_be_positive(name: str, value: float) -> None:
