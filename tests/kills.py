@@ -176,8 +176,8 @@ def main(place: Path, names: list[str]) -> None:
             error = os.open(place / name / "stderr", os.O_CREAT | os.O_WRONLY)
             os.dup2(error, 2)
             set_trap(owner, attribute, at, number)
-            run(what, place / name)
-            os._exit(0)
+            ended = run(what, place / name)
+            os._exit(ended if isinstance(ended, int) else 0)
         codes[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     (place / "codes.json").write_text(json.dumps(codes))
 
