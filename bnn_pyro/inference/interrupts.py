@@ -95,6 +95,9 @@ def holding_interrupts(wanted: bool = True) -> Iterator[Interrupts]:
 
     Yields:
         What has come, for the caller to look at between two steps.
+
+    Raises:
+        Interrupted: For a RuntimeError once a signal has come, as of a step that other processes have left.
     """
     noted = Interrupts()
     if not wanted or threading.current_thread() is not threading.main_thread():
@@ -106,6 +109,10 @@ def holding_interrupts(wanted: bool = True) -> Iterator[Interrupts]:
         for number in handled:
             signal.signal(number, noted.note)
         yield noted
+    except RuntimeError as error:  # of a step whose other processes have stopped already
+        if noted.number is not None:
+            raise Interrupted(noted.number) from error
+        raise
     finally:
         for number, handler in handled.items():
             signal.signal(number, handler)

@@ -35,7 +35,11 @@ def forgotten_with(function: types.FunctionType) -> None:
 
 def _forget(code: types.CodeType) -> None:
     try:
-        from torch._C._dynamo.eval_frame import reset_code
-    except ImportError:  # a private name: without it the program stays
+        from torch._C._dynamo.eval_frame import _debug_get_cache_entry_list, reset_code
+    except ImportError:  # private names: without them the program stays
         return
+    guards = [getattr(entry, "guard_manager", None) for entry in _debug_get_cache_entry_list(code)]
     reset_code(code)
+    for manager in filter(None, guards):  # kept by finalizers of what never dies, such as torch's operations
+        vars(manager).clear()
+        vars(manager).update(cache_entry=None, extra_state=None)  # which the finalizers ask for

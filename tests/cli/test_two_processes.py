@@ -45,7 +45,7 @@ def test_two_processes_are_resumed(tmp_path: Path) -> None:
     made_table(tmp_path / "my.csv")
     assert run(tmp_path, "undisturbed") == (0, "")
     expected = kills.outcome(tmp_path / "undisturbed")
-    for rank, number in (("0", SIGKILL), ("1", SIGTERM)):
+    for rank, number in (("0", SIGKILL), ("01", SIGTERM)):
         out = f"signal-{int(number)}-to-{rank}"
         code, lines = run(tmp_path, out, rank, number)
         assert code != 0 and lines.count("\n") <= 1 and "Traceback" not in lines, (out, lines)

@@ -15,13 +15,13 @@ def main(rank: str, number: int, *arguments: str) -> None:
     """Run a command line; a signal comes in the fourth epoch of inference.
 
     Args:
-        rank: The process that the signal comes to; empty for none.
+        rank: The processes that the signal comes to, such as 0 or 01; empty for none.
         number: The signal's number.
         arguments: The command line.
     """
     torch.set_num_threads(1)
     claim.SAVED_AFTER = 0.0
-    if os.environ["RANK"] == rank:
+    if os.environ["RANK"] in rank:
         set_trap(TrainingRun, "_epoch", 4, number)
     app(list(arguments))
 

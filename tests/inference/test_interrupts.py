@@ -65,3 +65,17 @@ def test_only_short_epochs_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("bnn_pyro.inference.interrupts.time.perf_counter", lambda: next(times))
     clock = StepClock(8)
     assert [clock.is_long(done) for done in (1, 2, 6)] == [True, False, False]
+
+
+def test_a_step_that_others_have_left_ends_as_they_did() -> None:
+    """Torchrun sends a signal to all processes, and the first that stops closes the connection."""
+    for number in (None, signal.SIGTERM):
+        before = signal.signal(signal.SIGTERM, lambda *given: None)
+        try:
+            with pytest.raises(RuntimeError if number is None else Interrupted) as raised, holding_interrupts():
+                if number is not None:
+                    signal.raise_signal(number)
+                raise RuntimeError("connection closed by peer")
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert number is None or raised.value.number == number  # type: ignore[attr-defined]
