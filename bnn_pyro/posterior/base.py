@@ -126,9 +126,7 @@ class Posterior(ABC):
         wanted = self._wanted(num_samples)
         x = self._checked(x, num_samples=wanted, batch_size=batch_size)
         predicted = self.model.likelihood.predict(*self._outputs(x, wanted, batch_size))
-        if return_draws:
-            return predicted
-        return average(predicted)
+        return predicted if return_draws else average(predicted)
 
     def predictive(
         self,
