@@ -1,6 +1,6 @@
 """What the hyper-parameters of priors must be; of torch and Python alone, as the priors are."""
 
-import math
+import sys
 from collections.abc import Sequence
 from numbers import Real
 
@@ -35,7 +35,7 @@ def check_positive(name: str, value: float | Tensor) -> None:
     if isinstance(value, Tensor):
         return
     check_real(name, value)
-    if not 0 < value < math.inf:
+    if not 0 < value <= sys.float_info.max:  # 10**400 is below infinity
         raise ValueError(f"{name} must be positive, got {value} (it must be finite too)")
 
 

@@ -34,11 +34,14 @@ def load_run(folder: str | Path) -> Posterior:
     check_sizes(folder, config, settings)
     input_shape = config["input_shape"]
     with torch.random.fork_rng([]):
-        net = settings.make_net(input_shape, config["outputs"])
-        shape = input_shape if settings.reads_images else [math.prod(input_shape)]
-        example = torch.zeros(2, *shape, device="cpu")
-        model = settings.make_model(net, example, settings.likelihood(config["task"]), config["num_data"])
-        guide = settings.make_guide(model) if settings.one_shot is None else None
+        try:
+            net = settings.make_net(input_shape, config["outputs"])
+            shape = input_shape if settings.reads_images else [math.prod(input_shape)]
+            example = torch.zeros(2, *shape, device="cpu")
+            model = settings.make_model(net, example, settings.likelihood(config["task"]), config["num_data"])
+            guide = settings.make_guide(model) if settings.one_shot is None else None
+        except (OverflowError, RuntimeError) as error:  # of numbers that no tensor holds
+            raise ValueError(f"folder must hold the config.json of a run, got '{folder}' ({error!r})") from error
         return load_posterior(Path(folder) / "checkpoint.pt", model, guide=guide)
 
 

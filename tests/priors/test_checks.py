@@ -22,6 +22,11 @@ def test_other_types(wrong: Any) -> None:
             check("it", wrong)
 
 
+def test_whole_numbers_that_no_tensor_holds() -> None:
+    with pytest.raises(ValueError, match="it must be positive"):
+        check_positive("it", 10**400)
+
+
 @pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf")])
 def test_numbers_out_of_range(wrong: Any) -> None:
     with pytest.raises(ValueError, match="it must be positive"):

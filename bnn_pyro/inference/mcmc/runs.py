@@ -18,7 +18,7 @@ from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.potential.potential import Potential
 from bnn_pyro.inference.mcmc.pseudo_prior import Draw
 from bnn_pyro.inference.mcmc.pyro_chain import PyroChain
-from bnn_pyro.inference.mcmc.track import Track
+from bnn_pyro.inference.mcmc.track import KEPT, Track
 
 _Nest = TypeVar("_Nest")
 _MOST_ROUNDS = 32  # each of them twice as long as the one before
@@ -311,8 +311,9 @@ class SequentialRun:
         """
         check_fields(state, {"done": WHOLE, "random": STATE, "finished": STATES}, "the state of the run")
         shape = (self.plan.draws, self.potential.size)
-        if any(chain["vectors"].shape != shape for chain in state["finished"]):
-            raise ValueError(f"'finished' in the state of the run must have chains of shape {shape}")
+        names = KEPT | {"step_size", "inverse_mass"}
+        if any(chain.keys() != names or chain["vectors"].shape != shape for chain in state["finished"]):
+            raise ValueError(f"'finished' in the state of the run must have chains of shape {shape}, with their names")
         device = self.potential.like.device
         self.done, self.seeds = state["done"], list(state["seeds"])
         self.finished = _moved(state["finished"], device)

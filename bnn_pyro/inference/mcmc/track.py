@@ -8,6 +8,9 @@ from torch import Tensor
 from bnn_pyro.fields import STATE, STATES, check_fields
 from bnn_pyro.inference.mcmc.kernel import Move, State
 
+KEPT = frozenset({"vectors", "energy", "total_energy", "acceptance", "diverged", "leapfrogs"})
+"""Names of what is kept of a draw."""
+
 
 @dataclass
 class Track:
@@ -67,5 +70,7 @@ class Track:
             ValueError: If it is damaged.
         """
         check_fields(state, {"kept": STATE, "pending": STATES}, "the track of the run")
+        if state["kept"] and state["kept"].keys() != KEPT:
+            raise ValueError(f"'kept' in the track of the run must have {', '.join(sorted(KEPT))}")
         self.kept = {name: list(values) for name, values in state["kept"].items()}
         self.pending = list(state["pending"])

@@ -126,7 +126,7 @@ def unlike(there: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> list[str]
 
 
 def _is_close(one: Tensor, other: Tensor) -> bool:
-    if one.shape != other.shape:
+    if one.shape != other.shape or one.dtype != other.dtype:
         return False
     finite = one[one.isfinite()]
     largest = float(finite.abs().max()) if len(finite) else 0.0
