@@ -53,8 +53,8 @@ def to_arviz(
         ImportError: If ArviZ is not installed.
         ValueError: If there are no draws, a site is unknown, the data do not fit, or the model is missing.
     """
+    chains = _chains(draws, model, batch_size)  # first, so that wrong draws are named with ArviZ or without
     arviz = _arviz()
-    chains = _chains(draws, model, batch_size)
     values = chains.draws.values
     for name in sites or ():
         if name not in values:
