@@ -10,7 +10,7 @@ import torch
 from bnn_pyro.arguments import check_path
 from bnn_pyro.data import Dataset
 from bnn_pyro.data.augmentation import Augmentation
-from bnn_pyro.fields import COUNT, COUNTS, NUMBER, POSITIVE, TEXT, WHOLE, check_fields, one_of
+from bnn_pyro.fields import COUNT, COUNTS, FLAG, NUMBER, POSITIVE, TEXT, WHOLE, check_fields, one_of
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.mcmc.stopping import StoppingRule
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
@@ -45,7 +45,7 @@ _FIELDS = {
     "task": one_of("classification", "regression"),
     "num_data": COUNT,
 }
-_OPTIONAL = {"data": TEXT, "seed": WHOLE, "y_mean": NUMBER, "y_std": POSITIVE, "hidden": COUNTS}
+_OPTIONAL = {"is_weighted": FLAG, "data": TEXT, "seed": WHOLE, "y_mean": NUMBER, "y_std": POSITIVE, "hidden": COUNTS}
 _WEIGHTS = ("checkpoint.pt", "dense/weights.safetensors", "weights.safetensors")  # the files of a run's weights
 _LEAST_BYTES = 2  # of a number in them
 
@@ -71,6 +71,7 @@ def config_of(dataset: Dataset, settings: Recipe, *, seed: int, device: torch.de
         "device": str(device),
         "task": dataset.task,
         "num_data": len(dataset.train),
+        "is_weighted": dataset.is_weighted,
         "input_shape": list(dataset.input_shape),
         "outputs": settings.outputs(dataset.num_classes),
         "y_mean": dataset.y_mean,

@@ -38,7 +38,8 @@ def load_run(folder: str | Path) -> Posterior:
             net = settings.make_net(input_shape, config["outputs"])
             shape = input_shape if settings.reads_images else [math.prod(input_shape)]
             example = torch.zeros(2, *shape, device="cpu")
-            model = settings.make_model(net, example, settings.likelihood(config["task"]), config["num_data"])
+            likelihood = settings.likelihood(config["task"], is_weighted=config.get("is_weighted", False))
+            model = settings.make_model(net, example, likelihood, config["num_data"])
             guide = settings.make_guide(model) if settings.one_shot is None else None
         except (OverflowError, RuntimeError) as error:  # of numbers that no tensor holds
             raise ValueError(f"folder must hold the config.json of a run, got '{folder}' ({error!r})") from error

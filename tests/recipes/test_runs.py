@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from bnn_pyro.inference.mcmc import starts
 from bnn_pyro.inference.mcmc.plan import SamplingPlan
 from bnn_pyro.inference.svi.schedule import Schedule
 from bnn_pyro.inference.training.ensemble import train_ensemble
-from bnn_pyro.likelihoods import GaussianNoise, MeanDependentNoise
+from bnn_pyro.likelihoods import GaussianNoise, MeanDependentNoise, RowWeights
 from bnn_pyro.posterior.ensemble import Ensemble
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.recipes import Recipe, load_dense, load_pruned, load_refined, load_run, recipe, run, runs, train_run
@@ -332,6 +333,18 @@ def test_held_out_rows_decide_on_inputs(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert torch.allclose(expected, median, atol=1e-6)
     x[:, 0] += 7.0
     assert torch.equal(load_pruned(tmp_path / "run")(x), expected) is (gain > 0)
+
+
+def test_a_run_whose_rows_have_weights_is_loaded(tmp_path: Path) -> None:
+    whole = table("regression")
+    weighted = dataclasses.replace(whole.train, weight=torch.arange(1.0, len(whole.train) + 1) / 50)
+    settings = dataclasses.replace(QUICK, refinement=SHORT)
+    metrics = run(dataclasses.replace(whole, train=weighted), settings, seed=1, out=tmp_path / "run", progress=False)
+    for loaded, part in ((load_run(tmp_path / "run"), "posterior"), (load_refined(tmp_path / "run"), "refined")):
+        assert loaded.model.likelihood == RowWeights(GaussianNoise())
+        assert loaded.evaluate(*settings.tensors(whole.test))["nll"] == pytest.approx(
+            metrics[f"{part}_test_nll"] - math.log(whole.y_std), rel=0.05
+        )
 
 
 @pytest.mark.parametrize("gain", [0.2, 0.01])
