@@ -44,7 +44,6 @@ from table_scores import (
     load_split,
     parser,
     processor_seconds,
-    read,
     scores,
     sklearn_prediction,
 )
@@ -262,7 +261,7 @@ def main() -> None:
         for split in [0] if options.choose else options.splits:
             for table in options.tables:
                 _add_rows(table, split, path, options)
-    rows = read(path)
+    rows = timing.read(path)
     print(table_of(rows))
     if rows and not options.choose:
         picture_of(rows).savefig(path.with_suffix(".png"), dpi=110)
@@ -279,7 +278,7 @@ def _add_rows(table: str, split: int, path: Path, options: argparse.Namespace) -
         key = {"table": table, "split": split, "contestant": contestant}
         key |= {"kl_weight": options.kl_weight} if contestant.startswith(("svi", "refined")) else {}
         key |= {"hidden": list(hidden), "varying": varying} if (hidden, varying) != (HIDDEN, False) else {}
-        if any(key.items() <= row.items() for row in read(path)):
+        if any(key.items() <= row.items() for row in timing.read(path)):
             continue
         if contestant.startswith("refined"):
             job.selection()  # whose seconds are SVI's

@@ -11,7 +11,6 @@ Besides the open tables there are three functions whose inputs that matter are k
 """
 
 import argparse
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -192,19 +191,19 @@ def main() -> None:
             for table in options.tables:
                 for seed in options.seeds:
                     _add(table, name, seed, options)
-    print(table_of(read()))
+    print(table_of(timing.read(RESULTS)))
 
 
 def _add(table: str, name: str, seed: int, options: argparse.Namespace) -> None:
     key = {"table": table, "settings": name, "seed": seed}
-    if any(key.items() <= row.items() for row in read()):
+    if any(key.items() <= row.items() for row in timing.read(RESULTS)):
         return
     data = held_out(table, options.data_dir, seed)
     settings = replace(SETTINGS[name](data), reference=options.reference)
     row = {**key, **_measured(run(data, settings, seed=seed, progress=False))}
     row["origin"] = timing.origin(recipe=repr(settings), threads=1)
     with locked(RESULTS):
-        write_whole(RESULTS, {"rows": [*read(), row]})
+        write_whole(RESULTS, {"rows": [*timing.read(RESULTS), row]})
     print({k: v for k, v in row.items() if k != "origin"}, flush=True)
 
 
@@ -222,12 +221,6 @@ def _measured(metrics: Mapping[str, Any]) -> Row:
         "refined_seconds",
     )
     return {**found, **{name: metrics[name] for name in own if name in metrics}}
-
-
-def read() -> list[Row]:
-    """Return the rows that there are."""
-    rows: list[Row] = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
-    return rows
 
 
 def table_of(rows: list[Row]) -> str:

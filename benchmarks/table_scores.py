@@ -1,7 +1,6 @@
 """What the benchmarks of tables share: scores of a prediction, trees and bde as contestants, rows of a file."""
 
 import argparse
-import json
 import math
 import resource
 from collections.abc import Callable
@@ -154,17 +153,11 @@ def processor_seconds() -> float:
     return own.ru_utime + own.ru_stime + theirs.ru_utime + theirs.ru_stime
 
 
-def read(path: Path) -> list[Row]:
-    """Return the rows that there are."""
-    rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-    return rows
-
-
 def add(path: Path, row: Row, **settings: Any) -> None:
     """Add a row to a file, with the day, the commit, versions and settings, and print what is new in it."""
     origin = {"date": str(date.today()), **timing.origin(**settings)}
     with locked(path):
-        write_whole(path, {"rows": [*read(path), row | origin]})
+        write_whole(path, {"rows": [*timing.read(path), row | origin]})
     print(row, flush=True)
 
 

@@ -41,7 +41,6 @@ from table_scores import (
     load_split,
     parser,
     processor_seconds,
-    read,
     scores,
     sklearn_prediction,
 )
@@ -188,7 +187,7 @@ def main() -> None:
         for split in options.splits:
             for table in options.tables:
                 _add_rows(table, split, options)
-    rows = read(RESULTS)
+    rows = timing.read(RESULTS)
     print(table_of(rows), summary_of(rows), sep="\n\n")
     if rows:
         picture_of(rows).savefig(RESULTS.with_suffix(".png"), dpi=110)
@@ -198,7 +197,7 @@ def _add_rows(table: str, split: int, options: argparse.Namespace) -> None:
     data = replace(load_split(table, options.data_dir, split), validation=None)
     for contestant in options.contestants:
         key = {"table": table, "split": split}
-        if any((key | {"contestant": contestant}).items() <= row.items() for row in read(RESULTS)):
+        if any((key | {"contestant": contestant}).items() <= row.items() for row in timing.read(RESULTS)):
             continue
         started, processor = time.perf_counter(), processor_seconds()
         answers = CONTESTANTS[contestant](data, data.test.x.flatten(1))

@@ -103,7 +103,9 @@ class SparseNetwork(nn.Module):
         for parameter in self.net.parameters():
             parameter.data = parameter.data.contiguous()  # Pyro's store would hold, and train, a copy of any other
         self.selection: Tensor | None
-        self.register_buffer("selection", None if reads is None else reads.clone())
+        self.register_buffer(
+            "selection", None if reads is None else reads.to(next(self.net.parameters()).device, copy=True)
+        )
         choice = bayesian or _has_rows(net)
         self.frozen = frozen_modules(net, [name for name, p in self.net.named_parameters() if choice(name, p)])
         self._build(nodes, choice)
@@ -324,13 +326,26 @@ def _features(layout: InputLayout, example: Inputs, reads: Tensor) -> Tensor:
     """Returns the features of an example that a net is given."""
     if not layout.are_features or not isinstance(example, Tensor):
         raise ValueError(f"reads must be None for a net whose inputs are no features, got inputs of {layout}")
+    check_features(reads, example.shape[-1])
+    return example.index_select(-1, reads.to(example.device))
+
+
+def check_features(reads: Tensor, count: int) -> None:
+    """Check numbers of input features.
+
+    Args:
+        reads: The numbers, int64, shape ``(read,)``.
+        count: How many features there are.
+
+    Raises:
+        TypeError: If it is no tensor.
+        ValueError: If it has another dtype or shape, no number, one twice, or one that is of no feature.
+    """
     check_type("reads", reads, Tensor)
-    count = example.shape[-1]
     if reads.dtype != torch.int64 or reads.ndim != 1 or not 0 < len(reads) == len(reads.unique()):
         raise ValueError(f"reads must have at least one whole number, and none twice, got {reads}")
     if not 0 <= int(reads.min()) <= int(reads.max()) < count:
         raise ValueError(f"reads must have numbers of the {count} features, from 0, got {reads.tolist()}")
-    return example.index_select(-1, reads.to(example.device))
 
 
 def _has_rows(net: nn.Module) -> Callable[[str, nn.Parameter], bool]:

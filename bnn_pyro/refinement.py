@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from bnn_pyro.arguments import check_seed, check_type, check_types, check_whole
+from bnn_pyro.arguments import check_choice, check_seed, check_type, check_types, check_whole
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.checks import Data, as_pair
 from bnn_pyro.inference.mcmc.budget import transitions_within, within
@@ -87,8 +87,7 @@ class Refinement:
         if self.until is not None or self.weights == "stacking":
             check_draws(self.plan)
         for name, kind in {"start": Start, "weights": Weights}.items():
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), get_args(kind))
         check_whole("least_chains", self.least_chains)
 
     def plan_for(self, model: SparseNetwork) -> SamplingPlan:

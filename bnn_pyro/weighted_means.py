@@ -1,4 +1,4 @@
-"""Means over rows that may have weights: what scores are made of."""
+"""Means over rows that may have weights, and over bins of them: what scores are made of."""
 
 import math
 
@@ -63,3 +63,29 @@ def weighted_error(values: Tensor, weight: Tensor | None = None) -> float:
         return math.nan
     squares = (weight * (values - weighted_mean(values, weight))).square().sum()
     return math.sqrt(float(squares) * count / (count - 1)) / float(weight.sum())
+
+
+def bins_of(confidence: Tensor, bins: int) -> Tensor:
+    """Return the number of each confidence's bin, ``[b / bins, (b + 1) / bins)``, the last one closed.
+
+    Args:
+        confidence: Shape ``(rows,)``, in [0, 1].
+        bins: How many there are.
+    """
+    edges = torch.linspace(0, 1, bins + 1, dtype=confidence.dtype, device=confidence.device)
+    return torch.bucketize(confidence, edges[1:-1], right=True)
+
+
+def weighted_calibration_error(confidence: Tensor, hits: Tensor, weight: Tensor, bins: int) -> float:
+    r"""Return :math:`\sum_b |\sum_{i \in b} v_i (a_i - c_i)| / \sum_i v_i` over equal-width bins of the confidence.
+
+    Args:
+        confidence: :math:`c_i`, shape ``(rows,)``, in [0, 1].
+        hits: :math:`a_i`, 1 where what was predicted came true and 0 elsewhere, shape ``(rows,)``.
+        weight: :math:`v_i`, shape ``(rows,)``.
+        bins: How many there are.
+    """
+    index, hits = with_double(bins_of(confidence, bins)), with_double(hits).double()
+    weight = weight.to(hits)
+    gaps = weight.new_zeros(bins).index_add(0, index, weight * (hits - with_double(confidence).double()))
+    return float(gaps.abs().sum() / weight.sum())

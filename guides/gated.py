@@ -11,6 +11,7 @@ from torch.distributions import Distribution, Normal, constraints
 from torch.distributions.utils import lazy_property
 from torch.nn.functional import logsigmoid
 
+from guides.checks import check_choice
 from guides.protocols import GateGradient
 
 
@@ -59,8 +60,7 @@ class HardGate(RelaxedBernoulliStraightThrough):
         gradient: GateGradient = "reinmax",
         validate_args: bool | None = None,
     ) -> None:
-        if not isinstance(gradient, str) or gradient not in get_args(GateGradient):
-            raise ValueError(f"gradient must be one of {', '.join(get_args(GateGradient))}, got {gradient!r}")
+        check_choice("gradient", gradient, get_args(GateGradient))
         self.gradient = gradient
         super().__init__(temperature, logits=logits, validate_args=validate_args)
 

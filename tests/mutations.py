@@ -62,7 +62,7 @@ STRANGE: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Subject:
-    """A file, the folder it stands in with what belongs to it, and what loads it.
+    """A file, its folder with what belongs to it, and what loads it.
 
     Attributes:
         name: What kind of file it is.

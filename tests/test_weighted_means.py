@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bnn_pyro.weighted_means import checked_weight, weighted_error, weighted_mean
+from bnn_pyro.weighted_means import checked_weight, weighted_calibration_error, weighted_error, weighted_mean
 
 VALUES, WEIGHT = torch.tensor([1.0, 4.0, math.inf, 2.0]), torch.tensor([2.0, 1.0, 0.0, 3.0])
 REPEATED = torch.tensor([1.0, 1.0, 4.0, 2.0, 2.0, 2.0])
@@ -44,3 +44,12 @@ def test_bad_weights_are_refused(weight: list[float]) -> None:
 def test_good_weights_are_doubles() -> None:
     assert checked_weight(torch.tensor([0, 2]), 2).tolist() == [0.0, 2.0]
     assert checked_weight(torch.tensor([0, 2]), 2).dtype == torch.float64
+
+
+def test_a_weighted_calibration_error_is_that_of_repeated_rows() -> None:
+    """Bins of .25 and .75: gaps of 2 (1 - .25) + (0 - .25) and 0 - .75, of 4 rows."""
+    confidence, hits = torch.tensor([0.25, 0.25, 0.75]), torch.tensor([True, False, False])
+    found = weighted_calibration_error(confidence, hits, torch.tensor([2.0, 1.0, 1.0]), 2)
+    assert found == pytest.approx((abs(2 * 0.75 - 0.25) + 0.75) / 4)
+    again = weighted_calibration_error(confidence[[0, 0, 1, 2]], hits[[0, 0, 1, 2]], torch.ones(4), 2)
+    assert again == pytest.approx(found)

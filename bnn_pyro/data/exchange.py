@@ -16,7 +16,7 @@ Gather = Callable[[Tensor], Sequence[Tensor]]
 
 
 def own_rows(sampler: DistributedSampler[object], rows: int) -> range | None:
-    """Return the numbers of the rows that this process reads, every so-manieth; None where it has to read all.
+    """Return the numbers of the rows that this process reads, one in ``num_replicas``; None where it has to read all.
 
     Args:
         sampler: The sampler of its loader.

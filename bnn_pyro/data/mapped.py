@@ -6,7 +6,7 @@ import contextlib
 import mmap
 import tempfile
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -135,28 +135,27 @@ class Spool:
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the tensor)
         first = self._parts[0]
-        try:
+        with self._closed_on_failure():
             for part in self._parts:
                 self._file.write(part.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        except OSError:  # as on a full disk, on which closing fails too
-            self._close()
-            raise
         self._parts = [first[:0]]
 
-    def _close(self) -> None:
-        file, self._file = self._file, None
-        with contextlib.suppress(OSError):
-            file.close()
+    @contextlib.contextmanager
+    def _closed_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:  # as on a full disk, on which closing fails too
+            file, self._file = self._file, None
+            with contextlib.suppress(OSError):
+                file.close()
+            raise
 
     def tensor(self) -> Tensor:
         """Return all rows; none can be added any more."""
         if self._file is not None:
             like = self._parts[0]
-            try:
+            with self._closed_on_failure():
                 self._file.flush()
-            except OSError:
-                self._close()
-                raise
             whole = MappedFile(self._file.fileno(), 0, self._bytes).tensor(like.dtype, (self._rows, *like.shape[1:]))
             self._file.close()  # the mapping holds the file from here on
             self._file, self._parts = None, [whole]

@@ -220,7 +220,7 @@ def as_observations(name: str, data: Any, *, is_shared: bool = False) -> tuple[A
             targets as ``labels``. Rows come in the order of the data set, all of them, though the loader shuffles
             them, drops the last ones, or shares them with other processes of ``torch.distributed``.
         is_shared: Whether all processes of ``torch.distributed`` read the data, at the same time. Of a loader with a
-            ``DistributedSampler`` each then reads every so-manieth row alone, and they give them to each other.
+            ``DistributedSampler`` each then reads its own rows alone, and they exchange them.
 
     Returns:
         Inputs, as `as_inputs` returns them, targets, and weights or None.

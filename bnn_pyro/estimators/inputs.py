@@ -97,5 +97,5 @@ class KeptInputs:
 
     def _inclusion(self) -> Floats | None:
         """Return the inclusion probability of each input; None where inputs have no gates."""
-        name = next((group.name for group in self.posterior_.model.nodes.groups if not group.writers), None)
-        return None if name is None else self.posterior_.inclusion()[name].detach().cpu().double().numpy()
+        group = self.posterior_.model.nodes.inputs
+        return None if group is None else self.posterior_.inclusion()[group.name].detach().cpu().double().numpy()

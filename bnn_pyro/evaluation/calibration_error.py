@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from bnn_pyro.weighted_means import weighted_calibration_error
+
 BINS = 15
 
 
@@ -20,20 +22,8 @@ def calibration_error(p: Tensor, y: Tensor, weight: Tensor | None = None) -> flo
     """
     if weight is not None:
         confidence, predicted = p.max(1)
-        gap = weight.to(p) * ((predicted == y).to(p) - confidence)
-        return float(p.new_zeros(BINS).index_add(0, bins_of(confidence, BINS), gap).abs().sum() / weight.sum())
+        return weighted_calibration_error(confidence, predicted == y, weight, BINS)
     from torchmetrics.functional.classification import multiclass_calibration_error  # half of the library's import time
 
     below_one = p.clamp(max=1 - torch.finfo(torch.float32).eps)
     return float(multiclass_calibration_error(below_one, y, p.shape[1], n_bins=BINS, norm="l1"))
-
-
-def bins_of(confidence: Tensor, bins: int) -> Tensor:
-    """Return the number of each confidence's bin, ``[b / bins, (b + 1) / bins)``, the last one closed.
-
-    Args:
-        confidence: Shape ``(rows,)``, in [0, 1].
-        bins: How many there are.
-    """
-    edges = torch.linspace(0, 1, bins + 1, dtype=confidence.dtype, device=confidence.device)
-    return torch.bucketize(confidence, edges[1:-1], right=True)

@@ -40,15 +40,9 @@ def interval_metrics(predictive: NormalMixture, y: Tensor, *, weight: Tensor | N
     low, high = predictive.interval(torch.tensor(LEVELS, dtype=torch.float64, device="cpu"))
     names = [round(100 * level) for level in LEVELS]
     covered = [(below >= (1 - level) / 2) & (below <= (1 + level) / 2) for level in LEVELS]
-    if weight is not None:
-        weight = checked_weight(weight, len(y))
-        return {
-            "crps": weighted_mean(predictive.crps(y), weight),
-            **{f"coverage{name}": weighted_mean(hits, weight) for name, hits in zip(names, covered, strict=True)},
-            **{f"width{name}": weighted_mean(width, weight) for name, width in zip(names, high - low, strict=True)},
-        }
+    weight = None if weight is None else checked_weight(weight, len(y))
     return {
-        "crps": float(predictive.crps(y).mean()),
-        **{f"coverage{name}": int(hits.sum()) / len(y) for name, hits in zip(names, covered, strict=True)},
-        **{f"width{name}": float(width) for name, width in zip(names, (high - low).mean(-1), strict=True)},
+        "crps": weighted_mean(predictive.crps(y), weight),
+        **{f"coverage{name}": weighted_mean(hits, weight) for name, hits in zip(names, covered, strict=True)},
+        **{f"width{name}": weighted_mean(width, weight) for name, width in zip(names, high - low, strict=True)},
     }

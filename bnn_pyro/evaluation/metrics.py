@@ -9,10 +9,10 @@ from torch.distributions import Normal
 from torch.nn.functional import one_hot
 
 from bnn_pyro.devices import with_double
-from bnn_pyro.evaluation.calibration_error import BINS, bins_of, calibration_error
+from bnn_pyro.evaluation.calibration_error import BINS, calibration_error
 from bnn_pyro.evaluation.intervals import interval_metrics
 from bnn_pyro.evaluation.normal_mixture import NormalMixture
-from bnn_pyro.weighted_means import checked_weight, weighted_error, weighted_mean
+from bnn_pyro.weighted_means import bins_of, checked_weight, weighted_error, weighted_mean
 
 QUANTILE_LEVELS = 19
 SUM_TOLERANCE = 1e-3

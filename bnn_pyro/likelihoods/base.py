@@ -117,7 +117,7 @@ def targets_alone(likelihood: Likelihood, y: Tensor) -> Tensor:
 
 
 def weights_of(likelihood: Likelihood, y: Tensor) -> Tensor | None:
-    """Return the weights that stand beside targets, by a likelihood's method ``weights``; None where there are none.
+    """Return the weights of rows that targets hold, by a likelihood's method ``weights``; None where they hold none.
 
     Args:
         likelihood: The likelihood.

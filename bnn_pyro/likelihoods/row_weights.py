@@ -75,7 +75,7 @@ class RowWeights:
         return plain.long() if isinstance(self.base, Categorical | ClassMap) else plain
 
     def weights(self, y: Tensor) -> Tensor | None:
-        """Return the weights that stand beside targets, shape ``(rows,)``; None where there are none.
+        """Return the weights of the rows that targets hold, shape ``(rows,)``; None where they hold none.
 
         Args:
             y: Targets, with weights or without.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bnn_pyro.devices import with_double
-from bnn_pyro.weighted_means import weighted_mean
+from bnn_pyro.weighted_means import weighted_calibration_error, weighted_mean
 
 _BINS = 15  # of the calibration error
 
@@ -71,10 +71,8 @@ def label_metrics(probability: Tensor, y: Tensor, weight: Tensor | None = None) 
     hits, errors = (probability > 0.5) == (y > 0.5), (probability - y).square()
     below_one = probability.clamp(max=1 - torch.finfo(torch.float32).eps)
     if weight is not None:
-        gaps = torch.zeros(_BINS, dtype=weight.dtype, device=weight.device)
-        gaps.index_add_(0, (below_one * _BINS).long().to(weight.device), weight * (y - probability).to(weight))
         scores = {"accuracy": weighted_mean(hits, weight), "brier": weighted_mean(errors, weight)}
-        return {**scores, "ece": float(gaps.abs().sum() / weight.sum())}
+        return {**scores, "ece": weighted_calibration_error(probability, y, weight, _BINS)}
     return {
         "accuracy": float(with_double(hits).double().mean()),
         "brier": float(with_double(errors).double().mean()),

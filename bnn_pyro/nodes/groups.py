@@ -94,6 +94,11 @@ class Nodes:
     groups: tuple[NodeGroup, ...]
     dense: Mapping[str, str]
 
+    @property
+    def inputs(self) -> NodeGroup | None:
+        """The group of the net's inputs, which no parameter writes; None where they are no nodes."""
+        return next((group for group in self.groups if not group.writers), None)
+
 
 def parameter_axes(groups: Iterable[NodeGroup]) -> dict[str, dict[int, tuple[tuple[str, Axis], ...]]]:
     """Turn groups inside out: which of them have nodes along which dimension of which parameter or buffer.

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from bnn_pyro.network import check_features
 from bnn_pyro.nodes import NodeGroup, correct_sizes, find_nodes, make_attention_plain, positions_kept
 
 
@@ -107,14 +108,14 @@ def cut_inputs(net: nn.Module, example: Tensor, reads: Tensor) -> nn.Module:
         The smaller net, to be given ``x[..., reads]``.
 
     Raises:
-        ValueError: If the net's inputs cannot be removed, or there is no such feature.
+        ValueError: If the net's inputs cannot be removed, or the numbers are none of features.
     """
-    features, whole = example.shape[-1], find_nodes(net, example, inputs=True)
-    if not 0 <= int(reads.min()) <= int(reads.max()) < features:
-        raise ValueError(f"reads must have numbers of the {features} features, from 0, got {reads.tolist()}")
-    group = next(group for group in whole.groups if not group.writers)
-    keep = torch.zeros(features, dtype=torch.bool, device=example.device).index_fill(0, reads, True)
-    return cut_net(net, whole.groups, {group.name: keep})[0]
+    check_features(reads, example.shape[-1])
+    whole = find_nodes(net, example, inputs=True)
+    if whole.inputs is None:
+        raise ValueError("net must have inputs that can be removed, got one whose inputs are no nodes")
+    keep = torch.zeros(example.shape[-1], dtype=torch.bool, device=example.device).index_fill(0, reads, True)
+    return cut_net(net, whole.groups, {whole.inputs.name: keep})[0]
 
 
 def kept_positions(

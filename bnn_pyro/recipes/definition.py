@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from bnn_pyro.arguments import check_flags, check_reals, check_types, check_whole, check_wholes
+from bnn_pyro.arguments import check_choice, check_flags, check_reals, check_types, check_whole, check_wholes
 from bnn_pyro.data import Split
 from bnn_pyro.data.augmentation import Augmentation
 from bnn_pyro.inference.sgmcmc.one_shot import OneShot
@@ -73,8 +73,7 @@ def check_names(*, net: str = "mlp", prior: str = "ss-ghs", method: str = "svi")
         ValueError: If a name is unknown; the message lists the known ones.
     """
     for name, value, known in (("net", net, NETS), ("prior", prior, PRIORS), ("method", method, METHODS)):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        check_choice(name, value, known)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +198,8 @@ class Recipe:
     def _check_reads(self, reads: tuple[int, ...]) -> None:
         if self.reads_images:
             raise ValueError(f"reads must be None for a {self.net}, which reads no features, got {reads}")
+        if isinstance(reads, str) or not isinstance(reads, Sequence):
+            raise TypeError(f"reads must be a sequence of whole numbers, or None, got {reads!r}")
         check_wholes({f"reads[{i}]": number for i, number in enumerate(reads)}, least=0)
         if not reads or list(reads) != sorted(set(reads)):
             raise ValueError(f"reads must be increasing numbers, and at least one, or None, got {reads}")

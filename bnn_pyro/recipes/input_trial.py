@@ -69,15 +69,19 @@ def try_inputs(fits: TrialFits) -> InputTrial:
 
     Returns:
         The trial.
+
+    Raises:
+        ValueError: If the inputs have no gates.
     """
     y, proposed = fits.held_out[1], fits.posterior(input_gates=True)
-    keep, groups = proposed.keep(), proposed.model.groups
-    name = next(name for name in keep if not groups[name].writers)
-    inclusion = tuple(proposed.inclusion()[name].detach().cpu().double().tolist())
+    keep, group = proposed.keep(), proposed.model.nodes.inputs
+    if group is None:
+        raise ValueError("fits must be of a table whose inputs have gates, got a net whose inputs are no nodes")
+    inclusion = tuple(proposed.inclusion()[group.name].detach().cpu().double().tolist())
     no_trial = InputTrial(None, None, len(y), inclusion, is_empty=bool(empty_groups(keep)))
-    if no_trial.is_empty or keep[name].all() or empty_groups(fits.posterior(input_gates=False).keep()):
+    if no_trial.is_empty or keep[group.name].all() or empty_groups(fits.posterior(input_gates=False).keep()):
         return no_trial
-    scores = [_scores(fits.sampled(reads), y) for reads in (keep[name], None)]
+    scores = [_scores(fits.sampled(reads), y) for reads in (keep[group.name], None)]
     return InputTrial(*paired_difference(*scores, weight=fits.weight), len(y), inclusion)
 
 

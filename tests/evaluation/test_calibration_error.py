@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from bnn_pyro.evaluation.calibration_error import BINS, bins_of, calibration_error
+from bnn_pyro.evaluation.calibration_error import BINS, calibration_error
+from bnn_pyro.weighted_means import bins_of
 
 
 def test_weights_are_repeated_rows() -> None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from bnn_pyro.nodes import Axis, parameter_axes
+from bnn_pyro.nodes import Axis, Nodes, parameter_axes
 from tests.nodes.nets import nodes_of
 
 
@@ -20,3 +20,10 @@ def test_parameter_axes_list_the_groups_of_each_dimension() -> None:
         "inputs"
     ]
     assert set(axes) == {name for name, _ in net.named_parameters()} - {"head.bias"}
+
+
+def test_inputs_are_the_group_without_writers_or_none() -> None:
+    _, _, nodes = nodes_of("concat")
+    assert nodes.inputs is not None and nodes.inputs.name == "inputs"
+    rest = Nodes(tuple(group for group in nodes.groups if group.writers), {})
+    assert rest.inputs is None

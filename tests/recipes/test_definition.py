@@ -224,3 +224,9 @@ def test_inputs_are_numbers_that_grow(reads: tuple[Any, ...], message: str) -> N
 def test_images_have_no_inputs_to_read() -> None:
     with pytest.raises(ValueError, match="reads must be None for a lenet, which reads no features"):
         Recipe(net="lenet", hidden=(4, 5, 6, 7), reads=(0, 1))
+
+
+@pytest.mark.parametrize("reads", [5, "01"])
+def test_inputs_are_a_sequence(reads: Any) -> None:
+    with pytest.raises(TypeError, match="reads must be a sequence of whole numbers, or None"):
+        Recipe(hidden=(4,), reads=reads)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from bnn_pyro.arguments import check_flags, check_reals, check_wholes
+from bnn_pyro.arguments import check_choice, check_flags, check_reals, check_wholes
 
 Kernel = Literal["nuts", "hmc", "chees", "mclmc", "mams"]
 Gates = Literal["relaxed", "exact"]
@@ -72,8 +72,7 @@ class SamplingPlan:
         optional = ("target_accept", "target_error", "trajectory_length")
         check_reals({}, optional={name: getattr(self, name) for name in optional})
         check_flags({"dense_mass": self.dense_mass})
-        if self.kernel not in KERNELS:
-            raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got {self.kernel!r}")
+        check_choice("kernel", self.kernel, KERNELS)
         if self.target_accept is not None and not 0 < self.target_accept < 1:
             raise ValueError(f"target_accept must lie in (0, 1), got {self.target_accept}")
         length = self.trajectory_length

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from bnn_pyro.arguments import check_seed, check_type, check_types
+from bnn_pyro.arguments import check_choice, check_seed, check_type, check_types
 from bnn_pyro.devices import checked_device
 from bnn_pyro.inference.checkpoint import Checkpoint
 from bnn_pyro.inference.checks import Data, as_pair, check_against, warn_of_scales
@@ -257,8 +257,7 @@ def potential_of(
             return SpikePotential(program, *args, compiled=compiled)
         return Potential(noncentered(program, plan.noncentered), *args, compiled=compiled, traced=engine != "eager")
 
-    if engine not in ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    check_choice("engine", engine, ENGINES)
     if engine == "eager" and plan.gates == "exact":
         raise ValueError("engine='eager' is for relaxed gates, got it with gates='exact': take 'traced'")
     if not (engine == "compiled" or (engine == "auto" and _is_long(plan))):

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from bnn_pyro.arguments import check_reals, check_whole
+from bnn_pyro.arguments import check_choice, check_reals, check_whole
 from bnn_pyro.nodes import Axis, NodeGroup
 
 Side = Literal["readers", "writers"]
@@ -80,8 +80,7 @@ class GroupEM:
                 if number is not None and not (math.isfinite(number) and number >= 0):
                     raise ValueError(f"{name} must be finite and not negative, got {value}")
         for name, known in (("side", get_args(Side)), ("measure", get_args(Measure))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), known)
 
     def check(self, groups: Sequence[NodeGroup]) -> None:
         """Refuses thresholds of groups of nodes that a network does not have.

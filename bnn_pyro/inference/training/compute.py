@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bnn_pyro.arguments import check_flags, check_whole
+from bnn_pyro.arguments import check_choice, check_flags, check_whole
 from bnn_pyro.inference.training.autocast import PRECISIONS, Precision
 from bnn_pyro.tracing.engine import ENGINES, EngineName
 
@@ -41,8 +41,7 @@ class Compute:
     data_parallel: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
+        check_choice("engine", self.engine, ENGINES)
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {self.precision!r}")
         check_whole("accumulate", self.accumulate)
