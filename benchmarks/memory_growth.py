@@ -5,10 +5,10 @@
 
 Each way of calling is called a few times first, as libraries load and caches fill then, and then `--calls` times. What
 the process has in memory is read from `/proc/self/statm` after the garbage collector, before and after these calls. A
-process has no other way before its own. The network and its data are small, and the data differ from call to call.
+process has no other way before its own. The network and its data are small, and the data differ from call to call: what
+was compiled is used again.
 """
 
-import argparse
 import gc
 import json
 import logging
@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import timing
 import torch
 
 from bnn_pyro import (
@@ -31,6 +32,7 @@ from bnn_pyro import (
     sample,
 )
 from bnn_pyro.networks import mlp
+from bnn_pyro.reports.markdown import markdown_table
 
 MB = 1e6
 FIRST = 5  # calls before memory is read for the first time
@@ -96,7 +98,6 @@ def growth(way: str, calls: int) -> dict[str, float]:
         way: What is called.
         calls: How many times.
     """
-    torch.set_num_threads(1)
     for call in range(FIRST):
         WAYS[way](call)
     before = resident()
@@ -110,28 +111,26 @@ def growth(way: str, calls: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure each way in a process of its own, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=50)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--alone", action="store_true", help="measure the one way in this process, and print JSON")
-    given = parser.parse_args()
+    """Measure each way in a process of its own, print a table and write the rows; those of other ways stay."""
+    parsed = timing.parser(__doc__, "memory_growth")
+    parsed.add_argument("--calls", type=int, default=50)
+    parsed.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parsed.add_argument("--alone", action="store_true", help="measure the one way in this process, and print JSON")
+    given = parsed.parse_args()
+    calls = 2 if given.quick else given.calls
+    timing.prepare(given.threads)
     if given.alone:
-        print(json.dumps(growth(given.ways[0], given.calls)))
+        print(json.dumps(growth(given.ways[0], calls)))
         return
-    print(
-        "| calls | first MB | growth over the first half | growth over all |\n| --- | ---: | ---: | ---: |", flush=True
-    )
-    total = 0.0
+    rows = [row for row in timing.read(given.out) if row["way"] not in given.ways]
+    own = [sys.executable, __file__, "--alone", "--calls", str(calls), "--threads", str(given.threads)]
     for way in given.ways:
-        command = [sys.executable, __file__, "--alone", "--ways", way, "--calls", str(given.calls)]
-        found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
-        total += found["growth"]
-        print(
-            f"| {given.calls} x {way} | {found['first']:.0f} | {found['first_half']:.1f} | {found['growth']:.1f} |",
-            flush=True,
-        )
-    print(f"\n{total:.1f} MB in all")
+        done = subprocess.run([*own, "--ways", way], stdout=subprocess.PIPE, text=True, check=True)
+        rows.append({"way": way, "calls": calls, **json.loads(done.stdout), **timing.origin(threads=given.threads)})
+    numbers = ("first", "first_half", "growth")
+    cells = [(f"{row['calls']} x {row['way']}", *(f"{row[name]:.1f}" for name in numbers)) for row in rows]
+    print(markdown_table(("calls", "first MB", "growth over the first half", "growth over all"), cells))
+    timing.write(given.out, rows, {})
 
 
 if __name__ == "__main__":

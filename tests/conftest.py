@@ -9,6 +9,8 @@ import pyro
 import pytest
 import torch
 
+from bnn_pyro.tracing.programs import forget_programs
+
 os.environ.setdefault("MPLBACKEND", "Agg")  # Plots are drawn where no display is.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for a job in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -26,7 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def world() -> Iterator[None]:
-    """Start each test from the same seed, an empty parameter store and validated distributions."""
+    """Start each test from the same seed, an empty parameter store, validated distributions and no compiled program."""
+    forget_programs()
     torch.set_num_threads(1)
     pyro.set_rng_seed(0)
     pyro.clear_param_store()

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, fx
 
 from bnn_pyro.tracing.compiling import compiling, forgotten_with
+from bnn_pyro.tracing.programs import shared
+from bnn_pyro.tracing.small_matmuls import without_examples
 from bnn_pyro.tracing.trace import Traced, trace
 
 logger = logging.getLogger(__name__)
@@ -154,29 +156,25 @@ class Engine(Generic[Result]):
         traced = way.traced
         if traced is None:
             return "eager"
-        graph = _lower(traced.graph, self.lowered)
+        graph, noise = _lower(traced.graph, self.lowered), traced.noise.fill()
 
-        def whole(inputs: Sequence[Tensor], live: Sequence[Tensor], noise: Sequence[Tensor]) -> Any:
-            return graph(*inputs, *live, *noise)
-
-        start = time.perf_counter()
-        # a code object of its own: torch.compile counts recompilations, and gives up, by code object; and
-        # globals of its own, where torch.compile puts what it has made
-        own_globals = {"__name__": __name__, "__builtins__": builtins}
-        own = types.FunctionType(whole.__code__.replace(), own_globals, whole.__name__, None, whole.__closure__)
-        forgotten_with(own)
-        try:
-            way.compiled = torch.compile(own, dynamic=False, fullgraph=True, options=COMPILER)
+        def compile_step() -> Callable[..., Any]:
+            step = torch.compile(_function_of(graph), dynamic=False, fullgraph=True, options=COMPILER)
             with (
                 compiling(),
                 torch.no_grad(),
                 torch.random.fork_rng(sorted({t.device for t in inputs if t.is_cuda}, key=str)),
             ):
                 before = [tensor.clone() for tensor in traced.live]
-                way.compiled(inputs, traced.live, traced.noise.fill())
+                step(inputs, traced.live, noise)
                 for tensor, value in zip(traced.live, before, strict=True):
                     if not torch.equal(tensor, value):  # one that is expanded could not be written to
                         tensor.copy_(value)
+            return step
+
+        start = time.perf_counter()
+        try:
+            way.compiled = shared("step", graph, (*inputs, *traced.live, *noise), compile_step)
         except Exception as error:  # no compiler, or an operation that it does not know
             logger.warning("the step runs traced, as it cannot be compiled: %s", error)
             way.compiled = traced.graph  # so that it is not tried again
@@ -213,12 +211,26 @@ def _gain(module: fx.GraphModule) -> float:
 
 
 def _lower(module: fx.GraphModule, lowered: Mapping[torch._ops.OpOverload, Callable[..., object]]) -> fx.GraphModule:
-    """Returns a copy of a graph with functions in place of some operations."""
-    module = copy.deepcopy(module)
+    """Returns a copy of a graph with functions in place of some operations, and without tensors of the run."""
+    module = without_examples(copy.deepcopy(module))
     for node in module.graph.nodes:
         node.target = lowered.get(node.target, node.target)
     module.recompile()
     return module
+
+
+def _function_of(graph: fx.GraphModule) -> Callable[..., Any]:
+    """Returns a graph as a function of inputs, tensors found outside, and noise."""
+
+    def whole(inputs: Sequence[Tensor], live: Sequence[Tensor], noise: Sequence[Tensor]) -> Any:
+        return graph(*inputs, *live, *noise)
+
+    # a code object of its own: torch.compile counts recompilations, and gives up, by code object; and
+    # globals of its own, where torch.compile puts what it has made
+    own_globals = {"__name__": __name__, "__builtins__": builtins}
+    own = types.FunctionType(whole.__code__.replace(), own_globals, whole.__name__, None, whole.__closure__)
+    forgotten_with(own)
+    return own
 
 
 def _wait(inputs: Sequence[Tensor]) -> None:

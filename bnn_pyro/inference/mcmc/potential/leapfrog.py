@@ -1,8 +1,9 @@
 """Leapfrog steps as programs of tensors: one of them, and as many as a trajectory takes in one call."""
 
+import copy
 import logging
-from collections.abc import Callable, Iterable
-from typing import cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch.utils._pytree import PyTree
 
 from bnn_pyro.tracing.compiling import compiling
 from bnn_pyro.tracing.engine import COMPILER
+from bnn_pyro.tracing.programs import shared
 from bnn_pyro.tracing.small_matmuls import products_as_sums, without_examples
 from bnn_pyro.tracing.trace import Traced
 
@@ -79,14 +81,19 @@ def compiled(traced: Traced, *inputs: Tensor) -> Callable[..., PyTree]:
         The program.
     """
     given = [*inputs, *traced.live]
-    is_one_chain = inputs[0].dim() == 1 and inputs[0].device.type == "cpu"
-    graph = products_as_sums(traced.graph, given) if is_one_chain else traced.graph
-    program: Callable[..., PyTree]
-    try:  # without the guards of torch.compile, which cost as much as a step of one chain
-        with compiling():
-            program = torch._inductor.compile(graph, [*given], options=COMPILER)
-    except Exception:  # it promises less than torch.compile does
-        program = torch.compile(graph, dynamic=False)
+
+    def compile_step() -> Callable[..., PyTree]:
+        is_one_chain = inputs[0].dim() == 1 and inputs[0].device.type == "cpu"
+        graph = products_as_sums(traced.graph, given) if is_one_chain else without_examples(copy.deepcopy(traced.graph))
+        found: Callable[..., PyTree]
+        try:  # without the guards of torch.compile, which cost as much as a step of one chain
+            with compiling():
+                found = torch._inductor.compile(graph, _alike(given), options=COMPILER)
+        except Exception:  # it promises less than torch.compile does
+            found = torch.compile(graph, dynamic=False)
+        return found
+
+    program = shared("leapfrog", traced.graph, given, compile_step)
 
     def run(*inputs: Tensor) -> PyTree:
         with torch.no_grad():
@@ -139,11 +146,19 @@ def _loop(traced: Traced, *inputs: Tensor) -> Callable[..., State]:
         return found[1:]
 
     given = (torch.ones((), dtype=torch.int64, device="cpu"), *inputs, *traced.live)
-    with torch.no_grad():
+
+    def compile_loop() -> Callable[..., State]:
         graph = without_examples(make_fx(loop)(*given))
-        mode = FakeTensorMode(shape_env=ShapeEnv())
-        alike = [mode.from_tensor(tensor, static_shapes=True) for tensor in given]
         with compiling():
-            program = torch._inductor.compile(graph, [*alike], options={**COMPILER, "cpp_wrapper": True})
-        program(*given)
-    return cast(Callable[..., State], program)
+            found = torch._inductor.compile(graph, _alike(given), options={**COMPILER, "cpp_wrapper": True})
+        found(*given)
+        return cast(Callable[..., State], found)
+
+    with torch.no_grad():
+        return shared("loop", traced.graph, given, compile_loop)
+
+
+def _alike(tensors: Sequence[Tensor]) -> list[Any]:
+    """Returns tensors without numbers, as examples for the compiler, which keeps them."""
+    mode = FakeTensorMode(shape_env=ShapeEnv())
+    return [mode.from_tensor(tensor, static_shapes=True) for tensor in tensors]
