@@ -1,5 +1,6 @@
 """``python -m tests.emulated_cuda``: run pytest on the emulated device, where there is one; arguments are pytest's."""
 
+import os
 import subprocess
 import sys
 
@@ -28,4 +29,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # threads of the emulated device may abort a process that ends as others do
