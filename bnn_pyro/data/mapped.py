@@ -6,7 +6,8 @@ import contextlib
 import mmap
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -162,20 +163,42 @@ class Spool:
         return self._parts[0] if len(self._parts) == 1 else torch.cat(self._parts)
 
 
-def gathered(tensor: Tensor, rows: Tensor) -> Tensor:
+def gathered(tensor: Tensor, rows: Tensor, *, is_pinned: bool = False) -> Tensor:
     """Return some rows of a tensor in memory, as ``tensor[rows]``; of one in a file a few at a time.
 
     Args:
         tensor: The tensor.
         rows: Their numbers.
+        is_pinned: Whether rows of a file go to pinned memory, from which a CUDA device takes them by itself.
     """
     if not is_mapped(tensor):
         return tensor[rows]
-    found = tensor.new_empty(len(rows), *tensor.shape[1:])
+    found = tensor.new_empty(len(rows), *tensor.shape[1:], pin_memory=is_pinned)
     for some, out in zip(rows.split(_ROWS), found.split(_ROWS), strict=True):
         torch.index_select(tensor, 0, some, out=out)
         note_read(tensor, out)
     return found
+
+
+def prefetched(tensor: Tensor, parts: Iterable[Tensor], *, is_pinned: bool = False) -> Iterator[Tensor]:
+    """Yield some rows of a tensor after others, as `gathered` does; of one in a file the next are read meanwhile.
+
+    Args:
+        tensor: The tensor.
+        parts: The numbers of the rows, part by part.
+        is_pinned: Whether rows of a file go to pinned memory.
+    """
+    if not is_mapped(tensor):
+        yield from (tensor[rows] for rows in parts)
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetching") as reader:
+        coming: Future[Tensor] | None = None
+        for rows in parts:
+            coming, ready = reader.submit(gathered, tensor, rows, is_pinned=is_pinned), coming
+            if ready is not None:
+                yield ready.result()
+        if coming is not None:
+            yield coming.result()
 
 
 def every(tensor: Tensor, stride: int) -> Tensor:
@@ -205,11 +228,27 @@ def take(tensor: Tensor, rows: Tensor) -> Tensor:
 
 def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a tensor in another dtype; of one in a file in another file, if it is large."""
-    if tensor.dtype == dtype or not is_mapped(tensor):
-        return tensor.to(dtype)
+    return tensor if tensor.dtype == dtype else _changed(tensor, lambda part: part.to(dtype))
+
+
+def columns(tensor: Tensor, kept: Tensor) -> Tensor:
+    """Return some entries of a tensor's last dimension; of one in a file in another file, if they are many.
+
+    Args:
+        tensor: The tensor.
+        kept: Their numbers.
+    """
+    kept = kept.to(tensor.device)
+    return _changed(tensor, lambda part: part.index_select(-1, kept))
+
+
+def _changed(tensor: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return what each row of a tensor becomes; of one in a file in another file, if it is large."""
+    if not is_mapped(tensor):
+        return change(tensor)
     spool = Spool()
     for part in chunks(tensor):
-        spool.add(part.to(dtype))
+        spool.add(change(part))
     return spool.tensor()
 
 

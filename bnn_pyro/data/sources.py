@@ -20,7 +20,7 @@ from torch.utils.data import (
 )
 
 from bnn_pyro.data.exchange import exchanged, own_rows
-from bnn_pyro.data.mapped import Spool, converted, of_array
+from bnn_pyro.data.mapped import Spool, chunks, converted, is_finite, of_array
 
 _ROWS_AT_ONCE = 1024  # that are collated, of a data set
 _TARGETS = "labels"  # key of the targets in batches that are dictionaries of a net's arguments
@@ -132,9 +132,9 @@ def check_finite(name: str, rows: Tensor, dtype: torch.dtype) -> None:
     """
     if rows.is_complex():
         raise ValueError(f"{name} must hold real numbers, got {rows.dtype}")
-    if not torch.isfinite(rows).all():
+    if not is_finite(rows):
         raise ValueError(f"{name} must be finite, got NaN or infinite values")
-    if rows.is_floating_point() and not torch.isfinite(rows.to(dtype)).all():
+    if rows.is_floating_point() and not all(bool(part.to(dtype).isfinite().all()) for part in chunks(rows)):
         raise ValueError(f"{name} must be finite in {dtype}, got numbers up to {float(rows.abs().max()):.3g}")
 
 

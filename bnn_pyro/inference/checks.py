@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnn_pyro.data.mapped import every, is_finite, is_mapped, take
+from bnn_pyro.data.mapped import converted, every, is_finite, is_mapped, take
 from bnn_pyro.data.sources import as_observations
 from bnn_pyro.devices import checked_device
 from bnn_pyro.evaluation.scale import largest_rms, mean_and_sd, scale_warnings
@@ -33,8 +33,9 @@ def as_pair(
     device: str | torch.device | None = None,
     likelihood: Likelihood | None = None,
     is_shared: bool = False,
+    may_stream: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Returns data as (x, y), read whole into memory by :func:`~bnn_pyro.data.sources.as_observations`.
+    """Returns data as (x, y), read whole by :func:`~bnn_pyro.data.sources.as_observations`.
 
     Args:
         name: The argument's name, for the message.
@@ -43,10 +44,11 @@ def as_pair(
         device: The device to move them to; None for the inputs' own.
         likelihood: What the observations are; only `RowWeights` takes weights, which are then joined to the targets.
         is_shared: Whether all processes of ``torch.distributed`` read the data, at the same time.
+        may_stream: Whether inputs that lie in a file stay there, for :func:`~bnn_pyro.inference.training.batches`.
 
     Returns:
-        Inputs as one tensor and observations, on one device; real observations have the inputs' dtype, those of whole
-        numbers too where the likelihood takes real ones.
+        Inputs as one tensor and observations, on one device, but for inputs that stay in a file; real observations have
+        the inputs' dtype, those of whole numbers too where the likelihood takes real ones.
 
     Raises:
         TypeError: If the data holds no numbers.
@@ -66,11 +68,12 @@ def as_pair(
         raise ValueError(f"{name} must have as many rows in y as in x, and one at least, got {len(x)} and {len(y)}")
     if not x.is_floating_point():
         raise ValueError(f"{name} must have floating-point inputs, got {x.dtype}: convert them with x.float()")
-    x = x if place is None else x.to(place)
+    place = x.device if place is None else place
+    x = x if may_stream and is_mapped(x) else x.to(place)
     if not is_finite(x) or not is_finite(y, or_nan=True):
         part = "y" if is_finite(x) else "x"
         raise ValueError(f"{name} must be finite, got NaN or infinite values in {part}")
-    return x, y.to(x) if y.is_floating_point() else y.to(x.device)
+    return x, y.to(place, x.dtype) if y.is_floating_point() else y.to(place)
 
 
 def _weighted(name: str, y: Tensor, weight: Tensor, likelihood: Likelihood | None) -> Tensor:
@@ -97,7 +100,7 @@ def check_against(name: str, model: SparseNetwork, x: Tensor, y: Tensor) -> None
     Args:
         name: The argument's name, for the message.
         model: The network, on the data's device and of its dtype.
-        x: Inputs.
+        x: Inputs, there or in a file.
         y: Observations.
 
     Raises:
@@ -108,7 +111,7 @@ def check_against(name: str, model: SparseNetwork, x: Tensor, y: Tensor) -> None
         raise ValueError(f"{name} must have inputs of shape (rows, {wanted}), got {tuple(x.shape)}")
     check_gaps(name, y, model.likelihood)
     with torch.no_grad(), model.evaluating():
-        output = model.call_net({}, x[:1])
+        output = model.call_net({}, x[:1].to(y.device))
     try:
         model.likelihood.check(output.expand(len(y), *output.shape[1:]), y)
     except ValueError as error:
@@ -170,7 +173,7 @@ def hold_out(
         likelihood: What the observations are, likewise.
 
     Returns:
-        Training rows, and held-out rows or None, all on the device of ``x``.
+        Training rows, and held-out rows or None, all on the device of ``y`` but for inputs that lie in a file.
 
     Raises:
         ValueError: If ``validation`` is not such data, or a fraction that is out of range or leaves one side empty.
@@ -180,11 +183,14 @@ def hold_out(
     if isinstance(validation, bool):
         raise TypeError(f"validation must be rows, a fraction or None, got {validation}")
     if not isinstance(validation, int | float):
-        held_x, held_y = as_pair("validation", validation, layout, likelihood=likelihood)
-        return (x, y), (held_x.to(x), held_y.to(x if held_y.is_floating_point() else x.device))
+        held_x, held_y = as_pair(
+            "validation", validation, layout, device=y.device, likelihood=likelihood, may_stream=True
+        )
+        return (x, y), (converted(held_x, x.dtype), held_y.to(x.dtype) if held_y.is_floating_point() else held_y)
     generator = torch.Generator("cpu").manual_seed(int(torch.randint(2**31, (), device="cpu")))
-    train, held_out = (rows.to(x.device) for rows in split_rows(len(x), validation, generator))
-    return (take(x, train), y[train]), (take(x, held_out), y[held_out])
+    train, held_out = split_rows(len(x), validation, generator)
+    kept, left = ((take(x, rows.to(x.device)), y[rows.to(y.device)]) for rows in (train, held_out))
+    return kept, left
 
 
 def check_rows(model: SparseNetwork, train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor] | None) -> None:

@@ -373,7 +373,8 @@ class Posterior(ABC):
         weights, gates = self._split(values)
         parameters = self.model.assemble(weights, gates, absent=True)
         with HANDLERS, self.model.evaluating():
-            output = torch.cat([self.model.call_net(parameters, rows) for rows in x.to(self._like).split(batch_size)])
+            parts = (rows.to(self._like) for rows in x.split(batch_size))  # x may lie in a file
+            output = torch.cat([self.model.call_net(parameters, rows) for rows in parts])
         latent = latent_of(self.model, values)
         return output.unsqueeze(0), None if latent is None else latent.unsqueeze(0)
 

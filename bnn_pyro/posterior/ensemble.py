@@ -119,7 +119,7 @@ class Ensemble(Posterior):
     @torch.no_grad()
     def _outputs(self, x: Tensor, num_samples: int, batch_size: int) -> tuple[Tensor, Tensor | None]:
         chosen = self.snapshots[-num_samples:]
-        outputs = torch.stack([_output(snapshot, x.to(self._like), batch_size) for snapshot in chosen])
+        outputs = torch.stack([_output(snapshot, x, batch_size) for snapshot in chosen])
         latents = [snapshot.latent for snapshot in chosen if snapshot.latent is not None]
         return outputs, torch.stack(latents) if latents else None
 
@@ -133,8 +133,10 @@ class Ensemble(Posterior):
 
 @torch.no_grad()
 def _output(snapshot: Snapshot, x: Tensor, batch_size: int) -> Tensor:
+    like = next(snapshot.model.net.parameters())
+    parts = (rows.to(like) for rows in x.split(batch_size))  # x may lie in a file
     with HANDLERS, snapshot.model.evaluating():
-        return torch.cat([snapshot.model.call_net({}, rows) for rows in x.split(batch_size)])
+        return torch.cat([snapshot.model.call_net({}, rows) for rows in parts])
 
 
 def _tensors(snapshot: Snapshot) -> dict[str, Tensor]:

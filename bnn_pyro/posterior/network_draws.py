@@ -61,7 +61,7 @@ class NetworkDraws:
         model, like = self.model, next(self.model.net.parameters())
         with HANDLERS, model.evaluating():
             draws, size = at_once(model, x[:1].to(like), draws=min(len(self), _DRAWS_AT_ONCE), rows=batch_size)
-            parts = x.to(like).split(size)
+            parts = (rows.to(like) for rows in x.split(size))  # x may lie in a file
             return torch.cat([call_all(model.call_net, self.tensors, rows, at_once=draws) for rows in parts], 1)
 
 

@@ -1,6 +1,7 @@
 """Data in files: tensors that are not read into memory, and the same steps as with tensors that are."""
 
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,18 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from bnn_pyro import fit, networks, train_dense
 from bnn_pyro.data import mapped
-from bnn_pyro.data.mapped import Spool, chunks, converted, every, is_finite, is_mapped, take
+from bnn_pyro.data.mapped import (
+    Spool,
+    chunks,
+    columns,
+    converted,
+    every,
+    gathered,
+    is_finite,
+    is_mapped,
+    prefetched,
+    take,
+)
 from bnn_pyro.data.sources import as_inputs, as_inputs_and_targets, as_tensor
 from bnn_pyro.inference.training.batches import batches
 from bnn_pyro.likelihoods import GaussianNoise
@@ -124,6 +136,44 @@ def test_chunks_are_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(mapped, "_CHUNK", 100)
     x = as_tensor("x", in_file(tmp_path / "x.npy", X))
     assert torch.equal(torch.cat(list(chunks(x))), X) and len(list(chunks(x))) > 1 and len(list(chunks(X))) == 1
+
+
+def test_columns_of_a_file_are_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped, "IN_MEMORY", 100)
+    found = columns(as_tensor("x", in_file(tmp_path / "x.npy", X)), torch.tensor([2, 0]))
+    assert is_mapped(found) and torch.equal(found, X[:, [2, 0]])
+    assert torch.equal(columns(X, torch.tensor([1])), X[:, 1:2])
+
+
+def test_the_next_rows_are_read_while_the_first_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part is asked for before the one before it is used, by another thread, and never more than one of them."""
+    x, parts = as_tensor("x", in_file(tmp_path / "x.npy", X)), torch.randperm(ROWS).split(16)
+    begun, threads, done = [0], set(), threading.Semaphore(0)
+
+    def noted(*args: Any, **options: Any) -> Tensor:
+        begun[0] += 1
+        threads.add(threading.get_ident())
+        done.release()
+        return gathered(*args, **options)
+
+    monkeypatch.setattr(mapped, "gathered", noted)
+    for number, (found, rows) in enumerate(zip(prefetched(x, parts), parts, strict=True), start=1):
+        for _ in range(2 if number == 1 else min(1, len(parts) - number)):
+            assert done.acquire(timeout=60)
+        assert begun[0] == min(number + 1, len(parts)) and torch.equal(found, X[rows])
+    assert len(threads) == 1 and threading.get_ident() not in threads
+    assert all(torch.equal(found, X[rows]) for found, rows in zip(prefetched(X, parts), parts, strict=True))
+
+
+def test_a_reader_that_fails_or_is_left_is_no_thread_any_more(tmp_path: Path) -> None:
+    x, before = as_tensor("x", in_file(tmp_path / "x.npy", X)), threading.active_count()
+    with pytest.raises(IndexError):
+        list(prefetched(x, [torch.tensor([1]), torch.tensor([ROWS])]))
+    reading = prefetched(x, torch.arange(ROWS).split(7))
+    next(reading)
+    assert threading.active_count() == before + 1
+    reading.close()  # type: ignore[attr-defined]  # as an iteration that is left does
+    assert threading.active_count() == before
 
 
 def test_values_that_are_not_finite_are_found(tmp_path: Path) -> None:

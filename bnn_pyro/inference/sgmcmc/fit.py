@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map_only
 from tqdm.auto import tqdm
 
 from bnn_pyro.arguments import check_seed, check_type, check_wholes
+from bnn_pyro.data.mapped import columns
 from bnn_pyro.fields import FLAG, HISTORY, WHOLE, check_fields
 from bnn_pyro.identity import described, digest, network_identity
 from bnn_pyro.inference.checkpoint import Checkpoint, EpochFile, restoring
@@ -106,12 +107,12 @@ def fit_sghmc(
     check_type("plan", plan, OneShot)
     check_seed(seed, progress)
     _check_options(model, epochs, batch_size, plan)
-    x, y = as_pair("data", data, model.layout, device=device, likelihood=model.likelihood)
+    x, y = as_pair("data", data, model.layout, device=device, likelihood=model.likelihood, may_stream=True)
     saving = Checkpoint.of(checkpoint)
     file = None if saving is None else EpochFile(saving, writer="fit_sghmc", mark="sghmc")
     seed = seed if file is None else file.seed(seed)
-    with driving("fit_sghmc"), seeded(seed, x.device):
-        whole = copy.deepcopy(model).to(x)
+    with driving("fit_sghmc"), seeded(seed, y.device):
+        whole = copy.deepcopy(model).to(y.device, x.dtype)
         train, held_out = hold_out(x, y, validation, model.layout, model.likelihood)
         check_rows(whole, train, held_out)
         warn_of_scales(*train, whole.likelihood, whole.layout)
@@ -173,9 +174,10 @@ class _Run:
         self.joins = normalises(whole.net)
         self.whole_x, self.y = train
         self.x = self.whole_x
+        self.zero = torch.zeros((), dtype=self.x.dtype, device=self.y.device)  # inputs may lie in a file
         self.slab = cast(Gaussian, whole.slab).sigma
-        self.keep = {g.name: torch.ones(g.size, dtype=torch.bool, device=self.x.device) for g in whole.nodes.groups}
-        self.latent = Latent.of(whole.likelihood, self.x)
+        self.keep = {g.name: torch.ones(g.size, dtype=torch.bool, device=self.y.device) for g in whole.nodes.groups}
+        self.latent = Latent.of(whole.likelihood, self.zero)
         self.trained = self._vector()
         self.engine, self.epochs, self.rate = engine, epochs, sampler.lr
         self.steps, self.changed = 0, 0  # steps so far, and the epoch of the latest removal
@@ -195,7 +197,7 @@ class _Run:
         group["lr"] = self.rate * cosine(self.steps, length)
         record: Record = {"epoch": number + 1, "lr": group["lr"], "temperature": effective_temperature(group)}
         self.model.train_net()
-        total, left = self.x.new_zeros(()), self._epochs_as_it_is(number)
+        total, left = self.zero.clone(), self._epochs_as_it_is(number)
         if number == self.first and left:  # resumed or not, the same way of computing is to be chosen
             left = self.planned or left
         self.planned = self.planned or left
@@ -206,7 +208,7 @@ class _Run:
             group["lr"] = self.rate * cosine(self.steps, length)
             loss = self.step(xs, ys, self.decay, Plan(expected, expected))
             self.steps += 1
-            if self.x.device.type == "cpu":  # nothing waits for other devices before the end of the epoch
+            if self.y.device.type == "cpu":  # nothing waits for other devices before the end of the epoch
                 _check_loss(loss, f"epoch {number + 1}, step {done}")
             total.add_(loss, alpha=len(xs) / len(self.x))
             if stops.interrupts and stops.file is not None and clock.is_long(done):
@@ -236,7 +238,7 @@ class _Run:
     def settled_snapshot(self) -> Snapshot:
         """Returns the network as it is now, its BatchNorms with the running statistics of these very weights."""
         taken = self.snapshot()
-        rows = taken.model.layout.native(evenly_spread(self.x, SETTLING_ROWS))
+        rows = taken.model.layout.native(evenly_spread(self.x, SETTLING_ROWS).to(self.y.device))
         taken.model.net = recompute_batch_norm(taken.model.net, rows, frozen=taken.model.frozen)
         return taken
 
@@ -263,12 +265,12 @@ class _Run:
             "inclusion": dict(self.inclusion),
             "snapshots": [snapshot_values(snapshot) for snapshot in self.snapshots],
             "history": [dict(record) for record in self.history],
-            "random": random_state(self.x.device),
+            "random": random_state(self.y.device),
         }
 
     def load(self, state: Mapping[str, Any], whole: SparseNetwork) -> None:
         """Takes over the state of a run of the whole network that was begun in the same way."""
-        random, device = state["random"], self.x.device  # states of generators stay on the CPU
+        random, device = state["random"], self.y.device  # states of generators stay on the CPU
         state = tree_map_only(Tensor, lambda tensor: tensor.to(device), {**state, "random": None})
         if not all(bool(mask.all()) for mask in state["keep"].values()):
             self._shrink(state["keep"])
@@ -310,7 +312,7 @@ class _Run:
         for name, mask in keep.items():
             self.keep[name][self.keep[name].clone()] = mask
         if self.model.selection is not None:
-            self.x = self.whole_x.index_select(-1, self.model.selection)
+            self.x = columns(self.whole_x, self.model.selection)
 
     def _vector(self) -> ParameterVector:
         """Makes one vector of all that is trained: slabs, points that require grad, the likelihood's latent."""
@@ -325,7 +327,7 @@ class _Run:
 
     def _weight_decay(self, decays: dict[str, Tensor]) -> Tensor:
         """Returns a weight decay for each number: slabs have that of an M-step or else the slab's, points have none."""
-        nothing, slab = self.x.new_zeros(()), self.x.new_full((), 1 / (self.model.num_data * self.slab**2))
+        nothing, slab = self.zero, self.zero.new_full((), 1 / (self.model.num_data * self.slab**2))
         of_all = {**dict.fromkeys(self.trained.named, nothing), **dict.fromkeys(self._weights(), slab), **decays}
         return self.trained.joined(of_all)
 

@@ -150,15 +150,23 @@ def fit(
     saving = Checkpoint.of(checkpoint)
     _check_model(model)
     is_shared = Processes.found(compute.data_parallel).count > 1
-    x, y = as_pair("data", data, model.layout, device=device, likelihood=model.likelihood, is_shared=is_shared)
-    processes = Processes.found(compute.data_parallel, device=x.device)
+    x, y = as_pair(
+        "data",
+        data,
+        model.layout,
+        device=device,
+        likelihood=model.likelihood,
+        is_shared=is_shared,
+        may_stream=True,
+    )
+    processes = Processes.found(compute.data_parallel, device=y.device)
     compute.check_inputs(x)
     _check_shares(batch_size, compute.accumulate, processes, optimizer, saving)
     saved = processes.broadcast(read_progress(saving.path) if saving is not None and processes.is_first else None)
     if seed is None and (processes.count > 1 or saving is not None):
         drawn = int(torch.randint(2**31, (), device="cpu"))
         seed = processes.broadcast(drawn) if saved is None else saved.seed
-    with driving("fit"), _isolated(seed, x.device):
+    with driving("fit"), _isolated(seed, y.device):
         model, guide = _own(model, guide, x, y, schedule)
         processes.copy_first([*model.parameters(), *model.buffers(), *guide.parameters(), *guide.buffers()])
         (x, y), held_out = hold_out(x, y, validation, model.layout, model.likelihood)
@@ -204,7 +212,7 @@ def fit(
             run.train(callback, progress, file)
         finally:
             run.step.release()
-        settle_batch_norm(run.posterior, every(x, -(-len(x) // SETTLING_ROWS)))
+        settle_batch_norm(run.posterior, every(x, -(-len(x) // SETTLING_ROWS)).to(y.device))
     if processes.is_first and (warning := empty_warning(empty_groups(run.posterior.keep()), run.posterior.kl_weight)):
         logger.warning(warning)
     return run.posterior
@@ -230,15 +238,15 @@ def _own(
 ) -> tuple[SparseNetwork, AutoGuide]:
     """Return copies of model and guide that belong to this run, on the data's device and dtype."""
     if guide is None:
-        model = copy.deepcopy(model).to(x)
+        model = copy.deepcopy(model).to(y.device, x.dtype)
         gradient: GateGradient = "reinmax" if schedule.temperature is None else "straight-through"
         return model, AutoSpikeSlab(model.prior, gate_gradient=gradient)
     _check_sites(model, guide)
     model, guide = copies(model, guide)
-    model.to(x)
+    model.to(y.device, x.dtype)
     if not list(guide.parameters()):
-        guide(x[:1], y[:1])  # Pyro's own guides make their parameters at the first call
-    return model, guide.to(x)
+        guide(x[:1].to(y.device), y[:1])  # Pyro's own guides make their parameters at the first call
+    return model, guide.to(y.device, x.dtype)
 
 
 def _check_shares(

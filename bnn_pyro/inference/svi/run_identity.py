@@ -76,7 +76,7 @@ def probe(model: SparseNetwork, guide: AutoGuide, x: Tensor) -> dict[str, Tensor
     Args:
         model: The network at the beginning of the run.
         guide: Its guide, likewise.
-        x: Training inputs.
+        x: Training inputs, on any device.
 
     Returns:
         Name -> numbers, in float64 on the CPU.
@@ -84,7 +84,7 @@ def probe(model: SparseNetwork, guide: AutoGuide, x: Tensor) -> dict[str, Tensor
     found = {}
     with torch.no_grad():
         try:
-            found["network.outputs"] = _outputs(model, x[:_ROWS])
+            found["network.outputs"] = _outputs(model, x[:_ROWS].to(next(model.net.parameters()).device))
         except Exception:  # noqa: BLE001, S110  (a net may refuse weights that it was not made for)
             pass
         if isinstance(guide, AutoProgram) and (gates := guide.parameter_groups().get("gates")):

@@ -73,6 +73,7 @@ class TrainingRun:
         self.model, self.guide, self.step = model, guide, step
         self.timetable, self.schedule = timetable, timetable.schedule
         self.data, self.held_out, self.batch_size = data, held_out, batch_size
+        self.device = data[1].device  # inputs may lie in a file
         self.augmentation, self.layout, self.processes = augmentation, layout, processes
         self.posterior = GuidePosterior(model, guide, kl_weight=timetable.kl_weight)  # of the whole network
         self.history = self.posterior.history
@@ -128,11 +129,11 @@ class TrainingRun:
     def _epoch(self, epoch: int, interrupts: Interrupts, file: RunFile | None) -> Tensor:
         """Runs one epoch and returns its mean loss per datum."""
         self._keep(epoch)
-        x = self.data[0]
-        total, clock = x.new_zeros(()), StepClock(len(self.sizes))
+        rows, clock = len(self.data[0]), StepClock(len(self.sizes))
+        total = torch.zeros((), dtype=self.data[0].dtype, device=self.device)
         for step in self._steps(epoch):
-            total += step.loss.detach() * (len(step.x) / len(x))
-            if x.device.type == "cpu" and not torch.isfinite(step.loss):  # nothing waits for other devices
+            total += step.loss.detach() * (len(step.x) / rows)
+            if self.device.type == "cpu" and not torch.isfinite(step.loss):  # nothing waits for other devices
                 raise self._divergence(epoch, float(step.loss), step)
             if interrupts and file is not None and clock.is_long(step.number):
                 interrupts.stop(f"in epoch {epoch + 1} of {self.timetable.epochs}", file.path)
@@ -238,9 +239,8 @@ class TrainingRun:
         if callback is not None and self.processes.is_first:
             stops = bool(callback(record, self.posterior)) or stops
         if self.processes.count > 1:
-            device = self.data[0].device
-            stops, state = self.processes.broadcast((stops, random_state(device)))
-            set_random_state(state, device)
+            stops, state = self.processes.broadcast((stops, random_state(self.device)))
+            set_random_state(state, self.device)
         return stops
 
     # ---- losses that are not finite ----------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ class TrainingRun:
         if self.good is None or (epoch - self.good.epoch) * len(self.sizes) >= LEAST_STEPS:
             self.good = GoodState.of(epoch, self.kl_weight, self._modules(), self.step)
             self.randoms = []
-        self.randoms.append(random_state(self.data[0].device))
+        self.randoms.append(random_state(self.device))
 
     def _divergence(self, epoch: int, value: float, step: StepMade | None = None) -> Diverged:
         """Returns what is raised for a loss that is not finite, of a step if it is known; takes the run back."""
@@ -280,7 +280,7 @@ class TrainingRun:
     def _repeated(self, first: int, last: int) -> Iterator[StepMade]:
         """Makes the steps of some epochs again."""
         for epoch, state in zip(range(first, last + 1), self.randoms, strict=True):
-            set_random_state(state, self.data[0].device)
+            set_random_state(state, self.device)
             yield from self._steps(epoch)
 
     # ---- shrinking ---------------------------------------------------------------------------------------------------
@@ -320,7 +320,7 @@ class TrainingRun:
             guide=guide.state_dict(),
             keep=self.whole.kept(),
             steps=self.step.state(),
-            random=random_state(self.data[0].device),
+            random=random_state(self.device),
             best=None if self.best is None else vars(self.best),
         )
 
@@ -346,7 +346,7 @@ class TrainingRun:
         self._note_kl_weight()
         self.first, self.is_over = progress.epoch, progress.is_over
         self.best = None if progress.best is None else BestEpoch.from_values(progress.best)
-        set_random_state(progress.random, self.data[0].device)
+        set_random_state(progress.random, self.device)
 
 
 def _summary(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""Mini-batches that stay on the device."""
+"""Mini-batches on the device, of rows that are there already, or that lie in a file."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bnn_pyro.data.mapped import gathered
+from bnn_pyro.data.mapped import prefetched
 
 Change = Callable[[Tensor], Tensor]
 """What changes a batch of inputs at random and leaves what they show as it is, such as an ``Augmentation``."""
@@ -53,24 +53,29 @@ def sizes_of_batches(rows: int, size: int, *, join: bool = False) -> list[int]:
 def batches(
     x: Tensor, y: Tensor, size: int, augmentation: Change | None = None, *, join: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields the rows in random order, ``size`` at a time, the rest in a last smaller batch; all on the data's device.
+    """Yields the rows in random order, ``size`` at a time, the rest in a last smaller batch.
+
+    Inputs that lie in a file are read by a thread, a batch ahead. For a CUDA device they go to pinned memory first,
+    from which they are copied while the device computes.
 
     Args:
-        x: Inputs, shape ``(rows, ...)``.
+        x: Inputs, shape ``(rows, ...)``, on the device of ``y``, or in a file.
         y: Observations, shape ``(rows,)``.
         size: Rows a batch.
         augmentation: What changes a batch's inputs at random; None leaves them as they are.
         join: Whether one row that is left over joins the batch before, as a net with a BatchNorm needs it.
 
     Yields:
-        Inputs and observations of a batch.
+        Inputs and observations of a batch, on the device of ``y``.
 
     Raises:
         ValueError: If ``augmentation`` gives inputs of another shape, dtype or device.
     """
-    order = torch.randperm(len(x), device=x.device)
-    for rows in order.split(sizes_of_batches(len(x), size, join=join)):
-        some = gathered(x, rows)
+    sizes = sizes_of_batches(len(x), size, join=join)
+    order = torch.randperm(len(x), device=y.device)
+    inputs = prefetched(x, order.to(x.device).split(sizes), is_pinned=y.is_cuda)
+    for some, rows in zip(inputs, order.split(sizes), strict=True):
+        some = some.to(y.device, non_blocking=True)
         yield some if augmentation is None else _changed(some, augmentation), y[rows]
 
 

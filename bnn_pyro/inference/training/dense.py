@@ -99,10 +99,10 @@ def train_dense(
     inputs, *others = as_observations("data", data, is_shared=is_shared)
     layout = InputLayout.of("data", inputs, net)
     rows = (inputs, *(part for part in others if part is not None))
-    x, y = as_pair("data", rows, layout, device=device, likelihood=likelihood)
+    x, y = as_pair("data", rows, layout, device=device, likelihood=likelihood, may_stream=True)
     compute.check_inputs(x)
-    trained, frozen = copy.deepcopy(net).to(x), frozen_modules(net, ())
-    processes = Processes.found(compute.data_parallel, device=x.device)
+    trained, frozen = copy.deepcopy(net).to(y.device, x.dtype), frozen_modules(net, ())
+    processes = Processes.found(compute.data_parallel, device=y.device)
     saving = Checkpoint.of(checkpoint)
     file = None
     if saving is not None and processes.is_first:
@@ -111,7 +111,7 @@ def train_dense(
     if processes.count > 1:
         drawn = int(torch.randint(2**31, (), device="cpu")) if seed is None else seed
         seed = processes.broadcast(drawn)
-    with seeded(seed, x.device), computing(trained, compute.precision):
+    with seeded(seed, y.device), computing(trained, compute.precision):
         call = partial(layout.call, trained)
         _check_outputs(trained, layout, x, y, likelihood)
         warn_of_scales(x, y, likelihood, layout)
@@ -126,7 +126,7 @@ def train_dense(
         joins = normalises(trained)
         epoch = partial(batches, x, y, batch_size, layout.changing(augmentation), join=joins)
         steps = len(sizes_of_batches(len(x), batch_size, join=joins))
-        run = _Training(trained, loss, epoch, steps, epochs, learning_rate, weight_decay, best, x.device)
+        run = _Training(trained, loss, epoch, steps, epochs, learning_rate, weight_decay, best, y.device)
         if saving is not None:
             options = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "precision": compute.precision}
             rates = {"learning_rate": learning_rate, "weight_decay": weight_decay, "augmentation": augmentation}
@@ -148,7 +148,7 @@ def _check_outputs(net: nn.Module, layout: InputLayout, x: Tensor, y: Tensor, li
     net.eval()
     try:
         with torch.no_grad():
-            output = layout.call(net, x[:1])
+            output = layout.call(net, x[:1].to(y.device))
     except RuntimeError as error:
         raise ValueError(f"data must have inputs that the net takes, got {layout}: {error}") from error
     likelihood.check(output.expand(len(y), *output.shape[1:]), y)
@@ -281,7 +281,7 @@ class _BestEpoch:
     def see(self) -> None:
         """Keep the network's values if they are the best yet."""
         self.net.eval()
-        output = torch.cat([self.call(rows) for rows in self.x.split(_SCORED_AT_ONCE)])
+        output = torch.cat([self.call(rows.to(self.y.device)) for rows in self.x.split(_SCORED_AT_ONCE)])
         loss = -float(self.likelihood.distribution(output, output.new_ones(())).log_prob(self.y).mean())
         train_others(self.net, self.frozen)
         loss = self.processes.broadcast(loss)  # statistics of a BatchNorm are each process's own until the end
