@@ -75,11 +75,13 @@ def _form(tensor: Tensor) -> tuple[Hashable, ...]:
 
 
 def _layout(arguments: Sequence[Tensor]) -> Hashable:
-    """Return the forms of tensors, and where each lies in the memory that some of them share."""
+    """Return what compiled programs check of their arguments, and where each lies in memory that some of them share."""
     memory: dict[int, int] = {}
     return tuple(
         (
             *_form(t),
+            type(t),
+            t.requires_grad,
             t.data_ptr() % 64,
             memory.setdefault(t.untyped_storage().data_ptr(), len(memory)),
             t.storage_offset(),

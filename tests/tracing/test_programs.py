@@ -42,6 +42,7 @@ def test_equal_graphs_share_a_program() -> None:
         (scaled(2.0), (X[:, :2].contiguous(),)),
         (scaled(2.0), (X.t().contiguous().t(),)),
         (scaled(2.0), (X.double(),)),
+        (scaled(2.0), (torch.nn.Parameter(X.clone()),)),
         (scaled(2.0), (X.flatten()[1:4].view(1, 3),)),
     ],
 )
