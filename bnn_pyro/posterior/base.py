@@ -17,7 +17,7 @@ from bnn_pyro.likelihoods import Categorical, Mixture, Prediction
 from bnn_pyro.likelihoods.base import targets_alone, weights_of
 from bnn_pyro.likelihoods.kinds import in_dtype
 from bnn_pyro.network import SparseNetwork
-from bnn_pyro.posterior.network_draws import NetworkDraws, latent_of
+from bnn_pyro.posterior.network_draws import NetworkDraws, latent_of, parts_like
 from bnn_pyro.posterior.scores import average, predictive_distribution, scores
 from bnn_pyro.posterior.tempering import Temperature, tempering
 from bnn_pyro.posterior.threads import HANDLERS
@@ -370,11 +370,10 @@ class Posterior(ABC):
     @torch.no_grad()
     def _median_outputs(self, x: Tensor, batch_size: int) -> tuple[Tensor, Tensor | None]:
         values = self.median_values()
-        weights, gates = self._split(values)
-        parameters = self.model.assemble(weights, gates, absent=True)
+        parameters = self.model.assemble(*self._split(values), absent=True)
         with HANDLERS, self.model.evaluating():
-            parts = (rows.to(self._like) for rows in x.split(batch_size))  # x may lie in a file
-            output = torch.cat([self.model.call_net(parameters, rows) for rows in parts])
+            rows = parts_like(self._like, x, batch_size)
+            output = torch.cat([self.model.call_net(parameters, some) for some in rows])
         latent = latent_of(self.model, values)
         return output.unsqueeze(0), None if latent is None else latent.unsqueeze(0)
 

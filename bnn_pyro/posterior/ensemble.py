@@ -12,7 +12,7 @@ from bnn_pyro.arguments import check_type
 from bnn_pyro.likelihoods.base import latent_site
 from bnn_pyro.network import SparseNetwork
 from bnn_pyro.posterior.base import Posterior
-from bnn_pyro.posterior.network_draws import NetworkDraws
+from bnn_pyro.posterior.network_draws import NetworkDraws, parts_like
 from bnn_pyro.posterior.tempering import Temperature
 from bnn_pyro.posterior.threads import HANDLERS
 from bnn_pyro.pruning.cutting import kept_positions
@@ -133,8 +133,7 @@ class Ensemble(Posterior):
 
 @torch.no_grad()
 def _output(snapshot: Snapshot, x: Tensor, batch_size: int) -> Tensor:
-    like = next(snapshot.model.net.parameters())
-    parts = (rows.to(like) for rows in x.split(batch_size))  # x may lie in a file
+    parts = parts_like(next(snapshot.model.net.parameters()), x, batch_size)
     with HANDLERS, snapshot.model.evaluating():
         return torch.cat([snapshot.model.call_net({}, rows) for rows in parts])
 

@@ -1,7 +1,7 @@
 """NetworkDraws: draws of a network's tensors, and what the network gives with each of them."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -61,8 +61,19 @@ class NetworkDraws:
         model, like = self.model, next(self.model.net.parameters())
         with HANDLERS, model.evaluating():
             draws, size = at_once(model, x[:1].to(like), draws=min(len(self), _DRAWS_AT_ONCE), rows=batch_size)
-            parts = (rows.to(like) for rows in x.split(size))  # x may lie in a file
+            parts = parts_like(like, x, size)
             return torch.cat([call_all(model.call_net, self.tensors, rows, at_once=draws) for rows in parts], 1)
+
+
+def parts_like(like: Tensor, x: Tensor, size: int) -> Iterator[Tensor]:
+    """Yield inputs some rows at a time, as they may lie in a file that is larger than a device's memory.
+
+    Args:
+        like: A tensor of the dtype and on the device wanted.
+        x: Inputs, anywhere.
+        size: Most rows at a time.
+    """
+    return (rows.to(like) for rows in x.split(size))
 
 
 def latent_of(model: SparseNetwork, values: Mapping[str, Tensor]) -> Tensor | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bnn_pyro.likelihoods import GaussianNoise
 from bnn_pyro.networks import mlp
-from bnn_pyro.posterior.network_draws import call_all, latent_of
+from bnn_pyro.posterior.network_draws import call_all, latent_of, parts_like
 from tests.posterior.test_guide import posterior_of
 from tests.test_network import inputs
 
@@ -65,3 +65,10 @@ def test_the_likelihoods_latent_is_found_among_the_sites() -> None:
     values = posterior.draw_values(3)
     assert latent_of(posterior.model, values) is values["noise_scale"]
     assert latent_of(posterior_of().model, {}) is None
+
+
+def test_inputs_are_moved_some_at_a_time() -> None:
+    x = torch.arange(10).view(5, 2)
+    parts = list(parts_like(torch.zeros((), dtype=torch.float64), x, 2))
+    assert [len(part) for part in parts] == [2, 2, 1] and {part.dtype for part in parts} == {torch.float64}
+    assert torch.equal(torch.cat(parts), x.double())
