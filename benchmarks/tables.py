@@ -30,6 +30,7 @@ import numpy as np
 import timing
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from table_scores import (
     BDE,
     LARGE,
@@ -172,6 +173,7 @@ CONTESTANTS: dict[str, Callable[[Dataset, Tensor], Answers]] = {
     "bde": _bde,
 }
 OURS = tuple(name for name in CONTESTANTS if name != "bde")
+TICKS = (1, 1.2, 1.5, 2, 3, 5, 10, 20)  # of ratios of errors
 BESIDE = ("dense", "forest", "trees")  # the best of which the default is compared with
 
 
@@ -323,6 +325,10 @@ def picture_of(rows: Sequence[Row]) -> Figure:
                     *zip(*points, strict=True), s=size, marker=marker, color=COLORS[i % len(COLORS)], label=name
                 )
         axes.set(yticks=range(len(tables)), yticklabels=tables, xscale="log", xlabel=label)
+        most = axes.get_xlim()[1]
+        ticks = [tick for tick in TICKS if tick <= most]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.xaxis.set_minor_formatter(NullFormatter())
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(shown), frameon=False)
     set_title(figure, "Errors on test rows, means over splits")
