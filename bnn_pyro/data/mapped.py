@@ -211,6 +211,16 @@ def every(tensor: Tensor, stride: int) -> Tensor:
     return gathered(tensor, torch.arange(0, len(tensor), stride)) if is_mapped(tensor) else tensor[::stride]
 
 
+def at_most(tensor: Tensor, rows: int = 10_000) -> Tensor:
+    """Return evenly spaced rows of a tensor in a file, about so many at most; all of one in memory.
+
+    Args:
+        tensor: The tensor.
+        rows: How many are enough.
+    """
+    return every(tensor, max(1, len(tensor) // rows)) if is_mapped(tensor) else tensor
+
+
 def take(tensor: Tensor, rows: Tensor) -> Tensor:
     """Return some rows of a tensor, as ``tensor[rows]``; of one in a file in another file, if they are many.
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnn_pyro.data.mapped import converted, every, is_finite, is_mapped, take
+from bnn_pyro.data.mapped import at_most, converted, is_finite, is_mapped, take
 from bnn_pyro.data.sources import as_observations
 from bnn_pyro.devices import checked_device
 from bnn_pyro.evaluation.scale import largest_rms, mean_and_sd, scale_warnings
@@ -90,7 +90,6 @@ def _weighted(name: str, y: Tensor, weight: Tensor, likelihood: Likelihood | Non
         raise ValueError(f"{name}: {error}") from error
 
 
-_SCALE_ROWS = 10_000  # of data in a file, that scales are taken of
 _PLAIN = InputLayout((InputPart((), None),), (), torch.get_default_dtype())  # of one tensor, as it is
 
 
@@ -226,7 +225,6 @@ def warn_of_scales(x: Tensor, y: Tensor, likelihood: Likelihood, layout: InputLa
     """
     is_real = isinstance(likelihood, REAL)
     target = mean_and_sd(y[~y.isnan()]) if is_real else None
-    some = every(x, max(1, len(x) // _SCALE_ROWS)) if is_mapped(x) else x
-    real = some if layout is None else layout.real_numbers(some)
+    real = at_most(x) if layout is None else layout.real_numbers(at_most(x))
     for warning in scale_warnings(largest_rms(real), target):
         logger.warning(warning)

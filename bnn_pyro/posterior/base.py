@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from bnn_pyro.arguments import check_reals, check_wholes
-from bnn_pyro.data.sources import as_inputs, as_scored, as_targets, check_finite
+from bnn_pyro.data.sources import as_scored, as_targets
 from bnn_pyro.evaluation import ClassProbabilities, NormalMixture
 from bnn_pyro.gated_parameters import gate_site
 from bnn_pyro.likelihoods import Categorical, Mixture, Prediction
 from bnn_pyro.likelihoods.base import targets_alone, weights_of
 from bnn_pyro.likelihoods.kinds import in_dtype
 from bnn_pyro.network import SparseNetwork
+from bnn_pyro.posterior.inputs import checked_inputs, warn_of_raw_inputs
 from bnn_pyro.posterior.network_draws import NetworkDraws, latent_of, parts_like
 from bnn_pyro.posterior.scores import average, predictive_distribution, scores
 from bnn_pyro.posterior.tempering import Temperature, tempering
@@ -125,6 +126,7 @@ class Posterior(ABC):
         """
         wanted = self._wanted(num_samples)
         x = self._checked(x, num_samples=wanted, batch_size=batch_size)
+        warn_of_raw_inputs(self.model, x)
         predicted = self.model.likelihood.predict(*self._outputs(x, wanted, batch_size))
         return predicted if return_draws else average(predicted)
 
@@ -392,9 +394,4 @@ class Posterior(ABC):
     def _checked(self, x: Inputs, **positive: int) -> Tensor:
         """Return inputs as a tensor, or raise unless they fit the network and numbers are at least 1."""
         check_wholes(positive)
-        rows = self.model.layout.pack("x", as_inputs("x", x))
-        if tuple(rows.shape[1:]) != self.model.input_shape or not len(rows):
-            wanted = ", ".join(map(str, self.model.input_shape))
-            raise ValueError(f"x must have shape (rows, {wanted}) and a row, got {tuple(rows.shape)}")
-        check_finite("x", rows, self._like.dtype)
-        return rows
+        return checked_inputs(self.model, x)

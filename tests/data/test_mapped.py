@@ -16,6 +16,7 @@ from bnn_pyro import fit, networks, train_dense
 from bnn_pyro.data import mapped
 from bnn_pyro.data.mapped import (
     Spool,
+    at_most,
     chunks,
     columns,
     converted,
@@ -180,3 +181,7 @@ def test_values_that_are_not_finite_are_found(tmp_path: Path) -> None:
     broken = X.index_fill(0, torch.tensor([50]), torch.nan)
     found = as_tensor("x", in_file(tmp_path / "x.npy", broken))
     assert not is_finite(found) and is_finite(found, or_nan=True)
+
+
+def test_some_rows_of_a_file_and_all_of_a_tensor(tmp_path: Path) -> None:
+    assert torch.equal(at_most(as_tensor("x", in_file(tmp_path / "x.npy", X)), 20), X[::3]) and at_most(X, 20) is X

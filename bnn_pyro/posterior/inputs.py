@@ -1,0 +1,48 @@
+"""Inputs that a posterior is asked about: whether they fit its network, and whether they can be as it was trained."""
+
+import logging
+from typing import Any
+
+from torch import Tensor
+
+from bnn_pyro.data.mapped import at_most
+from bnn_pyro.data.sources import as_inputs, check_finite
+from bnn_pyro.evaluation.scale import LARGEST, largest_rms
+from bnn_pyro.network import SparseNetwork
+
+logger = logging.getLogger(__name__)
+
+
+def checked_inputs(model: SparseNetwork, x: Any) -> Tensor:
+    """Return inputs as one tensor.
+
+    Args:
+        model: The network.
+        x: Inputs, shape ``(rows, *input_shape)``, of any form that `bnn_pyro.data.sources.as_inputs` takes.
+
+    Raises:
+        TypeError: If they hold no numbers.
+        ValueError: If they have another shape, no row, or numbers that are not finite.
+    """
+    rows = model.layout.pack("x", as_inputs("x", x))
+    if tuple(rows.shape[1:]) != model.input_shape or not len(rows):
+        wanted = ", ".join(map(str, model.input_shape))
+        raise ValueError(f"x must have shape (rows, {wanted}) and a row, got {tuple(rows.shape)}")
+    check_finite("x", rows, next(model.net.parameters()).dtype)
+    return rows
+
+
+def warn_of_raw_inputs(model: SparseNetwork, rows: Tensor) -> None:
+    """Log a warning where inputs are far from unit scale, as numbers are that were not standardised.
+
+    Args:
+        model: The network.
+        rows: What `checked_inputs` returned.
+    """
+    rms = largest_rms(model.layout.real_numbers(at_most(rows)))
+    if rms > LARGEST:
+        logger.warning(
+            "x is far from unit scale, as the largest root mean square of a column is %.3g: give it scaled as the "
+            "training inputs were; rows of a run's table are scaled by load_table(folder).raw_inputs()",
+            rms,
+        )
