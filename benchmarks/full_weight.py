@@ -34,7 +34,6 @@ from bnn_pyro.posterior.prune import prune
 from bnn_pyro.pruning.shrink import shrink
 from bnn_pyro.recipes import Recipe, recipe, train_run
 from bnn_pyro.reports.markdown import markdown_table
-from bnn_pyro.reports.measures import Run
 from bnn_pyro.reports.predictions import predict_draws, predict_net
 from bnn_pyro.reports.refined_measures import SCORED_DRAWS
 from guides import AutoSpikeSlab, AutoSpikeSlabMultivariate
@@ -67,9 +66,9 @@ def _add_rows(key: Row, contestant: str, answers: Callable[[Dataset, Tensor], An
     started = time.perf_counter()
     found = answers(data, data.test.x.flatten(1))
     took = {"seconds": time.perf_counter() - started}
-    for name, (prediction, more) in found.items():
+    for name, (prediction, more) in reversed(found.items()):  # that which marks all as there comes last
         row = {**key, "contestant": name, **scores(prediction, data.test, data.y_std), **more}
-        add(RESULTS, row | (took if name == contestant else {}), threads=1, recipe=repr(_settings(data)))
+        add(RESULTS, row | (took if name == contestant else {}), threads=1, recipe=repr(RECIPES[name](data)))
 
 
 # ---- contestants -----------------------------------------------------------------------------------------------------
@@ -78,14 +77,14 @@ def _settings(data: Dataset, prior: str | None = None) -> Recipe:
 
 
 def _tempered(data: Dataset, x: Tensor) -> Answers:
-    run = train_run(data, replace(_settings(data), refinement=None, refine_if_worth=False), progress=False)
+    run = train_run(data, RECIPES["tempered"](data), progress=False)
     dense = predict_net(run.dense, run.posterior.model.likelihood, x, run.dense_noise)
     weights = sum(parameter.numel() for parameter in run.dense.parameters())
     return {"tempered": _of_guide(run.posterior, x), "dense": (dense, {"weights": weights})}
 
 
 def _mean_field(data: Dataset, x: Tensor) -> Answers:
-    run = train_run(data, _settings(data).with_kl_weight(1.0), progress=False)
+    run = train_run(data, RECIPES["mean field"](data), progress=False)
     prediction, more = _of_guide(run.posterior, x)
     found: Answers = {"mean field": (prediction, more | {"not_refined": run.not_refined})}
     if run.refined is not None:
@@ -94,17 +93,13 @@ def _mean_field(data: Dataset, x: Tensor) -> Answers:
     return found
 
 
-def _gaussian(data: Dataset, kl_weight: float) -> Run:
-    settings = replace(_settings(data, "ss-ig"), refinement=None, refine_if_worth=False)
-    return train_run(data, settings.with_kl_weight(kl_weight), progress=False)
-
-
 def _mean_field_gaussian(data: Dataset, x: Tensor) -> Answers:
-    return {"mean field, ig": _of_guide(_gaussian(data, 1.0).posterior, x)}
+    return {"mean field, ig": _of_guide(train_run(data, RECIPES["mean field, ig"](data), progress=False).posterior, x)}
 
 
 def _multivariate(data: Dataset, x: Tensor) -> Answers:
-    settings, start = _settings(data, "ss-ig"), cast(GuidePosterior, _gaussian(data, START).posterior)
+    settings = RECIPES["multivariate"](data)
+    start = cast(GuidePosterior, train_run(data, settings, progress=False).posterior)
     smaller = shrink(start.model, cast(AutoSpikeSlab, start.guide), start.keep())
     guide = AutoSpikeSlabMultivariate(smaller.model.prior)
     guide.start_from(smaller.guide)
@@ -130,6 +125,20 @@ CONTESTANTS: dict[str, Callable[[Dataset, Tensor], Answers]] = {
     "mean field, ig": _mean_field_gaussian,
     "multivariate": _multivariate,
 }
+
+
+RECIPES: dict[str, Callable[[Dataset], Recipe]] = {
+    "tempered": lambda data: _unsampled(_settings(data)),
+    "dense": lambda data: _unsampled(_settings(data)),
+    "mean field": lambda data: _settings(data).with_kl_weight(1.0),
+    "refined": lambda data: _settings(data).with_kl_weight(1.0),
+    "mean field, ig": lambda data: _unsampled(_settings(data, "ss-ig")).with_kl_weight(1.0),
+    "multivariate": lambda data: _unsampled(_settings(data, "ss-ig")).with_kl_weight(START),  # what it starts from
+}
+
+
+def _unsampled(settings: Recipe) -> Recipe:
+    return replace(settings, refinement=None, refine_if_worth=False)
 
 
 def _of_guide(posterior: Posterior, x: Tensor) -> tuple[Classes | Normals, Row]:
