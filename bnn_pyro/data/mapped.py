@@ -62,6 +62,16 @@ def is_mapped(tensor: Tensor) -> bool:
     return tensor.data_ptr() in _mappings
 
 
+def placed(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device, but one that lies in a file as it is, to be read and moved batch by batch.
+
+    Args:
+        tensor: The tensor.
+        device: The device.
+    """
+    return tensor if is_mapped(tensor) else tensor.to(device)
+
+
 def note_read(tensor: Tensor, part: Tensor) -> None:
     """Note that a part of a tensor was read; nothing happens where it does not lie in a file.
 
@@ -218,7 +228,7 @@ def at_most(tensor: Tensor, rows: int = 10_000) -> Tensor:
         tensor: The tensor.
         rows: How many are enough.
     """
-    return every(tensor, max(1, len(tensor) // rows)) if is_mapped(tensor) else tensor
+    return every(tensor, -(-len(tensor) // rows)) if is_mapped(tensor) else tensor
 
 
 def take(tensor: Tensor, rows: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnn_pyro.data.mapped import at_most, converted, is_finite, is_mapped, take
+from bnn_pyro.data.mapped import at_most, converted, is_finite, placed, take
 from bnn_pyro.data.sources import as_observations
 from bnn_pyro.devices import checked_device
 from bnn_pyro.evaluation.scale import largest_rms, mean_and_sd, scale_warnings
@@ -44,7 +44,8 @@ def as_pair(
         device: The device to move them to; None for the inputs' own.
         likelihood: What the observations are; only `RowWeights` takes weights, which are then joined to the targets.
         is_shared: Whether all processes of ``torch.distributed`` read the data, at the same time.
-        may_stream: Whether inputs that lie in a file stay there, for :func:`~bnn_pyro.inference.training.batches`.
+        may_stream: Whether inputs that lie in a file stay there, for
+            :func:`~bnn_pyro.inference.training.batches.batches`.
 
     Returns:
         Inputs as one tensor and observations, on one device, but for inputs that stay in a file; real observations have
@@ -69,7 +70,7 @@ def as_pair(
     if not x.is_floating_point():
         raise ValueError(f"{name} must have floating-point inputs, got {x.dtype}: convert them with x.float()")
     place = x.device if place is None else place
-    x = x if may_stream and is_mapped(x) else x.to(place)
+    x = placed(x, place) if may_stream else x.to(place)
     if not is_finite(x) or not is_finite(y, or_nan=True):
         part = "y" if is_finite(x) else "x"
         raise ValueError(f"{name} must be finite, got NaN or infinite values in {part}")
@@ -185,10 +186,13 @@ def hold_out(
         held_x, held_y = as_pair(
             "validation", validation, layout, device=y.device, likelihood=likelihood, may_stream=True
         )
-        return (x, y), (converted(held_x, x.dtype), held_y.to(x.dtype) if held_y.is_floating_point() else held_y)
+        return (x, y), (
+            placed(converted(held_x, x.dtype), y.device),
+            held_y.to(x.dtype) if held_y.is_floating_point() else held_y,
+        )
     generator = torch.Generator("cpu").manual_seed(int(torch.randint(2**31, (), device="cpu")))
     train, held_out = split_rows(len(x), validation, generator)
-    kept, left = ((take(x, rows.to(x.device)), y[rows.to(y.device)]) for rows in (train, held_out))
+    kept, left = ((placed(take(x, rows.to(x.device)), y.device), y[rows.to(y.device)]) for rows in (train, held_out))
     return kept, left
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from bnn_pyro import GaussianNoise, OneShot, SpikeSlab, fit, fit_sghmc, networks, train_dense
+from bnn_pyro.data import mapped
 from bnn_pyro.data.mapped import is_mapped
-from bnn_pyro.inference.checks import as_pair
+from bnn_pyro.inference.checks import as_pair, hold_out
 from bnn_pyro.inference.training.batches import batches
 from bnn_pyro.priors.gaussian import Gaussian
 from tests.on_gpu.uses import FEATURES, FIT, ROWS, Rows, devices, perceptron
@@ -38,8 +39,22 @@ def test_batches_are_on_the_device_of_the_targets(data: tuple[Any, Tensor]) -> N
         assert torch.equal(xs.cpu(), x[rows.cpu()])
 
 
-def test_training_is_that_of_inputs_on_the_device(data: tuple[Any, Tensor]) -> None:
+def test_rows_held_out_of_a_file_are_on_the_device_or_in_a_file(
+    data: tuple[Any, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = as_pair("data", data, device="cuda", may_stream=True)
+    assert devices(hold_out(x, y, 0.25)) == {"cuda"}
+    monkeypatch.setattr(mapped, "IN_MEMORY", 0)
+    parts = hold_out(x, y, 0.25)
+    assert parts[1] is not None and all(is_mapped(part[0]) and part[1].is_cuda for part in parts if part is not None)
+
+
+@pytest.mark.parametrize("in_memory", [0, 2**30], ids=["all in files", "few rows in memory"])
+def test_training_is_that_of_inputs_on_the_device(
+    data: tuple[Any, Tensor], in_memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same losses, where rows are held out of the file, and the same predictions of rows in it."""
+    monkeypatch.setattr(mapped, "IN_MEMORY", in_memory)
     prior = SpikeSlab(Gaussian(), inclusion=0.3)
     model = perceptron(Rows("cpu"), 1, likelihood=GaussianNoise(), prior=prior, num_data=ROWS - HELD_OUT)
     given = (data, Rows("cpu").regressed)

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map_only
 from tqdm.auto import tqdm
 
 from bnn_pyro.arguments import check_seed, check_type, check_wholes
-from bnn_pyro.data.mapped import columns
+from bnn_pyro.data.mapped import columns, placed
 from bnn_pyro.fields import FLAG, HISTORY, WHOLE, check_fields
 from bnn_pyro.identity import described, digest, network_identity
 from bnn_pyro.inference.checkpoint import Checkpoint, EpochFile, restoring
@@ -91,7 +91,8 @@ def fit_sghmc(
         engine: How loss and gradient are computed once no node has gone for a while: ``"traced"`` (a program of tensors
             without Python in between, twice as fast for a small network), ``"compiled"``, ``"eager"``, or ``"auto"``
             for what pays; see `bnn_pyro.tracing.engine.Engine`.
-        device: Where to compute, such as ``"cuda"``, to which data and copies are moved; None for the inputs' device.
+        device: Where to compute, such as ``"cuda"``, to which data and copies are moved, inputs in a file batch by
+            batch; None for the inputs' device.
         checkpoint: File to save the run in, and to resume it from if it is there, with the same result as a run that
             was not interrupted. A path is saved to after every epoch. None saves nothing. All that decides the run is
             compared: data, network, prior, likelihood and options.
@@ -312,7 +313,7 @@ class _Run:
         for name, mask in keep.items():
             self.keep[name][self.keep[name].clone()] = mask
         if self.model.selection is not None:
-            self.x = columns(self.whole_x, self.model.selection)
+            self.x = placed(columns(self.whole_x, self.model.selection), self.y.device)
 
     def _vector(self) -> ParameterVector:
         """Makes one vector of all that is trained: slabs, points that require grad, the likelihood's latent."""

@@ -123,7 +123,8 @@ def fit(
             compared: data, network, prior, likelihood, guide and options; functions by their names alone. Where the
             weights at the start are others, as of a net that was made without a seed, those of the file are taken and a
             warning is logged.
-        device: Where to compute, such as ``"cuda"``, to which data and copies are moved; None for the inputs' device.
+        device: Where to compute, such as ``"cuda"``, to which data and copies are moved, inputs in a file batch by
+            batch; None for the inputs' device.
 
     Returns:
         The posterior after the last epoch, or after the best one of a ``schedule`` with ``patience``, with one record

@@ -56,7 +56,7 @@ def batches(
     """Yields the rows in random order, ``size`` at a time, the rest in a last smaller batch.
 
     Inputs that lie in a file are read by a thread, a batch ahead. For a CUDA device they go to pinned memory first,
-    from which they are copied while the device computes.
+    from which they are copied without a wait of the host.
 
     Args:
         x: Inputs, shape ``(rows, ...)``, on the device of ``y``, or in a file.

@@ -72,7 +72,8 @@ def train_dense(
         progress: Whether to show a progress bar; None shows it on a terminal. Only the first process shows one.
         compute: How steps are computed, as in ``fit``: precision, parts of a batch, processes. The engine is always
             the eager one.
-        device: Where to compute, such as ``"cuda"``, to which data and copy are moved; None for the inputs' device.
+        device: Where to compute, such as ``"cuda"``, to which data and copy are moved, inputs in a file batch by
+            batch; None for the inputs' device.
         checkpoint: File to save the training in, and to resume it from if it is there, in one process with the same
             result as without the interruption. A path is saved to after every epoch. None saves nothing. All that
             decides the training is compared: net, data, likelihood and options; functions by their names alone.
