@@ -12,6 +12,8 @@ from bnn_pyro.network import SparseNetwork
 
 logger = logging.getLogger(__name__)
 
+_LEAST_ROWS = 10  # of which a column's root mean square tells its scale
+
 
 def checked_inputs(model: SparseNetwork, x: Any) -> Tensor:
     """Return inputs as one tensor.
@@ -35,14 +37,19 @@ def checked_inputs(model: SparseNetwork, x: Any) -> Tensor:
 def warn_of_raw_inputs(model: SparseNetwork, rows: Tensor) -> None:
     """Log a warning where inputs are far from unit scale, as numbers are that were not standardised.
 
+    Of fewer than `_LEAST_ROWS` rows nothing is said, as single rows of a standardised table may be far out.
+
     Args:
         model: The network.
         rows: What `checked_inputs` returned.
     """
-    rms = largest_rms(model.layout.real_numbers(at_most(rows)))
+    if len(rows) < _LEAST_ROWS:
+        return
+    real = model.layout.real_numbers(at_most(rows)).to(next(model.net.parameters()).dtype)
+    rms = largest_rms(real if model.selection is None else real.index_select(-1, model.selection.to(real.device)))
     if rms > LARGEST:
         logger.warning(
-            "x is far from unit scale, as the largest root mean square of a column is %.3g: give it scaled as the "
-            "training inputs were; rows of a run's table are scaled by load_table(folder).raw_inputs()",
+            "x is far from unit scale, as the largest root mean square of a column is %.3g: unless the training inputs "
+            "were so too, give it scaled as they were; load_table(folder).raw_inputs() scales rows of a run's table",
             rms,
         )

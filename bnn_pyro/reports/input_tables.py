@@ -35,7 +35,7 @@ def input_values(metrics: Mapping[str, object], names: Sequence[str] = ()) -> di
     rest = order[_MOST_ROWS:]
     return {
         "rows": [(names[i] if names else f"input {i + 1}", f"{found[i]:.3f}") for i in order[:_MOST_ROWS]],
-        "kept": _kept(found),
+        "kept": _open(found) if group is None else cast(Any, metrics["nodes_kept"])[group][0],
         "total": len(found),
         "rest": len(rest),
         "largest_rest": f"{found[rest[0]]:.3f}" if rest else "",
@@ -47,7 +47,7 @@ def _trial(metrics: Mapping[str, object]) -> Mapping[str, Any] | None:
     return cast(Mapping[str, Any] | None, metrics.get("input_trial"))
 
 
-def _kept(inclusion: Sequence[float]) -> int:
+def _open(inclusion: Sequence[float]) -> int:
     return sum(gamma > 0.5 for gamma in inclusion)
 
 
@@ -60,7 +60,7 @@ def trial_text(metrics: Mapping[str, object]) -> str:
     trial = _trial(metrics)
     if trial is None:
         return ""
-    total, kept = len(trial["inclusion"]), _kept(trial["inclusion"])
+    total, kept = len(trial["inclusion"]), _open(trial["inclusion"])
     if trial["gain"] is None:
         found = "a layer ends without a node" if trial["is_empty"] else f"{kept} of {total} inputs are kept"
         return f"In a shorter fit with gates on inputs {found}; so the network reads all inputs"

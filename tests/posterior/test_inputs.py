@@ -32,4 +32,21 @@ def test_raw_numbers_are_warned_of_by_predict_alone(caplog: pytest.LogCaptureFix
         assert not caplog.records
         posterior.predict(x + 5_000)
     assert [record.name for record in caplog.records] == [LOG]
-    assert "largest root mean square of a column is 5e+03: give it scaled as the training inputs" in caplog.text
+    assert "largest root mean square of a column is 5e+03: unless the training inputs were so too" in caplog.text
+
+
+def test_few_rows_are_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    posterior = posterior_of()
+    with caplog.at_level(logging.WARNING, LOG):
+        posterior.predict(torch.full((1, *posterior.model.input_shape), 12.0, dtype=torch.float64))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
+def test_whole_numbers_and_truth_values_are_predicted_from(dtype: torch.dtype) -> None:
+    posterior = posterior_of()
+    x = torch.ones(20, *posterior.model.input_shape, dtype=dtype)
+    torch.manual_seed(0)
+    found = posterior.predict(x, num_samples=2)
+    torch.manual_seed(0)
+    torch.testing.assert_close(found, posterior.predict(x.double(), num_samples=2))

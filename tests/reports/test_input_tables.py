@@ -91,3 +91,8 @@ def test_the_page_shows_the_probabilities_of_a_trial() -> None:
     assert "of the shorter fit. The other 40 have inclusion probabilities of at most 0.390.\n" in text(
         {**bare, "tempered": False, "input_trial": many}
     )
+
+
+def test_kept_are_those_of_the_pruned_network_and_not_of_the_mean_over_snapshots() -> None:
+    found = input_values({"nodes_kept": {"inputs": [1, 3]}, "inclusion": {"inputs": [1.0, 0.75, 0.25]}})
+    assert found is not None and found["kept"] == 1
