@@ -111,6 +111,8 @@ def cut_inputs(net: nn.Module, example: Tensor, reads: Tensor) -> nn.Module:
         ValueError: If the net's inputs cannot be removed, or the numbers are none of features.
     """
     check_features(reads, example.shape[-1])
+    if bool((reads.diff() <= 0).any()):
+        raise ValueError(f"reads must be increasing, got {reads.tolist()}")
     whole = find_nodes(net, example, inputs=True)
     if whole.inputs is None:
         raise ValueError("net must have inputs that can be removed, got one whose inputs are no nodes")

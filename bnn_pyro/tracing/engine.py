@@ -181,7 +181,7 @@ class Engine(Generic[Result]):
             return "traced"
         seconds = time.perf_counter() - start
         self.compile_seconds += seconds
-        logger.info("compiled the step in %.1f s", seconds)
+        logger.info("the step is compiled, after %.1f s", seconds)
         return "compiled" if self.engine == "compiled" else "auto"
 
     def _try(self, way: _Way, inputs: Sequence[Tensor]) -> Result:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 MOST = 8
-"""Programs that are kept, those used last; each takes 1 to 4 MB of memory."""
+"""Programs that are kept, those used last; each takes 1 to 4 MB of memory, of a small network."""
 
 Program = TypeVar("Program", bound=Callable[..., object])
 
@@ -22,8 +22,8 @@ def shared(kind: Hashable, graph: fx.GraphModule, arguments: Sequence[Tensor], m
     """Return a compiled program, the one that was made before of an equal graph if there is one.
 
     Two graphs are equal if they have the same operations with the same constants. The arguments' values do not matter,
-    but their shapes, strides, dtypes and devices, and which of them share memory, do; so do torch's settings that
-    compilers look at.
+    but their shapes, strides, dtypes and devices, and which of them share memory, do; so do the number of
+    threads, the default dtype, the precision of float32 products and whether algorithms are deterministic.
 
     Args:
         kind: What else the program depends on, such as how it is compiled.
@@ -55,13 +55,14 @@ def _operations(graph: fx.GraphModule) -> Hashable:
     """Return what a graph does: its text, the functions that it calls, which a text may name alike, and constants."""
     parts = [part for part in graph.modules() if isinstance(part, fx.GraphModule)]
     targets = tuple(node.target for part in parts for node in part.graph.nodes if node.op == "call_function")
-    return tuple(part.code for part in parts), targets, tuple(map(_constant, _attributes(graph)))
+    constants = tuple(_constant(tensor) for part in parts for tensor in _attributes(part))
+    return tuple(part.code for part in parts), targets, constants
 
 
-def _attributes(graph: fx.GraphModule) -> list[Tensor]:
-    """Return the tensors that a graph holds, in the order of its text."""
-    names = [node.target for node in graph.graph.nodes if node.op == "get_attr"]
-    found = [getattr(graph, name) for name in names]
+def _attributes(part: fx.GraphModule) -> list[Tensor]:
+    """Return the tensors that a graph, and not a part of it, holds, in the order of its text."""
+    names = [node.target for node in part.graph.nodes if node.op == "get_attr"]
+    found = [getattr(part, name) for name in names]
     return [tensor for tensor in found if isinstance(tensor, Tensor)]
 
 

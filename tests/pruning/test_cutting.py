@@ -283,6 +283,8 @@ def test_a_net_reads_some_of_its_inputs() -> None:
     assert torch.allclose(small(x[:, reads]), net(closed), atol=1e-14) and net(x).shape == (6, 2)
     with pytest.raises(ValueError, match=r"reads must have numbers of the 5 features, from 0, got \[0, 5\]"):
         cut_inputs(net, x, torch.tensor([0, 5]))
+    with pytest.raises(ValueError, match=r"reads must be increasing, got \[3, 0\]"):
+        cut_inputs(net, x, torch.tensor([3, 0]))
     images, image = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(18, 1)), torch.zeros(2, 1, 5, 5)
     with pytest.raises(ValueError, match="inputs that can be removed one by one"):
         cut_inputs(images, image, torch.tensor([0, 3]))

@@ -139,3 +139,16 @@ def test_a_second_engine_compiles_nothing_and_follows_its_own_tensors(monkeypatc
         del engine, step, weight, count
     gc.collect()
     assert len(made) == 1 and [storage() for storage in gone] == [None, None]
+
+
+def test_constants_of_inner_graphs_count() -> None:
+    def nested(value: float) -> fx.GraphModule:
+        constant = torch.tensor([value])
+        inner = make_fx(lambda x: x + constant)(X)
+        graph = fx.Graph()
+        graph.output(graph.call_module("inner", (graph.placeholder("x"),)))
+        return fx.GraphModule({"inner": inner}, graph)
+
+    first = compiled(scaled(1.0), X, graph=nested(1.0))
+    assert compiled(scaled(1.0), X, graph=nested(1.0)) is first
+    assert compiled(scaled(1.0), X, graph=nested(2.0)) is not first
