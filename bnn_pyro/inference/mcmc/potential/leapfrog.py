@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch._higher_order_ops.while_loop import while_loop_op
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -82,18 +82,20 @@ def compiled(traced: Traced, *inputs: Tensor) -> Callable[..., PyTree]:
     """
     given = [*inputs, *traced.live]
 
-    def compile_step() -> Callable[..., PyTree]:
+    def graph() -> fx.GraphModule:
         is_one_chain = inputs[0].dim() == 1 and inputs[0].device.type == "cpu"
-        graph = products_as_sums(traced.graph, given) if is_one_chain else without_examples(copy.deepcopy(traced.graph))
-        found: Callable[..., PyTree]
-        try:  # without the guards of torch.compile, which cost as much as a step of one chain
-            with compiling():
-                found = torch._inductor.compile(graph, _alike(given), options=COMPILER)
-        except Exception:  # it promises less than torch.compile does
-            found = torch.compile(graph, dynamic=False)
+        return products_as_sums(traced.graph, given) if is_one_chain else without_examples(copy.deepcopy(traced.graph))
+
+    def compile_step() -> Callable[..., PyTree]:
+        with compiling():
+            found: Callable[..., PyTree] = torch._inductor.compile(graph(), _alike(given), options=COMPILER)
         return found
 
-    program = shared("leapfrog", traced.graph, given, compile_step)
+    program: Callable[..., PyTree]
+    try:  # without the guards of torch.compile, which cost as much as a step of one chain
+        program = shared("leapfrog", traced.graph, given, compile_step)
+    except Exception:  # it promises less than torch.compile does
+        program = torch.compile(graph(), dynamic=False)
 
     def run(*inputs: Tensor) -> PyTree:
         with torch.no_grad():

@@ -115,3 +115,21 @@ def test_loop_that_cannot_be_compiled_is_a_call_a_step(
     assert "a call of its own" in caplog.text and "no such operation" in caplog.text
     torch.testing.assert_close(loop(*example, 5), repeated(program)(*example, 5))
     assert len(calls) == 5
+
+
+def test_step_that_could_not_be_compiled_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in for it once is not kept for the chains that come later."""
+    example, tries = inputs(3, 5), []
+    program = trace(leapfrog(spring), *example)
+
+    def fails_once(graph: Any, given: Any, **options: Any) -> Any:
+        tries.append(given)
+        if len(tries) == 1:
+            raise RuntimeError("no room")
+        return graph
+
+    monkeypatch.setattr(torch._inductor, "compile", fails_once)
+    monkeypatch.setattr(torch, "compile", lambda graph, **options: graph)
+    for _ in range(3):
+        torch.testing.assert_close(compiled(program, *example)(*example), program(*example))
+    assert len(tries) == 2  # the third has the program of the second
