@@ -21,7 +21,7 @@ from typing import cast
 
 import timing
 import torch
-from table_scores import Row, add, load_split, parser, scores
+from table_scores import Row, add, load_split, nodes_of, parser, recipe_of, scores, weights_of
 from torch import Tensor
 
 from bnn_pyro import Schedule, fit
@@ -32,7 +32,7 @@ from bnn_pyro.posterior.empty_groups import empty_groups
 from bnn_pyro.posterior.guide import GuidePosterior
 from bnn_pyro.posterior.prune import prune
 from bnn_pyro.pruning.shrink import shrink
-from bnn_pyro.recipes import Recipe, recipe, train_run
+from bnn_pyro.recipes import Recipe, train_run
 from bnn_pyro.reports.markdown import markdown_table
 from bnn_pyro.reports.predictions import predict_draws, predict_net
 from bnn_pyro.reports.refined_measures import SCORED_DRAWS
@@ -72,15 +72,10 @@ def _add_rows(key: Row, contestant: str, answers: Callable[[Dataset, Tensor], An
 
 
 # ---- contestants -----------------------------------------------------------------------------------------------------
-def _settings(data: Dataset, prior: str | None = None) -> Recipe:
-    return recipe(data.name, prior, data.task, rows=len(data.train), inputs=data.train.x[0].numel())
-
-
 def _tempered(data: Dataset, x: Tensor) -> Answers:
     run = train_run(data, RECIPES["tempered"](data), progress=False)
     dense = predict_net(run.dense, run.posterior.model.likelihood, x, run.dense_noise)
-    weights = sum(parameter.numel() for parameter in run.dense.parameters())
-    return {"tempered": _of_guide(run.posterior, x), "dense": (dense, {"weights": weights})}
+    return {"tempered": _of_guide(run.posterior, x), "dense": (dense, {"weights": weights_of(run.dense)})}
 
 
 def _mean_field(data: Dataset, x: Tensor) -> Answers:
@@ -116,7 +111,7 @@ def _multivariate(data: Dataset, x: Tensor) -> Answers:
         progress=False,
     )
     prediction, more = _of_guide(found, x)
-    return {"multivariate": (prediction, more | {"start": START, "start_nodes": _nodes(start)})}
+    return {"multivariate": (prediction, more | {"start": START, "start_nodes": nodes_of(start)})}
 
 
 CONTESTANTS: dict[str, Callable[[Dataset, Tensor], Answers]] = {
@@ -128,12 +123,12 @@ CONTESTANTS: dict[str, Callable[[Dataset, Tensor], Answers]] = {
 
 
 RECIPES: dict[str, Callable[[Dataset], Recipe]] = {
-    "tempered": lambda data: _unsampled(_settings(data)),
-    "dense": lambda data: _unsampled(_settings(data)),
-    "mean field": lambda data: _settings(data).with_kl_weight(1.0),
-    "refined": lambda data: _settings(data).with_kl_weight(1.0),
-    "mean field, ig": lambda data: _unsampled(_settings(data, "ss-ig")).with_kl_weight(1.0),
-    "multivariate": lambda data: _unsampled(_settings(data, "ss-ig")).with_kl_weight(START),  # what it starts from
+    "tempered": lambda data: _unsampled(recipe_of(data)),
+    "dense": lambda data: _unsampled(recipe_of(data)),
+    "mean field": lambda data: recipe_of(data).with_kl_weight(1.0),
+    "refined": lambda data: recipe_of(data).with_kl_weight(1.0),
+    "mean field, ig": lambda data: _unsampled(recipe_of(data, "ss-ig")).with_kl_weight(1.0),
+    "multivariate": lambda data: _unsampled(recipe_of(data, "ss-ig")).with_kl_weight(START),  # what it starts from
 }
 
 
@@ -143,13 +138,12 @@ def _unsampled(settings: Recipe) -> Recipe:
 
 def _of_guide(posterior: Posterior, x: Tensor) -> tuple[Classes | Normals, Row]:
     """Return what a fitted guide predicts, and what it has selected."""
-    weights = sum(parameter.numel() for parameter in prune(posterior).parameters())
-    more = {"weights": weights, "nodes": _nodes(posterior), "empty": list(empty_groups(posterior.keep()))}
+    more = {
+        "weights": weights_of(prune(posterior)),
+        "nodes": nodes_of(posterior),
+        "empty": empty_groups(posterior.keep()),
+    }
     return cast(Normals, predict_draws(posterior, x, DRAWS)), more | {"kl_weight": posterior.kl_weight}
-
-
-def _nodes(posterior: Posterior) -> dict[str, int]:
-    return {name: int(mask.sum()) for name, mask in posterior.keep().items()}
 
 
 # ---- what the rows say -----------------------------------------------------------------------------------------------

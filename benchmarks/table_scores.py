@@ -21,12 +21,14 @@ from sklearn.ensemble import (
 )
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from torch import Tensor
+from torch import Tensor, nn
 
 from bnn_pyro import SparseNetwork, train_ensemble
 from bnn_pyro.data import Dataset, Split, load
 from bnn_pyro.evaluation import NormalMixture
 from bnn_pyro.likelihoods import NOISE_SITE, Classes, Normals
+from bnn_pyro.posterior.base import Posterior
+from bnn_pyro.recipes import Recipe, recipe
 
 SMALL = (
     "boston-housing",
@@ -68,6 +70,21 @@ def load_split(table: str, data_dir: Path, split: int, *, validation: float = 0.
     """Return a table of the folder in one of its splits."""
     own = data_dir / "tables" / f"{table}.npz"
     return load(str(own) if own.exists() else table, data_dir=data_dir, split=split, validation=validation)
+
+
+def recipe_of(data: Dataset, prior: str | None = None) -> Recipe:
+    """Return the default recipe of a table."""
+    return recipe(data.name, prior, data.task, rows=len(data.train), inputs=data.train.x[0].numel())
+
+
+def weights_of(net: nn.Module) -> int:
+    """Return how many parameters a network has."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def nodes_of(posterior: Posterior) -> dict[str, int]:
+    """Return how many nodes of each group are kept."""
+    return {name: int(mask.sum()) for name, mask in posterior.keep().items()}
 
 
 # ---- contestants -----------------------------------------------------------------------------------------------------

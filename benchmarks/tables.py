@@ -40,19 +40,22 @@ from table_scores import (
     bde,
     ensemble,
     load_split,
+    nodes_of,
     parser,
     processor_seconds,
+    recipe_of,
     scores,
     sklearn_prediction,
+    weights_of,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 from bnn_pyro.data import Dataset
 from bnn_pyro.data.tables import hold_out
 from bnn_pyro.likelihoods import NOISE_SITE, Classes, Normals
 from bnn_pyro.networks import mlp
 from bnn_pyro.posterior.diagnostics import r_hat_summary
-from bnn_pyro.recipes import Recipe, recipe, train_run
+from bnn_pyro.recipes import Recipe, train_run
 from bnn_pyro.recipes.dense_training import training_noise
 from bnn_pyro.reports.figures import COLORS, new_panels, set_title, style_axes
 from bnn_pyro.reports.markdown import markdown_table
@@ -70,7 +73,7 @@ Answers = dict[str, tuple[Classes | Normals | Tensor, Row]]
 # ---- ours ------------------------------------------------------------------------------------------------------------
 def _default(data: Dataset, x: Tensor) -> Answers:
     run = train_run(data, _recipe(data), progress=False)
-    own = {"weights": _weights(run.pruned), "nodes": _nodes(run), "kl_weight": run.posterior.kl_weight}
+    own = {"weights": weights_of(run.pruned), "nodes": nodes_of(run.posterior), "kl_weight": run.posterior.kl_weight}
     own |= {"inputs": _inputs(run), "not_refined": run.not_refined, "noise_trial": run.noise_trial}
     likelihood, noise = run.posterior.model.likelihood, run.posterior.median_values().get(NOISE_SITE)
     guide = predict_draws(run.posterior, x, run.num_samples)
@@ -84,33 +87,25 @@ def _default(data: Dataset, x: Tensor) -> Answers:
         "default": (default, own),
         "svi": (guide, own),
         "point net": (predict_net(run.pruned, likelihood, x, noise), own),
-        "dense": (predict_net(run.dense, likelihood, x, run.dense_noise), {"weights": _weights(run.dense)}),
+        "dense": (predict_net(run.dense, likelihood, x, run.dense_noise), {"weights": weights_of(run.dense)}),
     }
 
 
 def _quick(data: Dataset, x: Tensor) -> Answers:
     run = train_run(data, _recipe(data).quick(), progress=False)
-    own = {"weights": _weights(run.pruned), "nodes": _nodes(run), "inputs": _inputs(run)}
+    own = {"weights": weights_of(run.pruned), "nodes": nodes_of(run.posterior), "inputs": _inputs(run)}
     return {"quick": (predict_draws(run.posterior, x, run.num_samples), own)}
 
 
 def _mean_field(data: Dataset, x: Tensor) -> Answers:
     run = train_run(data, _recipe(data, "ig"), progress=False)
-    return {"mean field": (predict_draws(run.posterior, x, run.num_samples), {"weights": _weights(run.dense)})}
+    return {"mean field": (predict_draws(run.posterior, x, run.num_samples), {"weights": weights_of(run.dense)})}
 
 
 def _recipe(data: Dataset, prior: str | None = None) -> Recipe:
-    settings = recipe(data.name, prior, data.task, rows=len(data.train), inputs=data.train.x[0].numel())
+    settings = recipe_of(data, prior)
     assert settings.hidden == HIDDEN
     return settings
-
-
-def _weights(net: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in net.parameters())
-
-
-def _nodes(run: Run) -> dict[str, int]:
-    return {name: int(mask.sum()) for name, mask in run.posterior.keep().items()}
 
 
 def _inputs(run: Run) -> int:
@@ -144,7 +139,7 @@ def _early_stop(data: Dataset, x: Tensor) -> Answers:
         if since == PATIENCE:
             break
     noise = training_noise(found, (rows[kept], y[kept]), likelihood)
-    return {"early stop": (predict_net(found, likelihood, x, noise), {"weights": _weights(found)})}
+    return {"early stop": (predict_net(found, likelihood, x, noise), {"weights": weights_of(found)})}
 
 
 def _ensemble(data: Dataset, x: Tensor) -> Answers:
@@ -152,7 +147,7 @@ def _ensemble(data: Dataset, x: Tensor) -> Answers:
     settings = _recipe(data, "ig")
     net = mlp(rows.shape[1], HIDDEN, data.outputs)
     model = settings.make_model(net, rows[:2], settings.likelihood(data.task), len(y))
-    return {"ensemble": (ensemble(model, (rows, y), x), {"weights": 5 * _weights(net)})}
+    return {"ensemble": (ensemble(model, (rows, y), x), {"weights": 5 * weights_of(net)})}
 
 
 def _sklearn(name: str) -> Callable[[Dataset, Tensor], Answers]:
