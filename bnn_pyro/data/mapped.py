@@ -179,7 +179,7 @@ def gathered(tensor: Tensor, rows: Tensor, *, is_pinned: bool = False) -> Tensor
     Args:
         tensor: The tensor.
         rows: Their numbers.
-        is_pinned: Whether rows of a file go to pinned memory, from which a CUDA device takes them by itself.
+        is_pinned: Whether rows of a file go to pinned memory, from which a copy to a CUDA device is no wait.
     """
     if not is_mapped(tensor):
         return tensor[rows]

@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import Tensor
 
-from bnn_pyro.data.mapped import at_most
+from bnn_pyro.data.mapped import every
 from bnn_pyro.data.sources import as_inputs, check_finite
 from bnn_pyro.evaluation.scale import LARGEST, largest_rms
 from bnn_pyro.network import SparseNetwork
 
 logger = logging.getLogger(__name__)
 
-_LEAST_ROWS = 10  # of which a column's root mean square tells its scale
+_LEAST_ROWS, _MOST_ROWS = 10, 10_000  # of which a column's root mean square tells its scale
 
 
 def checked_inputs(model: SparseNetwork, x: Any) -> Tensor:
@@ -45,7 +45,8 @@ def warn_of_raw_inputs(model: SparseNetwork, rows: Tensor) -> None:
     """
     if len(rows) < _LEAST_ROWS:
         return
-    real = model.layout.real_numbers(at_most(rows)).to(next(model.net.parameters()).dtype)
+    some = every(rows, -(-len(rows) // _MOST_ROWS))
+    real = model.layout.real_numbers(some).to(next(model.net.parameters()).dtype)
     rms = largest_rms(real if model.selection is None else real.index_select(-1, model.selection.to(real.device)))
     if rms > LARGEST:
         logger.warning(
